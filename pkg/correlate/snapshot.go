@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package correlate
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// Snapshot is what svcscope knows about its node at one time. It is never
+// changed once built; slices and maps in it are shared.
+type Snapshot struct {
+	Time time.Time
+	Node NodeInfo
+	// Kube tells whether names come from the API.
+	Kube KubeState
+	// Services has one element a Service port and IP family, sorted by
+	// name, port, protocol and family.
+	Services []ServicePort
+	// Other sums what the series cap leaves out of Services' totals.
+	Other    []OtherTotal
+	Tables   []TableSize
+	Dispatch []DispatchSize
+	Changes  []RulesetChanges
+	// Conntrack is nil while conntrack could not be read.
+	Conntrack *Conntrack
+	// Counting says how the numbers of this node are made.
+	Counting []CountingMethod
+	Self     Self
+}
+
+// NodeInfo is what node_info tells.
+type NodeInfo struct {
+	Name      string
+	ProxyMode string // iptables, nftables, ipvs, none, unknown
+	Backend   string // legacy, nft, "legacy,nft" where both hold KUBE chains, or empty
+	Kernel    string // uname -r
+}
+
+// KubeState is the state of the API watch.
+type KubeState struct {
+	Enabled bool // false with --kube=never
+	Synced  bool // a complete list has arrived
+	Err     string
+}
+
+// Family is the IP family of a Service's series.
+type Family = netfilter.Family
+
+// ServicePort is one port of a Service in one family.
+type ServicePort struct {
+	Port   service.PortName
+	Family Family
+
+	// From the API; zero values without it.
+	Type      string
+	ClusterIP netip.Addr
+	Number    uint16
+	NodePort  uint16
+
+	// Exposed is false for a Service above the series cap: its totals are
+	// in Snapshot.Other and its gauges are folded likewise.
+	Exposed bool
+	// Totals only grow; they start at 0 at Created.
+	Created     time.Time
+	Cluster     uint64
+	External    uint64
+	Rejected    map[Reason]uint64 // only reasons that were seen
+	Endpoints   []Endpoint        // those in the kernel's rules, then those that only the API has
+	Rules       map[string]int    // by table
+	APICount    int               // endpoints expected on this node; -1 when unknown
+	KernelCount int               // endpoints present in its rules
+	// Since is false where the numbers are the rules' own counters (one
+	// reading without an agent): connections since the rule was written.
+	SinceRule bool
+}
+
+// Connections returns all connections of the port.
+func (s *ServicePort) Connections() uint64 { return s.Cluster + s.External }
+
+// Endpoint is one endpoint of a Service port on this node.
+type Endpoint struct {
+	Addr        netip.AddrPort
+	InAPI       bool
+	InKernel    bool
+	Connections uint64
+	Created     time.Time
+}
+
+// Reason is why kube-proxy's rules refuse a packet.
+type Reason string
+
+// The reasons, as in the label reason of svcscope_service_rejected_packets_total.
+const (
+	NoEndpoints      Reason = "no_endpoints"
+	NoLocalEndpoints Reason = "no_local_endpoints"
+	SourceRange      Reason = "source_range"
+)
+
+// OtherTotal is what Services above the cap have counted, by protocol and family.
+type OtherTotal struct {
+	Protocol    service.Protocol
+	Family      Family
+	Created     time.Time
+	Cluster     uint64
+	External    uint64
+	Rejected    map[Reason]uint64
+	Rules       map[string]int
+	APICount    int
+	KernelCount int
+	Services    int // Services folded here now
+}
+
+// TableSize counts the rules and chains of one owner in one table.
+type TableSize struct {
+	Backend ruleset.Backend
+	Family  Family
+	Table   string
+	Owner   string // kube-proxy, kubelet, calico, ..., other
+	Rules   int
+	Chains  int
+}
+
+// DispatchSize is the length of nat KUBE-SERVICES.
+type DispatchSize struct {
+	Backend ruleset.Backend
+	Family  Family
+	Rules   int
+}
+
+// RulesetChanges counts the commits seen.
+type RulesetChanges struct {
+	Backend ruleset.Backend
+	Family  Family // 0 for nf_tables, whose generation is the namespace's
+	Writer  string // unknown unless listening
+	Total   uint64
+	Created time.Time
+	Last    time.Time // zero: none seen since start
+}
+
+// Conntrack is the state of the connection-tracking table.
+type Conntrack struct {
+	Entries uint64
+	Peak    uint64 // highest count since the sampling before
+	Limit   uint64
+	Buckets uint64
+	Stats   ConntrackStats
+}
+
+// ConntrackStats sums the kernel's per-CPU statistics of this namespace, which
+// are 32 bits wide there and widened to 64 here. A nil pointer is a statistic this kernel does not have.
+type ConntrackStats struct {
+	Found, Invalid, InsertFailed, Drop, EarlyDrop, Error, SearchRestart *uint64
+	ClashResolve                                                        *uint64 // Linux 5.10
+	ChainTooLong                                                        *uint64 // Linux 5.15
+}
+
+// CountingMethod is one row of svcscope_counting_method.
+type CountingMethod struct {
+	What   string // connections, refusals
+	Method string // rules, notices, tap, events, none
+}
+
+// Self is the agent's account of itself.
+type Self struct {
+	Collectors []CollectorState
+	Undecoded  map[string]uint64 // by kind: match/NAME, target/NAME, expression/NAME, ...
+	EventsLost map[string]uint64 // by source
+	// SeriesLimit is --metrics.max-services; SeriesDropped counts Services
+	// folded into _other since the start.
+	SeriesLimit   int
+	SeriesDropped uint64
+}
+
+// CollectorState tells how the last reading of one source went.
+type CollectorState struct {
+	Name        string // nftables, legacy, conntrack, kube
+	Success     bool
+	Duration    time.Duration
+	LastSuccess time.Time // zero: never
+	Err         string
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ruleset
+
+import (
+	"net/netip"
+
+	"github.com/svcscope/svcscope/pkg/netfilter"
+)
+
+// Backend is the kernel interface that holds a set of rules, in the spelling
+// of the metrics' backend label.
+type Backend string
+
+// The backends.
+const (
+	Legacy Backend = "legacy" // x_tables
+	NFT    Backend = "nft"    // nf_tables, written by iptables-nft or another tool
+)
+
+// Ruleset is all that one backend holds for one family.
+type Ruleset struct {
+	Backend Backend
+	Family  netfilter.Family // IPv4 or IPv6
+	// Generation is nf_tables' generation id at the reading; 0 in legacy.
+	Generation uint32
+	Tables     []*Table // in the kernel's order
+}
+
+// Table returns the table of that name, or nil.
+func (r *Ruleset) Table(name string) *Table {
+	if r == nil {
+		return nil
+	}
+	for _, t := range r.Tables {
+		if t.Name == name {
+			return t
+		}
+	}
+	return nil
+}
+
+// Table is one table.
+type Table struct {
+	Name   string
+	Handle uint64 // nf_tables' handle: a re-created table has another; 0 in legacy
+	Chains []*Chain
+	byName map[string]*Chain
+}
+
+// Chain returns the chain of that name, or nil.
+func (t *Table) Chain(name string) *Chain {
+	if t == nil {
+		return nil
+	}
+	if t.byName == nil {
+		t.byName = make(map[string]*Chain, len(t.Chains))
+		for _, c := range t.Chains {
+			t.byName[c.Name] = c
+		}
+	}
+	return t.byName[name]
+}
+
+// Chain is one chain of a table.
+type Chain struct {
+	Name   string
+	Base   *Base // nil for a user-defined chain
+	Rules  []Rule
+	Handle uint64
+}
+
+// Base is what makes a chain one that the kernel calls.
+type Base struct {
+	Hook     netfilter.Hook
+	Priority int32 // nf_tables only
+	Policy   ActionKind
+}
+
+// Rule is one rule.
+type Rule struct {
+	// Handle is nf_tables' rule handle, unique in its table; 0 in legacy.
+	Handle  uint64
+	Counter netfilter.Counter
+	// HasCounter is false for rules of native nft tables without one.
+	HasCounter bool
+	Comment    string
+	Matches    []Match // in the kernel's order, the comment left out
+	Action     Action
+}
+
+// ActionKind is what a rule does with a packet that it matches.
+type ActionKind uint8
+
+// The kinds of action. Continue is a rule without a target.
+const (
+	Continue ActionKind = iota
+	Accept
+	Drop
+	Return
+	Queue
+	Jump
+	Goto
+	DNAT
+	SNAT
+	Masquerade
+	SetMark
+	Reject
+	Log       // NFLOG, LOG
+	OtherKind // a target or statement that is not decoded; Action.Name says which
+)
+
+// Action is what a rule does; the fields that belong to Kind are set.
+type Action struct {
+	Kind   ActionKind
+	Chain  string         // Jump, Goto
+	To     netip.AddrPort // DNAT, SNAT: the first address and port of the range
+	Random bool           // Masquerade: --random-fully
+	Value  uint32         // SetMark: mark = mark &^ Mask ^ Value
+	Mask   uint32
+	With   string // Reject: icmp-port-unreachable, ...
+	Group  uint16 // Log: NFLOG's group
+	Prefix string // Log
+	Name   string // OtherKind: the target's or expression's name
+}
+
+// Match is one condition of a rule. The concrete types are in match.go; what
+// is not decoded is an Unknown.
+type Match interface {
+	// String is the condition in iptables' words: "-p tcp", "! -s 10.0.0.0/8".
+	String() string
+}

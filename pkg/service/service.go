@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// Protocol is a transport protocol in the API's spelling.
+type Protocol string
+
+// The protocols a Service port may have.
+const (
+	TCP  Protocol = "TCP"
+	UDP  Protocol = "UDP"
+	SCTP Protocol = "SCTP"
+)
+
+// Name is a Service's namespace and name.
+type Name struct {
+	Namespace string
+	Name      string
+}
+
+func (n Name) String() string { return n.Namespace + "/" + n.Name }
+
+// Compare orders names by namespace, then by name.
+func (n Name) Compare(m Name) int {
+	if c := strings.Compare(n.Namespace, m.Namespace); c != 0 {
+		return c
+	}
+	return strings.Compare(n.Name, m.Name)
+}
+
+// PortName identifies one port of a Service, as kube-proxy's ServicePortName
+// does (pkg/proxy/types.go).
+type PortName struct {
+	Name
+	Port     string // the port's name; empty where a single port has none
+	Protocol Protocol
+}
+
+// String is kube-proxy's spelling: namespace/name[:port], without protocol.
+func (p PortName) String() string {
+	if p.Port == "" {
+		return p.Name.String()
+	}
+	return p.Name.String() + ":" + p.Port
+}
+
+// Compare orders ports by Service, port name and protocol.
+func (p PortName) Compare(q PortName) int {
+	if c := p.Name.Compare(q.Name); c != 0 {
+		return c
+	}
+	if c := strings.Compare(p.Port, q.Port); c != 0 {
+		return c
+	}
+	return strings.Compare(string(p.Protocol), string(q.Protocol))
+}
+
+// Port is one port of a Service.
+type Port struct {
+	Name     string
+	Protocol Protocol
+	Port     uint16
+	NodePort uint16 // 0 where there is none
+}
+
+// Service is what svcscope keeps of a v1.Service.
+type Service struct {
+	Name                     Name
+	Type                     string // ClusterIP, NodePort, LoadBalancer, ExternalName
+	ClusterIPs               []netip.Addr
+	ExternalIPs              []netip.Addr
+	LoadBalancerIPs          []netip.Addr // ingress addresses with ipMode VIP only
+	LoadBalancerSourceRanges []netip.Prefix
+	Ports                    []Port
+	InternalLocal            bool   // internalTrafficPolicy: Local
+	ExternalLocal            bool   // externalTrafficPolicy: Local
+	ClientIPAffinity         bool   // sessionAffinity: ClientIP
+	AffinitySeconds          int32  // its timeout
+	HealthCheckNodePort      uint16 // 0 where there is none
+	// ProxyName is the label service.kubernetes.io/service-proxy-name:
+	// another proxy serves it, kube-proxy skips it.
+	ProxyName string
+}
+
+// Headless reports whether the Service has no address of its own, so that
+// kube-proxy writes nothing for it.
+func (s *Service) Headless() bool { return len(s.ClusterIPs) == 0 }
+
+// Endpoint is one address of a Service port, from an EndpointSlice.
+type Endpoint struct {
+	Addr        netip.AddrPort
+	Ready       bool // nil in the API counts as true
+	Serving     bool // likewise
+	Terminating bool
+	NodeName    string
+	Zone        string
+	ForNodes    []string // hints
+	ForZones    []string // hints
+}
+
+// Node is this node as the API knows it.
+type Node struct {
+	Name string
+	Zone string // label topology.kubernetes.io/zone
+	IPs  []netip.Addr
+}
