@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION_PKG = github.com/prometheus/common/version
+LDFLAGS = -s -w -X $(VERSION_PKG).Version=$(VERSION) -X $(VERSION_PKG).Revision=$(shell git rev-parse HEAD 2>/dev/null)
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL = help
+.PHONY: help demo build test test-long bench fuzz lint generate clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## real numbers on this machine: first without a cluster, then with a real API server and kube-proxy
+	hack/demo.sh
+
+build: ## bin/svcscope and bin/lab
+	@hack/preflight.sh go
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/svcscope ./cmd/svcscope
+	cd hack/lab && go build -trimpath -o ../../bin/lab .
+
+test: ## everything that gates a change (what CI runs)
+	hack/test.sh
+
+test-long: ## the full numbers; results go to docs/verification.md
+	hack/test.sh long
+
+bench: ## benchmarks as ratios; results go to docs/performance.md
+	hack/bench.sh
+
+fuzz: ## every fuzz target for FUZZTIME (default 20s) each
+	hack/fuzz.sh
+
+lint: ## golangci-lint as .golangci.yml says
+	hack/lint.sh
+
+generate: ## files made from code: docs/metrics.md, docs/cli.md
+	go run ./hack/metricsdoc > docs/metrics.md
+	go run ./hack/clidoc > docs/cli.md
+
+clean: ## built files (the cache of control-plane binaries stays: see hack/lab/README.md)
+	rm -rf bin

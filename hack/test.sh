@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Everything that gates a change; with the argument "long", the full numbers
+# too, which go to docs/verification.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mode=${1:-gate}
+export PATH=$PATH:/usr/sbin:/sbin
+export CGO_ENABLED=${CGO_ENABLED:-0}
+
+step() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
+SECONDS=0
+
+step "what this machine needs"
+hack/preflight.sh lab
+before=$(hack/leftovers.sh)
+
+step "build"
+make --no-print-directory build
+bin/lab build
+
+step "formatting, vet, generated files"
+unformatted=$(gofmt -l cmd pkg hack)
+[ -z "$unformatted" ] || { echo "gofmt -l says: $unformatted" >&2; exit 1; }
+go vet ./...
+(cd hack/lab && go vet ./...)
+hack/verify.sh
+
+# A skipped test is a failure here: this machine has what they need.
+export SVCSCOPE_REQUIRE_KERNEL=1 SVCSCOPE_REQUIRE_LAB=1
+if [ "$mode" = long ]; then
+	export SVCSCOPE_LONG=1 SVCSCOPE_RESULTS=$(mktemp)
+	trap 'rm -f "$SVCSCOPE_RESULTS"' EXIT
+fi
+step "decoders, readers, joins, metrics, command line"
+go test -timeout 15m ./...
+step "the lab: real etcd, kube-apiserver, kube-proxy, Prometheus"
+(cd hack/lab && go test -count=1 -timeout 40m ./...)
+
+if [ "$mode" = long ]; then
+	step "long: race detector, fuzzing, other platforms"
+	if command -v gcc >/dev/null; then CGO_ENABLED=1 go test -race -short ./...; else echo "no C compiler: race detector left out"; fi
+	hack/fuzz.sh
+	GOARCH=arm64 go build ./...
+	GOOS=darwin go build ./pkg/netfilter/... ./pkg/ruleset ./pkg/kubeproxy ./pkg/correlate ./pkg/ledger
+	hack/verification.sh "$SVCSCOPE_RESULTS"
+fi
+
+step "nothing left behind"
+after=$(hack/leftovers.sh)
+if [ "$before" != "$after" ]; then
+	echo "left behind (or gone) since the start:" >&2
+	diff <(echo "$before") <(echo "$after") >&2 || true
+	exit 1
+fi
+step "done"
