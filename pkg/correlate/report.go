@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package correlate
+
+import (
+	"net/netip"
+	"time"
+)
+
+// ServicesReport is a Snapshot's Services in the shape that the HTTP path
+// /api/v1/services returns and that `svcscope services -o json` prints. Its
+// JSON names are a contract (docs/api.md): fields may be added, but none is
+// renamed or changes its meaning. It shares no memory with the Snapshot.
+type ServicesReport struct {
+	Node string `json:"node"`
+	// Time is when the kernel was read, in UTC, to the millisecond.
+	Time      time.Time    `json:"time"`
+	Source    ReportSource `json:"source"`
+	ProxyMode string       `json:"proxyMode,omitempty"` // as NodeInfo.ProxyMode
+	Backend   string       `json:"backend,omitempty"`   // as NodeInfo.Backend
+	Kube      KubeReport   `json:"kube"`
+	// Collectors has one element a source that was read; numbers that come
+	// from a source without success are missing or old.
+	Collectors []CollectorReport `json:"collectors"`
+	// Items has one element a Service port and IP family, in the
+	// Snapshot's order.
+	Items []ServiceReport `json:"items"`
+	// Other sums what the Services above the series cap counted.
+	Other []OtherReport `json:"other,omitempty"`
+}
+
+// ReportSource is who read the kernel, and so what the counts start from.
+type ReportSource string
+
+// The sources.
+const (
+	SourceAgent  ReportSource = "agent"  // totals since ServiceReport.Since
+	SourceKernel ReportSource = "kernel" // one reading: since each rule was written
+)
+
+// KubeReport is the state of the API watch.
+type KubeReport struct {
+	Enabled bool   `json:"enabled"`
+	Synced  bool   `json:"synced"`
+	Error   string `json:"error,omitempty"`
+}
+
+// CollectorReport tells how the last reading of one source went.
+type CollectorReport struct {
+	Name    string `json:"name"`
+	Success bool   `json:"success"`
+	Error   string `json:"error,omitempty"`
+}
+
+// ServiceReport is one port of a Service in one IP family.
+type ServiceReport struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	PortName  string `json:"portName,omitempty"`
+	Protocol  string `json:"protocol"` // TCP, UDP, SCTP
+	IPFamily  string `json:"ipFamily"` // IPv4, IPv6
+
+	Type      string `json:"type,omitempty"`
+	ClusterIP string `json:"clusterIP,omitempty"`
+	Port      uint16 `json:"port,omitempty"`
+	NodePort  uint16 `json:"nodePort,omitempty"`
+
+	// Connections is nil for a Service above the series cap: its counts
+	// are part of ServicesReport.Other.
+	Connections *ConnectionsReport `json:"connections,omitempty"`
+	// Since is when the counts started at 0; nil where they are the rules'
+	// own counters, or where the Service is above the cap.
+	Since *time.Time `json:"since,omitempty"`
+	// RejectedPackets is by reason, in the spelling of the metric's label;
+	// only reasons that were seen.
+	RejectedPackets map[Reason]uint64 `json:"rejectedPackets,omitempty"`
+	Endpoints       EndpointsReport   `json:"endpoints"`
+	// Rules counts the Service's rules on this node, by table.
+	Rules map[string]int `json:"rules,omitempty"`
+}
+
+// ConnectionsReport counts new connections that were sent to an endpoint.
+type ConnectionsReport struct {
+	Total    uint64 `json:"total"`
+	Cluster  uint64 `json:"cluster"`  // by the cluster address
+	External uint64 `json:"external"` // by a node port, external or load-balancer address
+}
+
+// EndpointsReport sets the endpoints in the kernel's rules beside those that
+// the API gives this node.
+type EndpointsReport struct {
+	Kernel int `json:"kernel"`
+	// API is nil while the API is not known.
+	API   *int             `json:"api,omitempty"`
+	Items []EndpointReport `json:"items,omitempty"`
+}
+
+// EndpointReport is one endpoint on this node.
+type EndpointReport struct {
+	Address     string `json:"address"` // address:port, [address]:port in IPv6
+	InKernel    bool   `json:"inKernel"`
+	InAPI       bool   `json:"inAPI"`
+	Connections uint64 `json:"connections"`
+}
+
+// OtherReport sums the Services above the series cap of one protocol and
+// IP family.
+type OtherReport struct {
+	Protocol        string            `json:"protocol"`
+	IPFamily        string            `json:"ipFamily"`
+	Services        int               `json:"services"`
+	Connections     ConnectionsReport `json:"connections"`
+	Since           *time.Time        `json:"since,omitempty"`
+	RejectedPackets map[Reason]uint64 `json:"rejectedPackets,omitempty"`
+}
+
+// NewServicesReport formats s. The source is the agent unless a Service's
+// counts are since its rules; a caller that read the kernel itself sets
+// Source, as a node without Services does not tell.
+func NewServicesReport(s *Snapshot) ServicesReport {
+	r := ServicesReport{
+		Node:       s.Node.Name,
+		Time:       s.Time.UTC().Truncate(time.Millisecond),
+		Source:     SourceAgent,
+		ProxyMode:  s.Node.ProxyMode,
+		Backend:    s.Node.Backend,
+		Kube:       KubeReport{Enabled: s.Kube.Enabled, Synced: s.Kube.Synced, Error: s.Kube.Err},
+		Collectors: make([]CollectorReport, 0, len(s.Self.Collectors)),
+		Items:      make([]ServiceReport, 0, len(s.Services)),
+	}
+	for _, c := range s.Self.Collectors {
+		r.Collectors = append(r.Collectors, CollectorReport{Name: c.Name, Success: c.Success, Error: c.Err})
+	}
+	for i := range s.Services {
+		if s.Services[i].SinceRule {
+			r.Source = SourceKernel
+		}
+		r.Items = append(r.Items, newServiceReport(&s.Services[i]))
+	}
+	for i := range s.Other {
+		o := &s.Other[i]
+		r.Other = append(r.Other, OtherReport{
+			Protocol: string(o.Protocol), IPFamily: o.Family.String(), Services: o.Services,
+			Connections:     newConnectionsReport(o.Cluster, o.External),
+			Since:           reportTime(o.Created),
+			RejectedPackets: copyMap(o.Rejected),
+		})
+	}
+	return r
+}
+
+func newServiceReport(p *ServicePort) ServiceReport {
+	r := ServiceReport{
+		Namespace: p.Port.Namespace,
+		Name:      p.Port.Name.Name,
+		PortName:  p.Port.Port,
+		Protocol:  string(p.Port.Protocol),
+		IPFamily:  p.Family.String(),
+		Type:      p.Type,
+		ClusterIP: reportAddr(p.ClusterIP),
+		Port:      p.Number,
+		NodePort:  p.NodePort,
+		Endpoints: EndpointsReport{Kernel: p.KernelCount},
+		Rules:     copyMap(p.Rules),
+	}
+	if p.APICount >= 0 {
+		n := p.APICount
+		r.Endpoints.API = &n
+	}
+	// One reading has no cap: every Service has its own counts there.
+	if p.Exposed || p.SinceRule {
+		c := newConnectionsReport(p.Cluster, p.External)
+		r.Connections = &c
+		r.RejectedPackets = copyMap(p.Rejected)
+	}
+	if p.Exposed && !p.SinceRule {
+		r.Since = reportTime(p.Created)
+	}
+	for _, e := range p.Endpoints {
+		r.Endpoints.Items = append(r.Endpoints.Items, EndpointReport{
+			Address: e.Addr.String(), InKernel: e.InKernel, InAPI: e.InAPI, Connections: e.Connections,
+		})
+	}
+	return r
+}
+
+func newConnectionsReport(cluster, external uint64) ConnectionsReport {
+	return ConnectionsReport{Total: cluster + external, Cluster: cluster, External: external}
+}
+
+func reportAddr(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+func reportTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC().Truncate(time.Millisecond)
+	return &t
+}
+
+func copyMap[K comparable, V int | uint64](m map[K]V) map[K]V {
+	if len(m) == 0 {
+		return nil
+	}
+	c := make(map[K]V, len(m))
+	for k, v := range m {
+		if v != 0 {
+			c[k] = v
+		}
+	}
+	return c
+}
