@@ -35,6 +35,17 @@ type OutInterface struct {
 	Not  bool
 }
 
+// Fragment matches second and later fragments (-f, IPv4 only).
+type Fragment struct{ Not bool }
+
+// Module names a protocol module that sets no condition of its own: the bare
+// "-m tcp" of kube-proxy's DNAT rules. It always matches.
+type Module struct{ Name string }
+
+// Comment is a second or later comment of a rule, as Calico writes them; the
+// first is in Rule.Comment. It always matches.
+type Comment struct{ Text string }
+
 // SourcePort matches a range of transport source ports, both ends included.
 type SourcePort struct {
 	First, Last uint16
@@ -47,14 +58,25 @@ type DestinationPort struct {
 	Not         bool
 }
 
+// TCPFlags matches (flags & Mask) == Value, by the bits of the TCP header's
+// flag byte: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32.
+type TCPFlags struct {
+	Mask, Value uint8
+	Not         bool
+}
+
 // AddrType matches the routing type of an address (-m addrtype).
 type AddrType struct {
 	Source, Dest       uint16 // bit n is RTN_* value n, include/uapi/linux/rtnetlink.h
 	NotSource, NotDest bool
-	Flags              uint32 // as in struct xt_addrtype_info_v1, inversions left out
+	// Flags is as in struct xt_addrtype_info_v1, inversions left out:
+	// XT_ADDRTYPE_LIMIT_IFACE_IN 4, XT_ADDRTYPE_LIMIT_IFACE_OUT 8.
+	Flags uint32
 }
 
-// ConntrackState matches -m conntrack --ctstate, by the bits of XT_CONNTRACK_STATE_*.
+// ConntrackState matches -m conntrack --ctstate, by the bits of
+// XT_CONNTRACK_STATE_*: INVALID 1, ESTABLISHED 2, RELATED 4, NEW 8, SNAT
+// 0x40, DNAT 0x80, UNTRACKED 0x100 (include/uapi/linux/netfilter/xt_conntrack.h).
 type ConntrackState struct {
 	Mask uint16
 	Not  bool
@@ -75,6 +97,13 @@ func (r Random) Probability() float64 {
 	return p
 }
 
+// Nth matches one packet in Every, the first one after Packet others (-m
+// statistic --mode nth).
+type Nth struct {
+	Every, Packet uint32
+	Not           bool
+}
+
 // Mark matches (mark & Mask) == Value.
 type Mark struct {
 	Value, Mask uint32
@@ -83,11 +112,18 @@ type Mark struct {
 
 // Recent matches or fills a list of source addresses (-m recent).
 type Recent struct {
-	List    string
-	Set     bool // --set; otherwise a check
-	Seconds uint32
-	Reap    bool
-	Not     bool
+	List     string
+	Set      bool // --set; otherwise a check
+	Update   bool // --update: a check that renews what it finds
+	Remove   bool // --remove: a check that removes what it finds
+	Reap     bool
+	TTL      bool // --rttl
+	Dest     bool // the list is of destination addresses
+	Not      bool
+	Seconds  uint32
+	HitCount uint32
+	// Mask is applied to the address; invalid where it is all ones.
+	Mask netip.Addr
 }
 
 // NFAcct adds to a named counter object and always matches.
@@ -103,7 +139,9 @@ type Multiport struct {
 // PortRange is a range of ports, both ends included.
 type PortRange struct{ First, Last uint16 }
 
-// Limit matches while a rate is not exceeded; it always depends on time.
+// Limit matches while a rate is not exceeded; it always depends on time. Text
+// is in iptables' words: "--limit 10/min --limit-burst 10", the burst left out
+// where it is iptables' default of 5.
 type Limit struct{ Text string }
 
 // Unknown is a condition that is not decoded: whether it holds cannot be said.
@@ -111,4 +149,7 @@ type Unknown struct {
 	Name     string // the match's or expression's name
 	Revision uint8
 	Data     []byte
+	// Text is the condition in iptables' words where a text is all that is
+	// known of it.
+	Text string
 }

@@ -48,18 +48,34 @@ type Table struct {
 	byName map[string]*Chain
 }
 
-// Chain returns the chain of that name, or nil.
+// NewTable returns a table of these chains, which are not to be added to or
+// renamed after: look-ups by name are built here, so that a finished table can
+// be read by many at once. Of two chains of one name the first is found.
+func NewTable(name string, handle uint64, chains []*Chain) *Table {
+	t := &Table{Name: name, Handle: handle, Chains: chains, byName: make(map[string]*Chain, len(chains))}
+	for _, c := range chains {
+		if _, twice := t.byName[c.Name]; !twice {
+			t.byName[c.Name] = c
+		}
+	}
+	return t
+}
+
+// Chain returns the chain of that name, or nil. A Table that NewTable did not
+// make is searched from its start.
 func (t *Table) Chain(name string) *Chain {
 	if t == nil {
 		return nil
 	}
-	if t.byName == nil {
-		t.byName = make(map[string]*Chain, len(t.Chains))
-		for _, c := range t.Chains {
-			t.byName[c.Name] = c
+	if t.byName != nil {
+		return t.byName[name]
+	}
+	for _, c := range t.Chains {
+		if c.Name == name {
+			return c
 		}
 	}
-	return t.byName[name]
+	return nil
 }
 
 // Chain is one chain of a table.
@@ -84,9 +100,14 @@ type Rule struct {
 	Counter netfilter.Counter
 	// HasCounter is false for rules of native nft tables without one.
 	HasCounter bool
-	Comment    string
-	Matches    []Match // in the kernel's order, the comment left out
-	Action     Action
+	// CommentAt is how many of Matches come before the comment, 0 without
+	// one: iptables-save prints it there.
+	CommentAt uint8
+	Comment   string // the first one
+	// Matches are in the kernel's order, the comment left out; addresses,
+	// interfaces and the protocol at their head in iptables-save's order.
+	Matches []Match
+	Action  Action
 }
 
 // ActionKind is what a rule does with a packet that it matches.
@@ -113,15 +134,19 @@ const (
 // Action is what a rule does; the fields that belong to Kind are set.
 type Action struct {
 	Kind   ActionKind
-	Chain  string         // Jump, Goto
-	To     netip.AddrPort // DNAT, SNAT: the first address and port of the range
 	Random bool           // Masquerade: --random-fully
+	Group  uint16         // Log: NFLOG's group
 	Value  uint32         // SetMark: mark = mark &^ Mask ^ Value
-	Mask   uint32
-	With   string // Reject: icmp-port-unreachable, ...
-	Group  uint16 // Log: NFLOG's group
-	Prefix string // Log
-	Name   string // OtherKind: the target's or expression's name
+	Mask   uint32         // SetMark
+	To     netip.AddrPort // DNAT, SNAT: the first address and port of the range
+	Chain  string         // Jump, Goto
+	With   string         // Reject: icmp-port-unreachable, ...
+	Prefix string         // Log
+	Name   string         // OtherKind, Log: the target's or expression's name
+	// Args is the target's arguments in iptables' words where the fields
+	// above do not hold all of them: a range of addresses, --persistent,
+	// LOG's level. "" otherwise.
+	Args string
 }
 
 // Match is one condition of a rule. The concrete types are in match.go; what
