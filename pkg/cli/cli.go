@@ -1,6 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cli
 
-import "io"
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
 
-// Run is replaced.
-func Run(args []string, stdout, stderr io.Writer) int { return 0 }
+	"github.com/spf13/cobra"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+)
+
+// Exit statuses of Run.
+const (
+	exitOK    = 0
+	exitError = 1 // the operation did not succeed
+	exitUsage = 2 // the command line cannot be understood
+)
+
+// env is what a command takes from the process it runs in.
+type env struct {
+	program  string // argv[0]
+	stdout   io.Writer
+	stderr   io.Writer
+	getenv   func(string) string
+	hostname func() (string, error)
+	client   *http.Client
+	// readOnce reads this node's kernel without an agent.
+	readOnce func(context.Context) (*correlate.Snapshot, error)
+}
+
+// Run runs the command line args, without the program's name, and returns the
+// exit status. SIGINT and SIGTERM end the command's context, once: a second
+// one ends the process as usual. Where the program was started as
+// kubectl-svcscope, as kubectl starts its plugins, usage texts say
+// `kubectl svcscope`.
+func Run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+	return run(ctx, &env{
+		program:  os.Args[0],
+		stdout:   stdout,
+		stderr:   stderr,
+		getenv:   os.Getenv,
+		hostname: os.Hostname,
+		client:   &http.Client{Timeout: 10 * time.Second},
+		readOnce: func(context.Context) (*correlate.Snapshot, error) {
+			return nil, errors.New("read rules of this node: not in this build")
+		},
+	}, args)
+}
+
+func run(ctx context.Context, e *env, args []string) int {
+	root := newRoot(e)
+	// cobra reads os.Args where args is nil.
+	root.SetArgs(append([]string{}, args...))
+	started := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitOK
+	}
+	printError(e.stderr, err)
+	if started {
+		return exitError
+	}
+	printUsageHint(e.stderr, cmd)
+	return exitUsage
+}
+
+// newRoot builds the whole tree of commands.
+func newRoot(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "svcscope",
+		Short: "What this node's kernel really does with Kubernetes Services",
+		Long: `svcscope shows what a Kubernetes node's kernel really does with Services: it
+joins the API's Services and EndpointSlices with the rules and counters that
+the kernel holds.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	if filepath.Base(e.program) == "kubectl-svcscope" {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl svcscope"}
+	}
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+	root.AddCommand(newServices(e), newVersion(e))
+	return root
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/svcscope/svcscope/pkg/kernel"
+)
+
+// remedyError is an error that the user can do something about.
+type remedyError struct {
+	err    error
+	remedy string // a whole sentence without a full stop
+}
+
+func (e *remedyError) Error() string { return e.err.Error() }
+func (e *remedyError) Unwrap() error { return e.err }
+
+// withRemedy adds what to do about err; nil stays nil.
+func withRemedy(err error, remedy string) error {
+	if err == nil {
+		return nil
+	}
+	return &remedyError{err: err, remedy: remedy}
+}
+
+// printError writes err as `svcscope: operation object: cause`, a line for
+// each of joined errors, and below it the remedy where one is known.
+func printError(w io.Writer, err error) {
+	for line := range strings.Lines(strings.TrimSpace(err.Error())) {
+		fmt.Fprintf(w, "svcscope: %s\n", strings.TrimSpace(line))
+	}
+	if r := remedy(err); r != "" {
+		fmt.Fprintf(w, "  %s\n", r)
+	}
+}
+
+// remedy is what to do about err, or empty.
+func remedy(err error) string {
+	if r := (*remedyError)(nil); errors.As(err, &r) {
+		return r.remedy
+	}
+	if c := (*kernel.CapabilityError)(nil); errors.As(err, &c) {
+		return "run it as root (UID 0 with " + c.Cap + ") in the node's network namespace"
+	}
+	return ""
+}
+
+func printUsageHint(w io.Writer, cmd *cobra.Command) {
+	fmt.Fprintf(w, "  see %s --help\n", cmd.CommandPath())
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+var update = flag.Bool("update", false, "write the scripts' expected output")
+
+// TestScript drives the command line by testdata/script/*.txtar. Besides
+// testscript's own commands the scripts have
+//
+//	svcscope ARG...          the command line, in this process
+//	status N ARG...          the same, which must exit with N
+//	agent STATUS FILE        an agent at the default address that answers so
+//
+// $PROGRAM is argv[0], $KERNEL what a direct reading finds (kernelAnswer).
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			report, err := os.ReadFile(filepath.Join("testdata", "report.json"))
+			if err != nil {
+				return err
+			}
+			e.Values[fakeKey{}] = &fakeAgent{}
+			e.Setenv("PROGRAM", "/usr/bin/svcscope")
+			e.Setenv("KERNEL", "ok")
+			return os.WriteFile(filepath.Join(e.WorkDir, "report.json"), report, 0o600)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"svcscope": scriptSvcscope,
+			"status":   scriptStatus,
+			"agent":    scriptAgent,
+		},
+	})
+}
+
+type fakeKey struct{}
+
+// fakeAgent is who listens on the default address: nobody while empty.
+type fakeAgent struct{ address string }
+
+func scriptSvcscope(ts *testscript.TestScript, neg bool, args []string) {
+	if code := runScript(ts, args); (code != exitOK) != neg {
+		ts.Fatalf("exit status %d", code)
+	}
+}
+
+func scriptStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: status N ARG...")
+	}
+	if code := runScript(ts, args[1:]); strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit status %d, want %s", code, args[0])
+	}
+}
+
+func scriptAgent(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: agent STATUS FILE")
+	}
+	status, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	body := ts.ReadFile(args[1])
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/api/v1/services" {
+			http.NotFound(w, r)
+			return
+		}
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}))
+	ts.Defer(srv.Close)
+	ts.Value(fakeKey{}).(*fakeAgent).address = srv.Listener.Addr().String()
+}
+
+func runScript(ts *testscript.TestScript, args []string) int {
+	fake := ts.Value(fakeKey{}).(*fakeAgent)
+	transport := &http.Transport{DialContext: fake.dial}
+	defer transport.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	e := testEnv(ts.Getenv("PROGRAM"))
+	e.stdout, e.stderr = ts.Stdout(), ts.Stderr()
+	e.client = &http.Client{Transport: transport}
+	e.readOnce = func(context.Context) (*correlate.Snapshot, error) { return kernelAnswer(ts.Getenv("KERNEL")) }
+	return run(ctx, e, args)
+}
+
+// dial stands for the network: whatever the host has on the default port,
+// only the fake agent is reached there.
+func (f *fakeAgent) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if address != strings.TrimPrefix(defaultAgent, "http://") {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("no route to " + address)}
+	}
+	if f.address == "" {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, f.address)
+}
+
+func testEnv(program string) *env {
+	return &env{
+		program:  program,
+		getenv:   func(string) string { return "" },
+		hostname: func() (string, error) { return "test-host", nil },
+		client:   http.DefaultClient,
+	}
+}
+
+// kernelAnswer is what a reading without an agent gives.
+func kernelAnswer(kind string) (*correlate.Snapshot, error) {
+	s := &correlate.Snapshot{
+		Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
+		Node: correlate.NodeInfo{Name: "worker-2"},
+	}
+	switch kind {
+	case "denied":
+		return nil, &kernel.CapabilityError{Op: "list chains of table nat (IPv4)", Cap: "CAP_NET_ADMIN", Err: syscall.EPERM}
+	case "empty":
+		return s, nil
+	case "garbled":
+		s.Self.Collectors = []correlate.CollectorState{{Name: "legacy", Err: "read table nat: ipt_entry at offset 336: need 112 bytes, have 40"}}
+		return s, nil
+	}
+	web := correlate.ServicePort{
+		Port: service.PortName{
+			Name: service.Name{Namespace: "default", Name: "web"}, Port: "http", Protocol: service.TCP,
+		},
+		Family: netfilter.IPv4, Cluster: 500, External: 20, APICount: -1, KernelCount: 2, SinceRule: true,
+		Rules: map[string]int{"nat": 11},
+	}
+	web6 := web
+	web6.Family, web6.ClusterIP, web6.Number = netfilter.IPv6, netip.MustParseAddr("fd00:10:96::5"), 80
+	s.Services = []correlate.ServicePort{web, web6}
+	return s, nil
+}

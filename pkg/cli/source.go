@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+)
+
+const (
+	defaultAgent = "http://127.0.0.1:10988"
+	// noAgent as --agent reads the kernel without asking.
+	noAgent = "none"
+	// maxReport bounds what is read from an agent: 10,000 Services with 3
+	// endpoints each in two families are about 20 MB.
+	maxReport = 256 << 20
+)
+
+// sourceOptions say where a command gets its numbers.
+type sourceOptions struct {
+	agent    string // base URL, or noAgent
+	explicit bool   // the user named the agent: don't answer from elsewhere
+}
+
+func (o *sourceOptions) bind(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.agent, "agent", defaultAgent,
+		`URL of the agent to ask; "none" reads this node's kernel`)
+}
+
+// readServices asks the agent, or reads the kernel where there is none, and
+// says on stderr which it did.
+func readServices(ctx context.Context, e *env, o sourceOptions) (correlate.ServicesReport, error) {
+	var r correlate.ServicesReport
+	why := ""
+	if o.agent != noAgent {
+		err := getJSON(ctx, e.client, strings.TrimSuffix(o.agent, "/")+"/api/v1/services", &r)
+		if err == nil && r.Source == "" {
+			err = errors.New("decode answer: not a report of Services")
+		}
+		if err == nil {
+			fmt.Fprintf(e.stderr, "source: agent at %s, node %s%s\n", o.agent, r.Node, kubeNote(r.Kube))
+			return r, nil
+		}
+		err = fmt.Errorf("read services from agent %s: %w", o.agent, err)
+		if o.explicit {
+			return r, withRemedy(err, "leave --agent out to read this node's kernel where no agent answers")
+		}
+		if ctx.Err() != nil {
+			return r, err
+		}
+		why = fmt.Sprintf(" (agent at %s: %v)", o.agent, errors.Unwrap(err))
+		// A report cut short must not shine through.
+		r = correlate.ServicesReport{}
+	}
+	snapshot, err := e.readOnce(ctx)
+	if err != nil {
+		if why != "" {
+			fmt.Fprintf(e.stderr, "source: this node's kernel%s\n", why)
+		}
+		return r, err
+	}
+	r = correlate.NewServicesReport(snapshot)
+	r.Source = correlate.SourceKernel
+	fmt.Fprintf(e.stderr, "source: this node's kernel%s%s\n", why, kubeNote(r.Kube))
+	return r, nil
+}
+
+// kubeNote says where names come from when it is not the API.
+func kubeNote(k correlate.KubeReport) string {
+	switch {
+	case k.Synced:
+		return ""
+	case k.Enabled && k.Error != "":
+		return "; names from rules, the API is not reached: " + k.Error
+	case k.Enabled:
+		return "; names from rules, the API is not read yet"
+	}
+	return "; names from rules"
+}
+
+// getJSON reads one JSON document of an agent into v. Errors give the cause
+// alone: the caller knows the address.
+func getJSON(ctx context.Context, client *http.Client, address string, v any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return urlCause(err)
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return urlCause(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return statusError(resp)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReport)).Decode(v); err != nil {
+		return fmt.Errorf("decode answer: %w", err)
+	}
+	return nil
+}
+
+// statusError is the status with the first line of the body, where the agent
+// says why.
+func statusError(resp *http.Response) error {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 512))
+	reason, _, _ := strings.Cut(strings.TrimSpace(string(body)), "\n")
+	if err != nil || reason == "" {
+		return errors.New(resp.Status)
+	}
+	return fmt.Errorf("%s: %s", resp.Status, reason)
+}
+
+// urlCause drops the method and address that net/http puts before a cause.
+func urlCause(err error) error {
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
