@@ -167,6 +167,8 @@ type CountingMethod struct {
 
 // Self is the agent's account of itself.
 type Self struct {
+	// Started is when the agent's own totals began to count; zero: unknown.
+	Started    time.Time
 	Collectors []CollectorState
 	Undecoded  map[string]uint64 // by kind: match/NAME, target/NAME, expression/NAME, ...
 	EventsLost map[string]uint64 // by source

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import "github.com/svcscope/svcscope/pkg/correlate"
+
+const (
+	rulesInterface = "rule counters: IPT_SO_GET_ENTRIES (legacy), NFT_MSG_GETRULE (nf_tables)"
+	sizeInterface  = "IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES (legacy), NFT_MSG_GETCHAIN and NFT_MSG_GETRULE (nf_tables)"
+)
+
+// serviceLabels returns the labels of every Service metric, extra ones after.
+func serviceLabels(extra ...Label) []Label {
+	return append([]Label{
+		{
+			Name: "service_namespace", Bound: "the namespaces of the Services; empty in `_other`",
+			Question: "Whose Service is it?",
+		},
+		{
+			Name: "service_name", Bound: "`--metrics.max-services` (default 500), and `_other`",
+			Question: "Which Service is it?",
+		},
+		{
+			Name: "port_name", Bound: "the ports of the Service; empty for an unnamed port and in `_other`",
+			Question: "Which of its ports?",
+		},
+		{Name: "protocol", Values: []string{"TCP", "UDP", "SCTP"}, Question: "Over which transport?"},
+		familyLabel(),
+	}, extra...)
+}
+
+func familyLabel() Label {
+	return Label{Name: "ip_family", Values: []string{"IPv4", "IPv6"}, Question: "Which of the two rulesets?"}
+}
+
+// reasons returns the closed set of the label reason, in the order of exposition.
+func reasons() []correlate.Reason {
+	return []correlate.Reason{correlate.NoEndpoints, correlate.NoLocalEndpoints, correlate.SourceRange}
+}
+
+func reasonLabel() Label {
+	l := Label{Name: "reason", Question: "Why was the packet refused?"}
+	for _, r := range reasons() {
+		l.Values = append(l.Values, string(r))
+	}
+	return l
+}
+
+func serviceMetrics() []Metric {
+	return []Metric{
+		{
+			Name: "svcscope_service_connections_total", Type: Counter, Unit: unitConnections,
+			Help: "New connections that this node's rules sent to an endpoint of the Service. It counts first packets " +
+				"in the nat table: a connection that is dropped or refused later and tried again counts again",
+			Labels: serviceLabels(Label{
+				Name: "via", Values: []string{viaCluster, viaExternal},
+				Question: "Did the client use the cluster IP, or a node port, external or load-balancer address?",
+			}),
+			Stability: Stable, Kernel: rulesInterface, Cost: CostRules,
+			When: "from 0 for every Service while there are at most `--metrics.max-services` of them, else for active ones",
+		},
+		{
+			Name: "svcscope_service_endpoint_connections_total", Type: Counter, Unit: unitConnections,
+			Help: "New connections that this node's rules sent to this endpoint of the Service",
+			Labels: serviceLabels(Label{
+				Name: "endpoint_address", Bound: "the endpoints of the exposed Services in this node's rules",
+				Question: "To which address and port did they go?",
+			}),
+			Stability: Stable, Kernel: rulesInterface, Cost: CostRules,
+			When: "only with `--metrics.endpoints`; from 0 for every endpoint in the rules; not for `_other`",
+		},
+		{
+			Name: "svcscope_service_rejected_packets_total", Type: Counter, Unit: unitPackets,
+			Help: "Packets for the Service that kube-proxy's filter rules refused. Retransmissions count: " +
+				"these are packets, not connections",
+			Labels: serviceLabels(reasonLabel()), Stability: Stable, Kernel: rulesInterface, Cost: CostRules,
+			When: "not zero",
+		},
+		{
+			Name: "svcscope_service_rules", Type: Gauge, Unit: unitRules,
+			Help: "Rules that the Service costs this node",
+			Labels: serviceLabels(Label{
+				Name: "table", Bound: "the tables that kube-proxy writes: nat and filter",
+				Question: "In which table are they?",
+			}),
+			Stability: Stable, Kernel: sizeInterface, Cost: CostRules, When: "not zero",
+		},
+		{
+			Name: "svcscope_service_endpoints", Type: Gauge, Unit: unitEndpoints,
+			Help: "Endpoints of the Service that the API lets this node expect (source api), " +
+				"and those that its rules hold (source kernel)",
+			Labels: serviceLabels(Label{
+				Name: "source", Values: []string{sourceAPI, sourceKernel},
+				Question: "Who says so: the intent or the kernel?",
+			}),
+			Stability: Stable, Kernel: sizeInterface, Cost: CostRules,
+			When: "not zero; source api only while the API is synced",
+		},
+	}
+}

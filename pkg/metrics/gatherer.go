@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+)
+
+// Gatherer formats the newest snapshot as metric families. It implements
+// prometheus.Gatherer and is safe for concurrent use.
+//
+// It makes the families itself, rather than const metrics for a Registry: label
+// pairs live as long as their series, samples as long as their values, so that
+// a scrape of many Services allocates for what changed only.
+type Gatherer struct {
+	snapshot func() *correlate.Snapshot
+	defs     map[string]*def
+
+	mu       sync.Mutex
+	last     *correlate.Snapshot // what ready shows
+	ready    []*dto.MetricFamily // immutable once built; nil before the first build
+	services *serviceSeries
+	kinds    map[string]bool // the values of undecoded_total's kind, at most maxKinds
+}
+
+// NewGatherer returns a Gatherer of the snapshot that the function returns at
+// each scrape; it may return nil while there is none.
+func NewGatherer(snapshot func() *correlate.Snapshot, cfg Config) *Gatherer {
+	defs := make(map[string]*def)
+	for _, m := range Metrics() {
+		defs[m.Name] = newDef(m)
+	}
+	return &Gatherer{
+		snapshot: snapshot,
+		defs:     defs,
+		services: newServiceSeries(defs, cfg.Endpoints),
+		kinds:    make(map[string]bool),
+	}
+}
+
+// Gather returns the families of the newest snapshot sorted by name. The error
+// is always nil. The families are shared between scrapes: do not write.
+func (g *Gatherer) Gather() ([]*dto.MetricFamily, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	// Inside the lock, or a slow scrape would go back to an older snapshot.
+	if s := g.snapshot(); g.ready == nil || s != g.last {
+		g.ready, g.last = g.build(s), s
+	}
+	return g.ready, nil
+}
+
+func (g *Gatherer) build(s *correlate.Snapshot) []*dto.MetricFamily {
+	b := &builder{defs: g.defs, families: make(map[string]*dto.MetricFamily, len(g.defs))}
+	if s == nil {
+		b.gauge("svcscope_kube_synced", 0)
+		return b.sorted()
+	}
+	g.services.build(b, s)
+	buildNode(b, s)
+	buildRules(b, s)
+	buildConntrack(b, s.Conntrack)
+	buildSelf(b, s)
+	g.buildUndecoded(b, s)
+	return b.sorted()
+}
+
+func buildNode(b *builder, s *correlate.Snapshot) {
+	n := s.Node
+	b.gauge("svcscope_node_info", 1, n.Name, n.ProxyMode, n.Backend, n.Kernel)
+	b.gauge("svcscope_kube_synced", boolean(s.Kube.Synced))
+	b.gauge("svcscope_snapshot_timestamp_seconds", unixSeconds(s.Time))
+	for _, c := range s.Counting {
+		b.gauge("svcscope_counting_method", 1, c.What, c.Method)
+	}
+}
+
+func buildRules(b *builder, s *correlate.Snapshot) {
+	for _, t := range s.Tables {
+		b.gauge("svcscope_rules", float64(t.Rules), string(t.Backend), familyValue(t.Family), t.Table, t.Owner)
+		b.gauge("svcscope_chains", float64(t.Chains), string(t.Backend), familyValue(t.Family), t.Table, t.Owner)
+	}
+	for _, d := range s.Dispatch {
+		b.gauge("svcscope_dispatch_rules", float64(d.Rules), string(d.Backend), familyValue(d.Family))
+	}
+	newest := make(map[string]time.Time)
+	for _, c := range s.Changes {
+		writer := c.Writer
+		if writer == "" {
+			writer = "unknown"
+		}
+		b.counter("svcscope_ruleset_changes_total", c.Total, c.Created, string(c.Backend), familyValue(c.Family), writer)
+		if c.Last.After(newest[string(c.Backend)]) {
+			newest[string(c.Backend)] = c.Last
+		}
+	}
+	for _, backend := range slices.Sorted(maps.Keys(newest)) {
+		b.gauge("svcscope_ruleset_last_change_timestamp_seconds", unixSeconds(newest[backend]), backend)
+	}
+}
+
+func buildConntrack(b *builder, c *correlate.Conntrack) {
+	if c == nil {
+		return
+	}
+	b.gauge("svcscope_conntrack_entries", float64(c.Entries))
+	b.gauge("svcscope_conntrack_entries_peak", float64(c.Peak))
+	b.gauge("svcscope_conntrack_entries_limit", float64(c.Limit))
+	b.gauge("svcscope_conntrack_buckets", float64(c.Buckets))
+	for _, stat := range []struct {
+		name  string
+		value *uint64
+	}{
+		{"svcscope_conntrack_found_total", c.Stats.Found},
+		{"svcscope_conntrack_invalid_total", c.Stats.Invalid},
+		{"svcscope_conntrack_insert_failed_total", c.Stats.InsertFailed},
+		{"svcscope_conntrack_drop_total", c.Stats.Drop},
+		{"svcscope_conntrack_early_drop_total", c.Stats.EarlyDrop},
+		{"svcscope_conntrack_error_total", c.Stats.Error},
+		{"svcscope_conntrack_search_restart_total", c.Stats.SearchRestart},
+		{"svcscope_conntrack_clash_resolve_total", c.Stats.ClashResolve},
+		{"svcscope_conntrack_chain_toolong_total", c.Stats.ChainTooLong},
+	} {
+		if stat.value != nil {
+			// The kernel counts since the namespace was made, a time that it does not tell.
+			b.counter(stat.name, *stat.value, time.Time{})
+		}
+	}
+}
+
+func buildSelf(b *builder, s *correlate.Snapshot) {
+	for _, c := range s.Self.Collectors {
+		b.gauge("svcscope_collector_success", boolean(c.Success), c.Name)
+		b.gauge("svcscope_collector_duration_seconds", c.Duration.Seconds(), c.Name)
+		if !c.LastSuccess.IsZero() {
+			b.gauge("svcscope_collector_last_success_timestamp_seconds", unixSeconds(c.LastSuccess), c.Name)
+		}
+	}
+	for _, source := range slices.Sorted(maps.Keys(s.Self.EventsLost)) {
+		b.counter("svcscope_events_lost_total", s.Self.EventsLost[source], s.Self.Started, source)
+	}
+	b.gauge("svcscope_series_limit", float64(s.Self.SeriesLimit))
+	b.counter("svcscope_series_dropped_total", s.Self.SeriesDropped, s.Self.Started)
+}
+
+// buildUndecoded bounds the kinds. A kind that has its series keeps it, so
+// that neither its total nor that of the rest ever falls.
+func (g *Gatherer) buildUndecoded(b *builder, s *correlate.Snapshot) {
+	var rest uint64
+	more := false
+	for _, kind := range slices.Sorted(maps.Keys(s.Self.Undecoded)) {
+		if kind != kindOther && !g.kinds[kind] && len(g.kinds) < maxKinds {
+			g.kinds[kind] = true
+		}
+		if !g.kinds[kind] {
+			more = true
+			rest += s.Self.Undecoded[kind]
+			continue
+		}
+		b.counter("svcscope_undecoded_total", s.Self.Undecoded[kind], s.Self.Started, kind)
+	}
+	if more {
+		b.counter("svcscope_undecoded_total", rest, s.Self.Started, kindOther)
+	}
+}

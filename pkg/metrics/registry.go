@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+)
+
+// maxScrapes bounds the scrapes that are formatted at the same time; a scrape
+// above it is answered with 503.
+const maxScrapes = 8
+
+// Config says what is exposed.
+type Config struct {
+	// Endpoints adds svcscope_service_endpoint_connections_total.
+	Endpoints bool
+	// Runtime adds the agent's own go_* and process_* metrics.
+	Runtime bool
+}
+
+// Registry is all that /metrics shows: the families of the newest snapshot and
+// those of the agent's own process. It implements prometheus.Gatherer.
+type Registry struct {
+	process  *prometheus.Registry
+	snapshot *Gatherer
+}
+
+// NewRegistry returns the registry of the snapshot that the function returns at
+// each scrape; it may return nil while there is none.
+func NewRegistry(snapshot func() *correlate.Snapshot, cfg Config) *Registry {
+	r := &Registry{process: prometheus.NewRegistry(), snapshot: NewGatherer(snapshot, cfg)}
+	r.process.MustRegister(version.NewCollector(strings.TrimSuffix(Prefix, "_")))
+	if cfg.Runtime {
+		r.process.MustRegister(
+			collectors.NewGoCollector(),
+			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		)
+	}
+	return r
+}
+
+// Gather returns all families sorted by name. It may return families beside an
+// error, which then concerns the agent's own process.
+func (r *Registry) Gather() ([]*dto.MetricFamily, error) {
+	// Not prometheus.Gatherers: it hashes every sample again to find
+	// duplicates, and the two sets of names are disjoint.
+	process, err := r.process.Gather()
+	families, _ := r.snapshot.Gather()
+	all := slices.Concat(process, families)
+	slices.SortFunc(all, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return all, err
+}
+
+// Handler serves the registry in the text format and, where asked for,
+// OpenMetrics with created samples. Errors are counted in
+// promhttp_metric_handler_errors_total, and what could be gathered is served.
+// Call it once for each registry.
+func Handler(r *Registry) http.Handler {
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{
+		Registry:                            r.process,
+		ErrorHandling:                       promhttp.ContinueOnError,
+		MaxRequestsInFlight:                 maxScrapes,
+		EnableOpenMetrics:                   true,
+		EnableOpenMetricsTextCreatedSamples: true,
+	})
+}
