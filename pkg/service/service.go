@@ -91,6 +91,33 @@ type Service struct {
 // kube-proxy writes nothing for it.
 func (s *Service) Headless() bool { return len(s.ClusterIPs) == 0 }
 
+// PortName names one port of the Service.
+func (s *Service) PortName(p *Port) PortName {
+	return PortName{Name: s.Name, Port: p.Name, Protocol: p.Protocol}
+}
+
+// ClusterIP returns the Service's cluster IP of one family, or the zero Addr:
+// kube-proxy for that family then skips the Service
+// (pkg/proxy/servicechangetracker.go).
+func (s *Service) ClusterIP(ipv6 bool) netip.Addr { return firstOf(s.ClusterIPs, ipv6) }
+
+// ExternallyAccessible reports whether a port is reachable in one family by
+// something else than a cluster IP: a node port, an external or a
+// load-balancer address (ExternallyAccessible in pkg/proxy/serviceport.go).
+func (s *Service) ExternallyAccessible(p *Port, ipv6 bool) bool {
+	return p.NodePort != 0 || firstOf(s.ExternalIPs, ipv6).IsValid() ||
+		firstOf(s.LoadBalancerIPs, ipv6).IsValid()
+}
+
+func firstOf(addrs []netip.Addr, ipv6 bool) netip.Addr {
+	for _, a := range addrs {
+		if a.Is6() == ipv6 {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
 // Endpoint is one address of a Service port, from an EndpointSlice.
 type Endpoint struct {
 	Addr        netip.AddrPort
