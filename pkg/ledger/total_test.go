@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestCap(t *testing.T) {
+	ports := []Port{svcPort("a"), svcPort("b"), svcPort("c"), svcPort("d")}
+	r := newRig(2)
+	read := func(values ...uint64) {
+		var cs []Counter
+		for i, v := range values {
+			cs = append(cs, of(ports[i], conn(uint64(i+1), v)))
+		}
+		r.apply(reading(nft, cs...))
+	}
+	r.know(ports...)
+	read(5, 5, 5, 5)
+	read(5, 5, 5, 5)
+	expect := func(when string, want map[string]uint64) {
+		t.Helper()
+		got := map[string]uint64{}
+		for p := range r.Ports() {
+			got[p.Port.Service.Name] = p.Cluster
+		}
+		for k, o := range r.Others() {
+			got[fmt.Sprintf("_other/%s/%d", k.Protocol, k.Family)] = o.Cluster
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", when, diff)
+		}
+	}
+	expect("without activity nobody is a member", map[string]uint64{"_other/TCP/2": 0})
+	read(5, 6, 5, 5)
+	expect("activity makes one", map[string]uint64{"b": 1, "_other/TCP/2": 0})
+	read(5, 6, 8, 5)
+	read(9, 6, 8, 5)
+	expect("the rest goes to others when full", map[string]uint64{"b": 1, "c": 3, "_other/TCP/2": 4})
+	r.know(ports[0], ports[2], ports[3])
+	read(9, 6, 9, 5)
+	expect("membership is sticky, deletion ends it", map[string]uint64{"c": 4, "_other/TCP/2": 4})
+	read(11, 6, 9, 5)
+	expect("one admitted later starts at 0", map[string]uint64{"a": 2, "c": 4, "_other/TCP/2": 4})
+	for p := range r.Ports() {
+		if p.Port.Service.Name == "a" && !p.Created.Equal(r.now) {
+			t.Errorf("a was created at %v, want the time of its admission %v", p.Created, r.now)
+		}
+	}
+	if r.Folded() != 1 {
+		t.Errorf("folded %d, want 1", r.Folded())
+	}
+}
+
+func TestAtMostMaxServicesAreAllExposedFromZero(t *testing.T) {
+	r := newRig(2)
+	r.know(svcPort("a"), svcPort("b"))
+	r.apply(reading(nft))
+	r.apply(reading(nft))
+	n := 0
+	for p := range r.Ports() {
+		n++
+		if p.Cluster != 0 || !p.Created.Equal(r.now) {
+			t.Errorf("%v: cluster %d created %v, want 0 at the baseline %v", p.Port, p.Cluster, p.Created, r.now)
+		}
+	}
+	if n != 2 || len(r.Others()) != 0 {
+		t.Errorf("%d ports and %d others, want 2 and none", n, len(r.Others()))
+	}
+}
+
+func TestDeletedServiceStartsAnew(t *testing.T) {
+	r := newRig(10)
+	for _, v := range []uint64{5, 5, 9} {
+		r.apply(reading(nft, conn(1, v)))
+	}
+	r.know()
+	if got := total(t, r.Ledger, web); got != "none" {
+		t.Errorf("after deletion: %s", got)
+	}
+	r.apply(reading(nft, conn(1, 20))) // its rules outlive it for a while
+	r.know(web)
+	created := r.now
+	r.apply(reading(nft, conn(1, 21)))
+	if got, want := total(t, r.Ledger, web), "cluster 1 external 0 refused 0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	for p := range r.Ports() {
+		if !p.Created.Equal(created) {
+			t.Errorf("created %v, want %v", p.Created, created)
+		}
+	}
+}
+
+func TestRulesMayPrecedeTheAPI(t *testing.T) {
+	r := newRig(10)
+	late := svcPort("late")
+	r.apply(reading(nft, of(late, conn(1, 100))))
+	r.apply(reading(nft, of(late, conn(1, 100))))
+	r.apply(reading(nft, of(late, conn(1, 103)), of(late, conn(2, 4))))
+	r.know(web, late)
+	r.apply(reading(nft, of(late, conn(1, 105)), of(late, conn(2, 4))))
+	if got, want := total(t, r.Ledger, late), "cluster 9 external 0 refused 0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestWithoutAPIAbsenceNeedsTime(t *testing.T) {
+	l := New(10)
+	l.Know(Known{Ports: []Port{web}}, start)
+	l.Apply(reading(nft, conn(1, 1)), start)
+	l.Apply(reading(nft, conn(1, 1)), start)
+	l.Apply(reading(nft, conn(1, 4)), start)
+	l.Know(Known{}, start.Add(absentAfter-time.Second))
+	if got, want := total(t, l, web), "cluster 3 external 0 refused 0"; got != want {
+		t.Errorf("before ten minutes: %s, want %s", got, want)
+	}
+	l.Know(Known{}, start.Add(absentAfter))
+	if got := total(t, l, web); got != "none" {
+		t.Errorf("after ten minutes: %s", got)
+	}
+}
+
+func TestValuesGivenOutDoNotChange(t *testing.T) {
+	r := newRig(10)
+	r.apply(reading(nft, refusal(1, 0)))
+	r.apply(reading(nft, refusal(1, 0)))
+	r.apply(reading(nft, refusal(1, 1)))
+	for p := range r.Ports() {
+		r.apply(reading(nft, refusal(1, 7)))
+		if p.Rejected["no_endpoints"] != 1 {
+			t.Errorf("a total that was given out grew to %d", p.Rejected["no_endpoints"])
+		}
+	}
+}
