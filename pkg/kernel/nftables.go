@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
+	"github.com/svcscope/svcscope/pkg/netfilter/nlattr"
+)
+
+// NFTables reads the nf_tables rules of the network namespace it was opened
+// in. Its methods may be called from several goroutines; they wait for each
+// other.
+type NFTables struct{ conn conn }
+
+// OpenNFTables opens a netlink socket and asks once for the generation. It
+// returns an error that wraps ErrAbsent where the kernel has no nf_tables (a
+// kernel that would have to load its module counts as such), and a
+// *CapabilityError without CAP_NET_ADMIN.
+func OpenNFTables() (*NFTables, error) {
+	if loadable("/", "nf_tables", "nf_tables_getgen") {
+		return nil, fmt.Errorf("open nf_tables: %w: its module is not loaded", ErrAbsent)
+	}
+	return openNFTables(dialNetfilter)
+}
+
+func openNFTables(dial func() (transport, error)) (*NFTables, error) {
+	n := &NFTables{conn: conn{dial: dial}}
+	_, err := n.generation(context.Background())
+	if errors.Is(err, unix.EINVAL) { // nfnetlink_rcv_msg: no such subsystem
+		err = fmt.Errorf("%w: %w", ErrAbsent, err)
+	}
+	if err != nil {
+		_ = n.Close()
+		return nil, meaning("open nf_tables", err)
+	}
+	return n, nil
+}
+
+// Close closes the socket.
+func (n *NFTables) Close() error { return n.conn.close() }
+
+// Generation returns the number of the last commit of the namespace, of any
+// table and family. It is one small exchange: where it stands, no rule was
+// added, removed or replaced; counters move without it.
+func (n *NFTables) Generation(ctx context.Context) (uint32, error) {
+	gen, err := n.generation(ctx)
+	return gen, meaning("read nf_tables generation", err)
+}
+
+func (n *NFTables) generation(ctx context.Context) (gen uint32, err error) {
+	err = n.conn.exchange(ctx, request{typ: getGen}, func(m *nlattr.Message) error {
+		g, err := nftables.DecodeGen(m.Payload)
+		gen = g.ID
+		return err
+	})
+	return gen, err
+}
+
+// Selector says which chains of a table are read, and in which order: the
+// rules of one chain are read after those of the chain before, so counters
+// of a chain that comes later are younger. It must not keep the slice.
+type Selector func(table nftables.Table, chains []nftables.Chain) []nftables.Chain
+
+// NFTablesReading is what one Read brought.
+type NFTablesReading struct {
+	nftables.Ruleset
+	// Retries counts the attempts that a change of the ruleset spoiled.
+	Retries int
+	// Skipped counts messages that could not be decoded and are left out,
+	// by kind: table, chain, rule. SkipErr is the first one's error.
+	Skipped map[string]uint64
+	SkipErr error
+	// Undecoded counts expressions that are kept as nftables.Opaque, by
+	// "expression/" and their name.
+	Undecoded map[string]uint64
+}
+
+// TornError says that no reading of one state was possible, because every
+// attempt met a change. It wraps ErrInterrupted.
+type TornError struct {
+	Op       string
+	Attempts int
+}
+
+// Error names the operation and the number of attempts.
+func (e *TornError) Error() string {
+	return fmt.Sprintf("%s: %v, %d times in a row", e.Op, ErrInterrupted, e.Attempts)
+}
+
+// Unwrap returns ErrInterrupted.
+func (e *TornError) Unwrap() error { return ErrInterrupted }
+
+// readAttempts bounds how often Read starts anew.
+const readAttempts = 5
+
+// Read reads the tables, chains and rules of the families ip and ip6: all
+// rules with a nil Selector. Rules are asked for chain by chain, because a
+// dump of a whole table costs the kernel time with the square of its rules.
+// What it returns is of one generation: when the ruleset changes meanwhile it
+// starts anew, and after some attempts returns a *TornError.
+func (n *NFTables) Read(ctx context.Context, sel Selector) (*NFTablesReading, error) {
+	const op = "read nf_tables rules"
+	for attempt := range readAttempts {
+		r := &nftablesRead{conn: &n.conn, sel: sel, out: &NFTablesReading{
+			Retries: attempt, Skipped: map[string]uint64{}, Undecoded: map[string]uint64{},
+		}}
+		err := n.attempt(ctx, r)
+		if err == nil {
+			return r.out, nil
+		}
+		if !errors.Is(err, ErrInterrupted) {
+			return nil, meaning(op, err)
+		}
+	}
+	return nil, &TornError{Op: op, Attempts: readAttempts}
+}
+
+// attempt does one reading between two looks at the generation.
+func (n *NFTables) attempt(ctx context.Context, r *nftablesRead) error {
+	before, err := n.generation(ctx)
+	if err != nil {
+		return err
+	}
+	r.out.Generation = before
+	for _, family := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
+		if err := r.family(ctx, family); err != nil {
+			return err
+		}
+	}
+	after, err := n.generation(ctx)
+	if err == nil && after != before {
+		err = ErrInterrupted
+	}
+	return err
+}
