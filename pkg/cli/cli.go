@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -88,11 +89,20 @@ the kernel holds.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	if filepath.Base(e.program) == "kubectl-svcscope" {
-		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl svcscope"}
-	}
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
 	root.AddCommand(newServices(e), newVersion(e))
+	if filepath.Base(e.program) == "kubectl-svcscope" {
+		asPlugin(root)
+	}
 	return root
+}
+
+// asPlugin makes usage texts say how a plugin of kubectl is called.
+func asPlugin(root *cobra.Command) {
+	const name = "kubectl svcscope"
+	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: name}
+	for _, cmd := range root.Commands() {
+		cmd.Example = strings.ReplaceAll(cmd.Example, "  svcscope ", "  "+name+" ")
+	}
 }

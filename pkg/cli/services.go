@@ -29,7 +29,7 @@ error says which it is. With --agent the kernel is not read instead.
   REJECTED      packets that kube-proxy's rules refused for the Service
   ENDPOINTS     in this kernel's rules / given to this node by the API; "?" is
                 not known
-  RULES         rules that the Service costs this node, in all tables
+  RULES         wide: rules that the Service costs this node, in all tables
 
 All namespaces are listed unless -n names one.`
 
