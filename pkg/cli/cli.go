@@ -33,6 +33,7 @@ type env struct {
 	stderr   io.Writer
 	getenv   func(string) string
 	hostname func() (string, error)
+	now      func() time.Time
 	client   *http.Client
 	// readOnce reads this node's kernel without an agent.
 	readOnce func(context.Context) (*correlate.Snapshot, error)
@@ -53,6 +54,7 @@ func Run(args []string, stdout, stderr io.Writer) int {
 		stderr:   stderr,
 		getenv:   os.Getenv,
 		hostname: os.Hostname,
+		now:      time.Now,
 		client:   &http.Client{Timeout: 10 * time.Second},
 		readOnce: func(context.Context) (*correlate.Snapshot, error) {
 			return nil, errors.New("read rules of this node: not in this build")

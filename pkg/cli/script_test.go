@@ -130,6 +130,7 @@ func testEnv(program string) *env {
 		program:  program,
 		getenv:   func(string) string { return "" },
 		hostname: func() (string, error) { return "test-host", nil },
+		now:      func() time.Time { return time.Date(2026, 3, 1, 12, 0, 7, 0, time.UTC) },
 		client:   http.DefaultClient,
 	}
 }

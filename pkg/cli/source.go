@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 )
@@ -48,7 +49,8 @@ func readServices(ctx context.Context, e *env, o sourceOptions) (correlate.Servi
 			err = errors.New("decode answer: not a report of Services")
 		}
 		if err == nil {
-			fmt.Fprintf(e.stderr, "source: agent at %s, node %s%s\n", o.agent, r.Node, kubeNote(r.Kube))
+			fmt.Fprintf(e.stderr, "source: agent at %s, node %s, read %s ago%s\n",
+				o.agent, r.Node, duration.HumanDuration(max(0, e.now().Sub(r.Time))), kubeNote(r.Kube))
 			return r, nil
 		}
 		err = fmt.Errorf("read services from agent %s: %w", o.agent, err)
