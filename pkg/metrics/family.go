@@ -24,6 +24,7 @@ type def struct {
 	kind   *dto.MetricType
 	labels []string // in catalogue order
 	order  []int    // the labels sorted by name, as indices into labels
+	size   int      // samples of the last build
 }
 
 func newDef(m Metric) *def {
@@ -100,7 +101,7 @@ type builder struct {
 func (b *builder) family(d *def) *dto.MetricFamily {
 	f := b.families[d.name]
 	if f == nil {
-		f = &dto.MetricFamily{Name: &d.name, Help: &d.help, Type: d.kind}
+		f = &dto.MetricFamily{Name: &d.name, Help: &d.help, Type: d.kind, Metric: make([]*dto.Metric, 0, d.size)}
 		b.families[d.name] = f
 	}
 	return f
@@ -129,6 +130,7 @@ func (b *builder) sorted() []*dto.MetricFamily {
 	for _, name := range slices.Sorted(maps.Keys(b.families)) {
 		if f := b.families[name]; len(f.Metric) > 0 {
 			families = append(families, f)
+			b.defs[name].size = len(f.Metric)
 		}
 	}
 	return families

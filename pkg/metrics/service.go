@@ -39,6 +39,7 @@ type serviceSeries struct {
 
 	rows       map[rowKey]*row
 	generation uint64
+	tables     []string // scratch of sortedTables
 }
 
 type rowKey struct {
@@ -131,7 +132,7 @@ func (c *serviceSeries) add(b *builder, key rowKey, v *values) {
 			emit(b, r.find(c.rejected, string(reason)), n, v.created)
 		}
 	}
-	for _, table := range sortedTables(v.rules) {
+	for _, table := range c.sortedTables(v.rules) {
 		if n := v.rules[table]; n > 0 {
 			emit(b, r.find(c.rules, table), uint64(n), time.Time{})
 		}
@@ -228,12 +229,12 @@ func emit(b *builder, s *series, value uint64, created time.Time) {
 	f.Metric = append(f.Metric, s.sample)
 }
 
-// sortedTables returns the keys of rules in order.
-func sortedTables(rules map[string]int) []string {
-	tables := make([]string, 0, 4) // kube-proxy writes to nat and filter
+// sortedTables returns the keys of rules in order, until its next call.
+func (c *serviceSeries) sortedTables(rules map[string]int) []string {
+	c.tables = c.tables[:0]
 	for table := range rules {
-		tables = append(tables, table)
+		c.tables = append(c.tables, table)
 	}
-	slices.Sort(tables)
-	return tables
+	slices.Sort(c.tables)
+	return c.tables
 }

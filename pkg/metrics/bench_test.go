@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+func endpointAddr(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 8080)
+}
+
+// manyServices returns a snapshot of n Services with three endpoints each, all
+// of them exposed and with traffic that grows with round.
+func manyServices(n int, round uint64) *correlate.Snapshot {
+	s := &correlate.Snapshot{Time: started(), Services: make([]correlate.ServicePort, n)}
+	for i := range s.Services {
+		p := &s.Services[i]
+		*p = correlate.ServicePort{
+			Port:   portName(fmt.Sprintf("team-%d", i%100), fmt.Sprintf("service-%05d", i), "http", service.TCP),
+			Family: netfilter.IPv4, Exposed: true, Created: started(),
+			Cluster: round * 3, External: round, Rules: map[string]int{"nat": 11, "filter": 1}, APICount: 3, KernelCount: 3,
+		}
+		for e := range 3 {
+			p.Endpoints = append(p.Endpoints, correlate.Endpoint{Addr: endpointAddr(i*3 + e), InKernel: true, Connections: round, Created: started()})
+		}
+	}
+	return s
+}
+
+// discard is a ResponseWriter that keeps nothing, so that what is measured is
+// the handler's own work.
+type discard struct{ header http.Header }
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discard) WriteHeader(int)             {}
+
+var _ io.Writer = (*discard)(nil)
+
+// BenchmarkScrape is a whole scrape of 10,000 active Services: every snapshot
+// is new and every connections counter has grown since the scrape before.
+func BenchmarkScrape(b *testing.B) {
+	for _, bb := range []struct {
+		name, encoding string
+		cfg            Config
+	}{
+		{"plain", "identity", Config{}},
+		{"gzip", "gzip", Config{}},
+		{"endpoints", "identity", Config{Endpoints: true}},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			snapshots := []*correlate.Snapshot{manyServices(10_000, 1), manyServices(10_000, 2)}
+			n := 0
+			h := Handler(NewRegistry(func() *correlate.Snapshot { n++; return snapshots[n%2] }, bb.cfg))
+			req := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/metrics", nil)
+			req.Header.Set("Accept-Encoding", bb.encoding)
+			w := &discard{header: make(http.Header)}
+			h.ServeHTTP(w, req) // the first scrape makes what later ones share
+			b.ReportAllocs()
+			for b.Loop() {
+				h.ServeHTTP(w, req)
+			}
+		})
+	}
+}
+
+// BenchmarkGather is the part of a scrape that is not formatting.
+func BenchmarkGather(b *testing.B) {
+	snapshots := []*correlate.Snapshot{manyServices(10_000, 1), manyServices(10_000, 2)}
+	n := 0
+	g := NewGatherer(func() *correlate.Snapshot { n++; return snapshots[n%2] }, Config{})
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := g.Gather(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

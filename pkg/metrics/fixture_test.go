@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// started is when the agent of the fixture took its first reading.
+func started() time.Time { return time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC) }
+
+func portName(namespace, name, port string, proto service.Protocol) service.PortName {
+	return service.PortName{Name: service.Name{Namespace: namespace, Name: name}, Port: port, Protocol: proto}
+}
+
+// richSnapshot is a dual-stack node with rules in both backends, an API that is
+// synced and Services above the cap. It makes every metric of the catalogue.
+func richSnapshot() *correlate.Snapshot {
+	t0 := started()
+	return &correlate.Snapshot{
+		Time:     t0.Add(90*time.Second + 250*time.Millisecond),
+		Node:     correlate.NodeInfo{Name: "node-a", ProxyMode: "iptables", Backend: "legacy,nft", Kernel: "6.18.0"},
+		Kube:     correlate.KubeState{Enabled: true, Synced: true},
+		Services: richServices(),
+		Other: []correlate.OtherTotal{{
+			Protocol: service.TCP, Family: netfilter.IPv4, Created: t0, Cluster: 70, External: 7,
+			Rejected: map[correlate.Reason]uint64{correlate.NoEndpoints: 3},
+			Rules:    map[string]int{"nat": 120}, APICount: 24, KernelCount: 24, Services: 12,
+		}},
+		Tables: []correlate.TableSize{
+			{Backend: ruleset.Legacy, Family: netfilter.IPv4, Table: "nat", Owner: "kube-proxy", Rules: 41, Chains: 17},
+			{Backend: ruleset.NFT, Family: netfilter.IPv4, Table: "nat", Owner: "kube-proxy", Rules: 90, Chains: 30},
+			{Backend: ruleset.NFT, Family: netfilter.IPv4, Table: "nat", Owner: "other", Rules: 2, Chains: 4},
+			{Backend: ruleset.NFT, Family: netfilter.IPv6, Table: "filter", Owner: "kubelet", Rules: 0, Chains: 1},
+			{Backend: "nftables", Family: netfilter.IPv4, Table: "caf\xff", Owner: "other", Rules: 1, Chains: 1},
+		},
+		Dispatch: []correlate.DispatchSize{
+			{Backend: ruleset.Legacy, Family: netfilter.IPv4, Rules: 3},
+			{Backend: ruleset.NFT, Family: netfilter.IPv4, Rules: 9},
+			{Backend: ruleset.NFT, Family: netfilter.IPv6, Rules: 0},
+		},
+		Changes: []correlate.RulesetChanges{
+			{Backend: ruleset.NFT, Total: 5, Created: t0, Last: t0.Add(80 * time.Second)},
+			{Backend: ruleset.Legacy, Family: netfilter.IPv4, Writer: "unknown", Total: 2, Created: t0, Last: t0.Add(60 * time.Second)},
+			{Backend: ruleset.Legacy, Family: netfilter.IPv6, Writer: "unknown", Total: 1, Created: t0, Last: t0.Add(70 * time.Second)},
+		},
+		Conntrack: &correlate.Conntrack{
+			Entries: 1200, Peak: 1300, Limit: 262144, Buckets: 65536,
+			Stats: correlate.ConntrackStats{
+				Found: number(12), Invalid: number(34), InsertFailed: number(5), Drop: number(6), EarlyDrop: number(0),
+				Error: number(7), SearchRestart: number(1 << 33), ClashResolve: number(8), ChainTooLong: number(9),
+			},
+		},
+		Counting: []correlate.CountingMethod{{What: "connections", Method: "rules"}, {What: "refusals", Method: "rules"}},
+		Self:     richSelf(),
+	}
+}
+
+func richServices() []correlate.ServicePort {
+	t0 := started()
+	late := t0.Add(30 * time.Second)
+	return []correlate.ServicePort{
+		{
+			Port: portName("default", "dns", "dns", service.UDP), Family: netfilter.IPv4, Exposed: true,
+			Created: t0, Cluster: 1 << 53, Rules: map[string]int{"nat": 4}, APICount: 1, KernelCount: 1,
+			Endpoints: []correlate.Endpoint{{Addr: netip.MustParseAddrPort("10.244.1.2:53"), InAPI: true, InKernel: true, Connections: 1 << 53, Created: t0}},
+		},
+		{
+			// New, and not in the kernel yet.
+			Port: portName("default", "idle", "", service.TCP), Family: netfilter.IPv4, Exposed: true, Created: late,
+			Rules: map[string]int{"filter": 0}, APICount: 1,
+			Endpoints: []correlate.Endpoint{{Addr: netip.MustParseAddrPort("10.244.1.3:80"), InAPI: true}},
+		},
+		{
+			Port: portName("default", "web", "http", service.TCP), Family: netfilter.IPv4, Exposed: true,
+			Created: t0, Cluster: 75, External: 27,
+			Rejected: map[correlate.Reason]uint64{correlate.NoEndpoints: 4, correlate.NoLocalEndpoints: 0, correlate.SourceRange: 2},
+			Rules:    map[string]int{"nat": 12, "filter": 1}, APICount: 3, KernelCount: 2,
+			Endpoints: []correlate.Endpoint{
+				{Addr: netip.MustParseAddrPort("10.244.1.5:8080"), InAPI: true, InKernel: true, Connections: 102, Created: t0},
+				{Addr: netip.MustParseAddrPort("10.244.1.6:8080"), InAPI: true, InKernel: true, Created: late},
+				{Addr: netip.MustParseAddrPort("10.244.1.7:8080"), InAPI: true},
+			},
+		},
+		{
+			Port: portName("default", "web", "http", service.TCP), Family: netfilter.IPv6, Exposed: true,
+			Created: t0, Cluster: 3, External: 1, Rejected: map[correlate.Reason]uint64{correlate.NoLocalEndpoints: 9},
+			Rules: map[string]int{"nat": 10}, APICount: -1, KernelCount: 1,
+			Endpoints: []correlate.Endpoint{{Addr: netip.MustParseAddrPort("[fd00::5]:8080"), InKernel: true, Connections: 4, Created: t0}},
+		},
+		{
+			// Above the cap: nothing of it may be seen.
+			Port: portName("hidden", "hidden", "", service.TCP), Family: netfilter.IPv4, Created: t0, Cluster: 999, External: 999,
+			Rejected: map[correlate.Reason]uint64{correlate.NoEndpoints: 999}, Rules: map[string]int{"nat": 999}, APICount: 999, KernelCount: 999,
+			Endpoints: []correlate.Endpoint{{Addr: netip.MustParseAddrPort("10.244.1.9:80"), InKernel: true, Connections: 999}},
+		},
+		{
+			Port: portName("telecom", "diameter", "", service.SCTP), Family: netfilter.IPv6, Exposed: true, Created: t0, External: 11,
+			Rules: map[string]int{"nat": 5}, APICount: 1, KernelCount: 1,
+		},
+	}
+}
+
+func richSelf() correlate.Self {
+	t0 := started()
+	return correlate.Self{
+		Started: t0,
+		Collectors: []correlate.CollectorState{
+			{Name: "conntrack", Success: true, Duration: 1500 * time.Microsecond, LastSuccess: t0.Add(90 * time.Second)},
+			{Name: "kube", Success: true, LastSuccess: t0.Add(20 * time.Second)},
+			{Name: "legacy", Duration: time.Second, Err: "read table nat: operation not permitted"},
+			{Name: "nftables", Success: true, Duration: 70 * time.Millisecond, LastSuccess: t0.Add(90 * time.Second)},
+		},
+		Undecoded:   map[string]uint64{"match/quota2": 3, "expression/\xfe": 1},
+		EventsLost:  map[string]uint64{"nftables": 0, "conntrack": 17},
+		SeriesLimit: 500, SeriesDropped: 12,
+	}
+}
+
+func number(n uint64) *uint64 { return &n }
