@@ -65,6 +65,12 @@ type TCPFlags struct {
 	Not         bool
 }
 
+// TCPOption matches packets that have a TCP option of this number.
+type TCPOption struct {
+	Number uint8
+	Not    bool
+}
+
 // AddrType matches the routing type of an address (-m addrtype).
 type AddrType struct {
 	Source, Dest       uint16 // bit n is RTN_* value n, include/uapi/linux/rtnetlink.h
@@ -78,8 +84,9 @@ type AddrType struct {
 // XT_CONNTRACK_STATE_*: INVALID 1, ESTABLISHED 2, RELATED 4, NEW 8, SNAT
 // 0x40, DNAT 0x80, UNTRACKED 0x100 (include/uapi/linux/netfilter/xt_conntrack.h).
 type ConntrackState struct {
-	Mask uint16
-	Not  bool
+	Mask  uint16
+	Not   bool
+	Alias bool // written as -m state --state, which means the same
 }
 
 // Random matches a packet with probability Threshold / 2^31 (-m statistic).
@@ -143,6 +150,10 @@ type PortRange struct{ First, Last uint16 }
 // is in iptables' words: "--limit 10/min --limit-burst 10", the burst left out
 // where it is iptables' default of 5.
 type Limit struct{ Text string }
+
+// Also is something that a rule of a native nft table does before its action,
+// such as to log what it then drops. It always matches.
+type Also struct{ Action Action }
 
 // Unknown is a condition that is not decoded: whether it holds cannot be said.
 type Unknown struct {

@@ -74,6 +74,11 @@ func (m TCPFlags) String() string {
 	return not(m.Not) + "--tcp-flags " + tcpFlagNames(m.Mask) + " " + tcpFlagNames(m.Value)
 }
 
+// String leaves "-m tcp" out, which the ports of the same rule share.
+func (m TCPOption) String() string {
+	return not(m.Not) + "--tcp-option " + strconv.Itoa(int(m.Number))
+}
+
 func tcpFlagNames(bits uint8) string {
 	if bits == 0 {
 		return "NONE"
@@ -128,6 +133,9 @@ func addrTypeNames(bits uint16) string {
 }
 
 func (m ConntrackState) String() string {
+	if m.Alias {
+		return "-m state " + not(m.Not) + "--state " + joinBits(uint32(m.Mask), ctStates())
+	}
 	return "-m conntrack " + not(m.Not) + "--ctstate " + joinBits(uint32(m.Mask), ctStates())
 }
 
@@ -227,6 +235,7 @@ func (m Multiport) String() string {
 }
 
 func (m Limit) String() string { return "-m limit " + m.Text }
+func (m Also) String() string  { return m.Action.String() }
 
 func (u Unknown) String() string {
 	if u.Text != "" {

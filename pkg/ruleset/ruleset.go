@@ -83,7 +83,13 @@ type Chain struct {
 	Name   string
 	Base   *Base // nil for a user-defined chain
 	Rules  []Rule
-	Handle uint64
+	Handle uint64 // nf_tables' handle; 0 in legacy
+	// Unread is true for a chain whose rules were not asked for: Rules is
+	// then nil and says nothing.
+	Unread bool
+	// Use is nf_tables' count of the chain's rules and of the jumps and
+	// gotos to it; 0 in legacy.
+	Use uint32
 }
 
 // Base is what makes a chain one that the kernel calls.

@@ -22,7 +22,7 @@ func (r *Rule) Spec(family netfilter.Family) string {
 			parts, module = r.appendComment(parts, module)
 		}
 		switch m := m.(type) {
-		case SourcePort, DestinationPort, TCPFlags:
+		case SourcePort, DestinationPort, TCPOption, TCPFlags:
 			if p := r.protocolModule(); module != p {
 				parts, module = append(parts, "-m "+p), p
 			}

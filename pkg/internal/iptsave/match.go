@@ -22,7 +22,7 @@ func matches(name string, opts []option) ([]ruleset.Match, error) {
 		return ports(name, opts)
 	}
 	one := map[string]func([]option) (ruleset.Match, error){
-		"conntrack": conntrack, "addrtype": addrType, "statistic": statistic, "mark": mark,
+		"conntrack": conntrack, "state": conntrack, "addrtype": addrType, "statistic": statistic, "mark": mark,
 		"recent": recent, "nfacct": nfacct, "multiport": multiport, "limit": limit,
 	}[name]
 	if one == nil {
@@ -54,6 +54,9 @@ func ports(name string, opts []option) ([]ruleset.Match, error) {
 			out = append(out, ruleset.TCPFlags{Mask: tcpFlags(o.args[0].text), Value: tcpFlags(o.args[1].text), Not: o.not})
 		case o.name == "--syn" && name == "tcp":
 			out = append(out, ruleset.TCPFlags{Mask: 0x17, Value: 2, Not: o.not})
+		case o.name == "--tcp-option" && len(o.args) == 1:
+			n, _ := strconv.ParseUint(o.args[0].text, 10, 8)
+			out = append(out, ruleset.TCPOption{Number: uint8(n), Not: o.not})
 		case len(o.args) == 1 && (o.name == "--sport" || o.name == "--dport"):
 			r, err := portRange(o.args[0].text)
 			if err != nil {
@@ -109,12 +112,12 @@ func tcpFlags(list string) uint8 {
 }
 
 func conntrack(opts []option) (ruleset.Match, error) {
-	if len(opts) != 1 || opts[0].name != "--ctstate" || len(opts[0].args) != 1 {
+	if len(opts) != 1 || opts[0].name != "--ctstate" && opts[0].name != "--state" || len(opts[0].args) != 1 {
 		return nil, errArgs
 	}
 	v, err := bits(opts[0].args[0].text, map[string]uint32{"INVALID": 1, "ESTABLISHED": 2, "RELATED": 4, "NEW": 8,
 		"SNAT": 0x40, "DNAT": 0x80, "UNTRACKED": 0x100})
-	return ruleset.ConntrackState{Mask: uint16(v), Not: opts[0].not}, err
+	return ruleset.ConntrackState{Mask: uint16(v), Not: opts[0].not, Alias: opts[0].name == "--state"}, err
 }
 
 func addrType(opts []option) (ruleset.Match, error) {

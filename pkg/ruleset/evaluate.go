@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ruleset
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
+	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
+)
+
+// evaluator follows the registers through one rule of nf_tables.
+type evaluator struct {
+	c    *Converter
+	rule Rule
+	regs [16]content // by 4-byte word
+}
+
+// content is what is known of a register that starts at a word.
+type content struct {
+	kind  contentKind
+	base  nftables.PayloadBase // fromPayload
+	off   uint32               // fromPayload
+	len   uint32               // bytes; fromPayload
+	meta  nftables.MetaKey     // fromMeta
+	ct    nftables.CTKey       // fromCT
+	fib   nftables.FIB         // fromFIB
+	value []byte               // constant
+	name  string               // opaque: the expression that loaded it
+	mask  []byte               // applied by bitwise; nil without
+	xor   []byte
+}
+
+type contentKind uint8
+
+const (
+	nothing contentKind = iota
+	fromPayload
+	fromMeta
+	fromCT
+	fromFIB
+	constant
+	opaque
+)
+
+// load puts what is known into a register, and forgets what was in the
+// length bytes from there.
+func (e *evaluator) load(r nftables.Register, length uint32, v content) {
+	w, ok := r.Word()
+	if !ok {
+		return
+	}
+	for i := w; i < len(e.regs) && i < w+max(1, int(min(length, 64)+3)/4); i++ {
+		e.regs[i] = content{}
+	}
+	e.regs[w] = v
+}
+
+func (e *evaluator) reg(r nftables.Register) content {
+	if w, ok := r.Word(); ok {
+		return e.regs[w]
+	}
+	return content{}
+}
+
+// expr follows one expression.
+func (e *evaluator) expr(x nftables.Expr) {
+	switch x := x.(type) {
+	case nftables.Counter:
+		if !e.rule.HasCounter {
+			e.rule.Counter.Packets, e.rule.Counter.Bytes, e.rule.HasCounter = x.Packets, x.Bytes, true
+		}
+	case nftables.Payload:
+		e.payload(x)
+	case nftables.Meta:
+		e.meta(x)
+	case nftables.CT:
+		if x.Set {
+			e.unknownAction("ct")
+			return
+		}
+		v := content{kind: fromCT, ct: x.Key}
+		if x.HasDirection {
+			v = content{kind: opaque, name: "ct"}
+		}
+		e.load(x.DReg, 4, v)
+	case nftables.FIB:
+		e.load(x.DReg, 4, content{kind: fromFIB, fib: x})
+	case nftables.Bitwise:
+		e.bitwise(x)
+	case nftables.Cmp:
+		e.cmp(x)
+	case nftables.Range:
+		e.inRange(x)
+	case nftables.Immediate:
+		if x.Verdict != nil {
+			e.verdict(x.Verdict)
+			return
+		}
+		e.load(x.DReg, uint32(len(x.Value)), content{kind: constant, value: x.Value})
+	default:
+		e.statement(x)
+	}
+}
+
+func (e *evaluator) payload(x nftables.Payload) {
+	if x.Set {
+		e.unknownAction("payload")
+		return
+	}
+	e.load(x.DReg, x.Len, content{kind: fromPayload, base: x.Base, off: x.Offset, len: x.Len})
+}
+
+func (e *evaluator) meta(x nftables.Meta) {
+	if !x.Set {
+		length := uint32(4)
+		if x.Key == nftables.MetaIIFName || x.Key == nftables.MetaOIFName {
+			length = 16
+		}
+		e.load(x.DReg, length, content{kind: fromMeta, meta: x.Key})
+		return
+	}
+	switch v := e.reg(x.SReg); {
+	case x.Key == nftables.MetaNFTrace:
+		e.act(Action{Kind: OtherKind, Name: "TRACE"})
+	case x.Key != nftables.MetaMark:
+		e.unknownAction("meta")
+	case v.kind == constant && len(v.value) == 4:
+		e.act(Action{Kind: SetMark, Value: binary.NativeEndian.Uint32(v.value), Mask: 1<<32 - 1})
+	case v.kind == fromMeta && v.meta == nftables.MetaMark && len(v.mask) == 4 && len(v.xor) == 4:
+		e.act(Action{Kind: SetMark, Value: binary.NativeEndian.Uint32(v.xor), Mask: ^binary.NativeEndian.Uint32(v.mask)})
+	default:
+		e.unknownAction("meta")
+	}
+}
+
+func (e *evaluator) bitwise(x nftables.Bitwise) {
+	v := e.reg(x.SReg)
+	switch {
+	case x.Op != nftables.BitwiseMaskXor || v.mask != nil || v.kind == nothing || v.kind == constant:
+		v = content{kind: opaque, name: "bitwise"}
+	default:
+		v.mask, v.xor = x.Mask, x.Xor
+	}
+	e.load(x.DReg, x.Len, v)
+}
+
+// statement follows what neither loads nor compares.
+func (e *evaluator) statement(x nftables.Expr) {
+	switch x := x.(type) {
+	case nftables.CompatMatch:
+		e.c.extension(&e.rule, xtables.Extension{Family: e.c.family, Name: x.Name, Revision: x.Revision, Data: x.Data})
+	case nftables.CompatTarget:
+		e.act(e.c.target(xtables.Extension{Family: e.c.family, Name: x.Name, Revision: x.Revision, Data: x.Data}))
+	case nftables.Limit:
+		e.limit(x)
+	case nftables.Log:
+		if x.ToGroup {
+			e.act(e.c.nflog(x.Group, x.Prefix, x.SnapLen, x.QThreshold))
+		} else {
+			e.act(e.c.syslog(x.Prefix, uint8(x.Level), uint8(x.Flags)))
+		}
+	case nftables.NAT:
+		e.nat(x)
+	case nftables.Masq:
+		e.act(e.c.masquerade(e.ports(uint32(x.Flags), x.ProtoMin, x.ProtoMax)))
+	case nftables.Redir:
+		a := e.c.masquerade(e.ports(uint32(x.Flags), x.ProtoMin, x.ProtoMax))
+		e.act(Action{Kind: OtherKind, Name: "REDIRECT", Args: a.Args})
+	case nftables.Reject:
+		e.act(Action{Kind: Reject, With: rejectWith(e.c.family, x)})
+	case nftables.Notrack:
+		e.act(Action{Kind: OtherKind, Name: "NOTRACK"})
+	case nftables.Lookup:
+		e.lookup(x)
+	case nftables.Numgen:
+		e.load(x.DReg, 4, content{kind: opaque, name: "numgen"})
+	case nftables.Byteorder:
+		e.load(x.DReg, x.Len, content{kind: opaque, name: "byteorder"})
+	case nftables.DynSet:
+		e.unknown("dynset", nil)
+	case nftables.ObjRef:
+		e.unknown("objref", []byte(x.Object))
+	case nftables.UserQueue:
+		e.act(Action{Kind: OtherKind, Name: "NFQUEUE", Args: "--queue-num " + itoa(uint64(x.First))})
+	case nftables.Opaque:
+		e.unknown(x.Name, bytes.Clone(x.Data))
+	default:
+		e.unknown(x.ExprName(), nil)
+	}
+}
+
+// lookup is a condition, or with a verdict map an action; in which set is not
+// followed.
+func (e *evaluator) lookup(x nftables.Lookup) {
+	switch {
+	case x.Map && x.DReg == nftables.RegVerdict:
+		e.unknownAction("vmap")
+	case x.Map:
+		e.load(x.DReg, 4, content{kind: opaque, name: "lookup"})
+		e.unknown("lookup", []byte(x.Set))
+	default:
+		e.unknown("lookup", []byte(x.Set))
+	}
+}
+
+// limit is iptables' where packets are counted up to a rate.
+func (e *evaluator) limit(x nftables.Limit) {
+	if x.Bytes || x.Not || x.Rate == 0 || x.Unit > 1<<32 {
+		e.unknown("limit", nil)
+		return
+	}
+	e.c.limit(x.Unit*10000/x.Rate, x.Burst)
+}
