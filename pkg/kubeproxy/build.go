@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubeproxy
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// NewView finds kube-proxy's chains in one backend's rules of one family. It
+// takes any ruleset, nil and one without kube-proxy too, and fails on none:
+// what does not look like kube-proxy's is left out.
+func NewView(rs *ruleset.Ruleset) *View {
+	v := &View{Ports: map[string]*PortChains{}}
+	if rs == nil {
+		return v
+	}
+	v.Backend, v.Family = rs.Backend, rs.Family
+	nat, filter := rs.Table("nat"), rs.Table("filter")
+	v.addChains(nat)
+	v.addDispatch(nat.Chain(chainServices))
+	v.addDispatch(nat.Chain(chainNodePorts))
+	v.addEndpoints(nat)
+	v.nameRest()
+	v.addOldRefusals()
+	for _, name := range [...]string{chainServices, chainExternalServices, chainProxyFirewall} {
+		v.addRefusals(filter.Chain(name))
+	}
+	v.addHealthChecks(filter.Chain(chainNodePorts))
+	v.addReach(nat)
+	return v
+}
+
+// addChains makes Ports of the chains' names.
+func (v *View) addChains(nat *ruleset.Table) {
+	if nat == nil {
+		return
+	}
+	for _, c := range nat.Chains {
+		kind, hash := ParseChain(c.Name)
+		switch kind {
+		case KindService:
+			v.port(hash).Service = c
+		case KindLocal:
+			v.port(hash).Local = c
+		case KindExternal:
+			v.port(hash).External = c
+		case KindFirewall:
+			v.port(hash).Firewall = c
+		}
+	}
+}
+
+func (v *View) port(hash string) *PortChains {
+	p := v.Ports[hash]
+	if p == nil {
+		p = &PortChains{Hash: hash}
+		v.Ports[hash] = p
+	}
+	return p
+}
+
+func (v *View) addDispatch(c *ruleset.Chain) {
+	if c == nil {
+		return
+	}
+	if c.Name == chainServices {
+		v.Present, v.DispatchRules = true, len(c.Rules)
+	}
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		kind, hash := ParseChain(r.Action.Chain)
+		if kind != KindService && kind != KindLocal && kind != KindExternal && kind != KindFirewall {
+			continue
+		}
+		d := Dispatch{Target: kind, Hash: hash, Chain: c, Index: i, Rule: r}
+		name, form, _ := ParseComment(r.Comment)
+		d.Frontend = frontend(r, form)
+		if c.Name == chainNodePorts {
+			d.Frontend.Kind, d.Frontend.Addr = NodePort, netip.Addr{}
+		}
+		if form != NoForm {
+			if p := v.Ports[hash]; p != nil {
+				p.name(name, d.Frontend.Protocol)
+				d.Name, d.Named = p.Name, p.Named
+			} else {
+				d.Name, d.Named = resolve(hash, name, d.Frontend.Protocol)
+			}
+		}
+		v.Dispatch = append(v.Dispatch, d)
+	}
+}
+
+// name gives p the name, if it is the right one: with its protocol, or with
+// one found by trying, it must give the hash.
+func (p *PortChains) name(name service.PortName, proto service.Protocol) {
+	if !p.Named {
+		p.Name, p.Named = resolve(p.Hash, name, proto)
+	}
+}
+
+func resolve(hash string, name service.PortName, proto service.Protocol) (service.PortName, bool) {
+	for _, try := range [...]service.Protocol{service.TCP, service.UDP, service.SCTP} {
+		if name.Protocol = try; (proto == "" || proto == try) && Hash(name) == hash {
+			return name, true
+		}
+	}
+	return service.PortName{}, false
+}
+
+// frontend reads the address, port and protocol that a rule asks for.
+func frontend(r *ruleset.Rule, form Form) Frontend {
+	f := Frontend{Protocol: protocol(r)}
+	local := false
+	for _, m := range r.Matches {
+		switch m := m.(type) {
+		case ruleset.Destination:
+			if m.Prefix.IsSingleIP() && !m.Not {
+				f.Addr = m.Prefix.Addr()
+			}
+		case ruleset.DestinationPort:
+			if m.First == m.Last && !m.Not {
+				f.Port = m.First
+			}
+		case ruleset.AddrType:
+			local = local || m.Dest != 0
+		}
+	}
+	switch {
+	case form == FormClusterIP:
+		f.Kind = ClusterIP
+	case form == FormExternalIP:
+		f.Kind = ExternalIP
+	case form == FormLoadBalancerIP:
+		f.Kind = LoadBalancerIP
+	case local && !f.Addr.IsValid():
+		f.Kind = NodePort
+	}
+	return f
+}
+
+func protocol(r *ruleset.Rule) service.Protocol {
+	n, _ := r.Protocol()
+	switch n {
+	case 6:
+		return service.TCP
+	case 17:
+		return service.UDP
+	case 132:
+		return service.SCTP
+	}
+	return ""
+}
+
+// addEndpoints finds the endpoints that the ports' chains jump to.
+func (v *View) addEndpoints(nat *ruleset.Table) {
+	for _, p := range v.Ports {
+		n := 0
+		for range p.EndpointJumps() {
+			n++
+		}
+		p.Endpoints = make([]EndpointChains, 0, n)
+		seen := map[string]int{}
+		for j := range p.EndpointJumps() {
+			i, known := p.endpoint(j.Target, seen)
+			if !known {
+				sep := nat.Chain(j.Target)
+				p.Endpoints = append(p.Endpoints, EndpointChains{Chain: j.Target, SEP: sep, Addr: dnatTo(sep)})
+			}
+			if e := &p.Endpoints[i]; !e.Addr.IsValid() || !p.Named {
+				p.readEndpointComment(e, j.Rule)
+			}
+		}
+	}
+}
+
+// endpoint returns the index of an endpoint, or where it is to be appended.
+// Few endpoints are searched; a map is kept where there are many.
+func (p *PortChains) endpoint(chain string, seen map[string]int) (int, bool) {
+	const few = 16
+	if len(p.Endpoints) < few {
+		i := slices.IndexFunc(p.Endpoints, func(e EndpointChains) bool { return e.Chain == chain })
+		if i < 0 {
+			i = len(p.Endpoints)
+			return i, false
+		}
+		return i, true
+	}
+	for i := len(seen); i < len(p.Endpoints); i++ {
+		seen[p.Endpoints[i].Chain] = i
+	}
+	if i, ok := seen[chain]; ok {
+		return i, true
+	}
+	return len(p.Endpoints), false
+}
+
+func (p *PortChains) readEndpointComment(e *EndpointChains, r *ruleset.Rule) {
+	name, form, rest := ParseComment(r.Comment)
+	if form != FormEndpoint {
+		return
+	}
+	p.name(name, "")
+	if a, err := netip.ParseAddrPort(rest); err == nil && !e.Addr.IsValid() {
+		e.Addr = a
+	}
+}
+
+// dnatTo is where the chain of an endpoint sends to.
+func dnatTo(sep *ruleset.Chain) netip.AddrPort {
+	if sep == nil {
+		return netip.AddrPort{}
+	}
+	for i := range sep.Rules {
+		if a := &sep.Rules[i].Action; a.Kind == ruleset.DNAT {
+			return a.To
+		}
+	}
+	return netip.AddrPort{}
+}
+
+// nameRest looks for names in the comments of a port's own chains, for ports
+// that no dispatch rule names.
+func (v *View) nameRest() {
+	for _, p := range v.Ports {
+		for _, c := range [...]*ruleset.Chain{p.External, p.Service, p.Local, p.Firewall} {
+			p.nameFrom(c)
+		}
+		for i := range p.Endpoints {
+			p.nameFrom(p.Endpoints[i].SEP)
+		}
+	}
+}
+
+func (p *PortChains) nameFrom(c *ruleset.Chain) {
+	if c == nil {
+		return
+	}
+	for i := range c.Rules {
+		if p.Named {
+			return
+		}
+		if name, form, _ := ParseComment(c.Rules[i].Comment); form != NoForm {
+			p.name(name, "")
+		}
+	}
+}
+
+func (v *View) addRefusals(c *ruleset.Chain) {
+	if c == nil {
+		return
+	}
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		if r.Action.Kind != ruleset.Reject && r.Action.Kind != ruleset.Drop {
+			continue
+		}
+		name, form, rest := ParseComment(r.Comment)
+		f := Refusal{Table: "filter", Frontend: frontend(r, form), Reason: reason(c, r, form), Chain: c, Index: i, Rule: r}
+		if c.Name == chainServices {
+			f.Frontend.Kind = ClusterIP // filter KUBE-SERVICES has no others
+		}
+		if form != NoForm {
+			name.Protocol = f.Frontend.Protocol
+			f.Name, f.Named, f.Hash = name, true, Hash(name)
+		}
+		if form == FormNotAccepted {
+			if kind, hash := ParseChain(rest); kind == KindFirewall {
+				f.Hash = hash
+			}
+		}
+		v.Refusals = append(v.Refusals, f)
+	}
+}
+
+// reason is what the comment says, else what the chain and target stand for.
+func reason(c *ruleset.Chain, r *ruleset.Rule, form Form) Reason {
+	switch {
+	case form == FormNoEndpoints:
+		return NoEndpoints
+	case form == FormNoLocal:
+		return NoLocalEndpoints
+	case form == FormNotAccepted, c.Name == chainProxyFirewall:
+		return SourceRange
+	case r.Action.Kind == ruleset.Reject:
+		return NoEndpoints
+	}
+	return NoLocalEndpoints
+}
+
+// addOldRefusals finds what Kubernetes 1.24 does in nat: KUBE-SVL without
+// endpoints and the end of KUBE-FW mark packets to be dropped.
+func (v *View) addOldRefusals() {
+	for _, p := range v.Ports {
+		for _, c := range [...]*ruleset.Chain{p.Local, p.Firewall} {
+			if c == nil {
+				continue
+			}
+			for i := range c.Rules {
+				r := &c.Rules[i]
+				if r.Action.Chain != chainMarkDrop {
+					continue
+				}
+				f := Refusal{Table: "nat", Reason: NoLocalEndpoints, Name: p.Name, Named: p.Named, Hash: p.Hash, Chain: c, Index: i, Rule: r}
+				if c == p.Firewall {
+					f.Reason = SourceRange
+				}
+				f.Frontend = frontend(r, NoForm)
+				v.Refusals = append(v.Refusals, f)
+			}
+		}
+	}
+	slices.SortStableFunc(v.Refusals, func(a, b Refusal) int { return compareStrings(a.Chain.Name, b.Chain.Name) })
+}
+
+func compareStrings(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+func (v *View) addHealthChecks(c *ruleset.Chain) {
+	if c == nil {
+		return
+	}
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		name, form, _ := ParseComment(r.Comment)
+		if form != FormHealthCheck {
+			continue
+		}
+		name.Protocol = service.TCP
+		for _, try := range [...]service.Protocol{service.TCP, service.UDP, service.SCTP} {
+			q := name
+			if q.Protocol = try; v.Ports[Hash(q)] != nil {
+				name = q
+				break
+			}
+		}
+		v.HealthChecks = append(v.HealthChecks, HealthCheck{Port: name, Chain: c, Rule: r})
+	}
+}
+
+func (v *View) addReach(nat *ruleset.Table) {
+	if nat == nil {
+		return
+	}
+	for _, c := range nat.Chains {
+		if c.Base == nil {
+			continue
+		}
+		reached := c.Unread || slices.ContainsFunc(c.Rules, func(r ruleset.Rule) bool { return r.Action.Chain == chainServices })
+		switch c.Base.Hook {
+		case netfilter.HookPrerouting:
+			v.Prerouting = v.Prerouting || reached
+		case netfilter.HookOutput:
+			v.Output = v.Output || reached
+		}
+	}
+}

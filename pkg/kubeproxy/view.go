@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubeproxy
+
+import (
+	"iter"
+	"net/netip"
+
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// View is what kube-proxy's chains in one ruleset say. It refers to the
+// ruleset's chains and rules and copies none; it must not be changed.
+type View struct {
+	Backend ruleset.Backend
+	Family  netfilter.Family
+	// Ports has the Service ports that have a chain of their own, by Hash.
+	Ports map[string]*PortChains
+	// Dispatch has the rules of nat KUBE-SERVICES and KUBE-NODEPORTS that
+	// send a Service's address or node port on, in the chains' order.
+	Dispatch []Dispatch
+	// DispatchRules is the length of nat KUBE-SERVICES: what a first packet
+	// passes at worst.
+	DispatchRules int
+	// Refusals has the rules that refuse a Service's packets.
+	Refusals []Refusal
+	// HealthChecks has the filter rules that let load balancers' health
+	// checks in.
+	HealthChecks []HealthCheck
+	// Present is true where nat has KUBE-SERVICES; Prerouting and Output
+	// tell whether a rule of the built-in chain jumps to it, or could while
+	// that chain is unread.
+	Present, Prerouting, Output bool
+}
+
+// Recognised reports whether kube-proxy works here in iptables mode: its
+// KUBE-SERVICES is there and packets reach it.
+func (v *View) Recognised() bool { return v.Present && (v.Prerouting || v.Output) }
+
+// PortChains is the chains of one Service port in one family; chains that it
+// does not have are nil.
+type PortChains struct {
+	Hash string
+	// Name is the port's name by the comments of its rules, if one was
+	// found that gives this Hash; Named tells. Comments of endpoints are
+	// left out by kube-proxy above 1,000 endpoints, others never.
+	Name  service.PortName
+	Named bool
+
+	Service  *ruleset.Chain // KUBE-SVC-…
+	Local    *ruleset.Chain // KUBE-SVL-…
+	External *ruleset.Chain // KUBE-EXT-…
+	Firewall *ruleset.Chain // KUBE-FW-…
+	// Endpoints are those that Service and Local jump to, in the order of
+	// the first jump.
+	Endpoints []EndpointChains
+}
+
+// EndpointChains is one endpoint of a port in the rules.
+type EndpointChains struct {
+	// Addr is where its DNAT rule or, where that was not read, its comment
+	// sends to; not valid where neither tells.
+	Addr netip.AddrPort
+	// Chain is the name, KUBE-SEP-….
+	Chain string
+	// SEP is the chain; nil where rules jump to one that was not read.
+	SEP *ruleset.Chain
+}
+
+// Jump is a rule that passes a new connection on, to be counted.
+type Jump struct {
+	Chain  *ruleset.Chain // the chain that Rule is in
+	Index  int            // of Rule in Chain
+	Rule   *ruleset.Rule
+	Target string // the name of the chain that it jumps to
+}
+
+// EndpointJumps yields the jumps from KUBE-SVC and KUBE-SVL to KUBE-SEP, those
+// for clients that come back (affinity) too. Their packets sum to the
+// connections of the port; those with one Target to the endpoint's.
+func (p *PortChains) EndpointJumps() iter.Seq[Jump] {
+	return func(yield func(Jump) bool) {
+		_ = jumps(p.Service, isEndpoint, yield) && jumps(p.Local, isEndpoint, yield)
+	}
+}
+
+// ExternalJumps yields the jumps from KUBE-EXT to KUBE-SVC and KUBE-SVL: those
+// of pods and of this node under externalTrafficPolicy Local too, but not those
+// to KUBE-MARK-MASQ. Their packets sum to the connections by node port,
+// external or load-balancer address.
+func (p *PortChains) ExternalJumps() iter.Seq[Jump] {
+	return func(yield func(Jump) bool) {
+		jumps(p.External, isService, yield)
+	}
+}
+
+func isEndpoint(k Kind) bool { return k == KindEndpoint }
+func isService(k Kind) bool  { return k == KindService || k == KindLocal }
+
+// jumps yields the jumps of c to chains of a kind; false once yield was.
+func jumps(c *ruleset.Chain, want func(Kind) bool, yield func(Jump) bool) bool {
+	if c == nil {
+		return true
+	}
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		if r.Action.Kind != ruleset.Jump && r.Action.Kind != ruleset.Goto {
+			continue
+		}
+		if k, _ := ParseChain(r.Action.Chain); !want(k) {
+			continue
+		}
+		if !yield(Jump{Chain: c, Index: i, Rule: r, Target: r.Action.Chain}) {
+			return false
+		}
+	}
+	return true
+}
+
+// FrontendKind is by which kind of address a Service is reached.
+type FrontendKind uint8
+
+// The kinds of frontend.
+const (
+	UnknownFrontend FrontendKind = iota // an address whose rule does not tell which
+	ClusterIP
+	ExternalIP
+	LoadBalancerIP
+	NodePort
+)
+
+// Frontend is an address and port, or a node port, that packets are sent to.
+type Frontend struct {
+	Kind     FrontendKind
+	Addr     netip.Addr // not valid for a node port
+	Port     uint16
+	Protocol service.Protocol // empty where the rule does not ask for one
+}
+
+// Dispatch is a rule of nat KUBE-SERVICES or KUBE-NODEPORTS.
+type Dispatch struct {
+	Frontend Frontend
+	// Target is the kind of chain that it jumps to: KindService, KindLocal,
+	// KindExternal or KindFirewall; Hash is in that chain's name.
+	Target Kind
+	Hash   string
+	// Name is what its comment says, with the protocol; Named is false
+	// where it says nothing that gives Hash.
+	Name  service.PortName
+	Named bool
+	Chain *ruleset.Chain
+	Index int
+	Rule  *ruleset.Rule
+}
+
+// Reason is why a rule refuses packets.
+type Reason string
+
+// The reasons to refuse, spelled as the label reason of
+// svcscope_service_rejected_packets_total.
+const (
+	NoEndpoints      Reason = "no_endpoints"
+	NoLocalEndpoints Reason = "no_local_endpoints"
+	SourceRange      Reason = "source_range"
+)
+
+// Refusal is a rule that refuses or drops a Service's packets, or marks them
+// to be dropped (Kubernetes 1.24 in nat).
+type Refusal struct {
+	Table    string // filter, or nat
+	Frontend Frontend
+	Reason   Reason
+	// Name is what the comment says; Named is false where it says nothing.
+	// Hash is Name's, or that of the chain the rule is about.
+	Name  service.PortName
+	Named bool
+	Hash  string
+	Chain *ruleset.Chain
+	Index int
+	Rule  *ruleset.Rule
+}
+
+// HealthCheck is a rule that accepts packets to a health check node port.
+type HealthCheck struct {
+	// Port's protocol is not in the rule: it is that of the port's chains
+	// in this ruleset, TCP where there are none.
+	Port  service.PortName
+	Chain *ruleset.Chain
+	Rule  *ruleset.Rule
+}
