@@ -17,8 +17,11 @@ const introduction = `<!-- Made by hack/metricsdoc from pkg/metrics: do not edit
 All metrics of ` + "`/metrics`" + `. Their names, labels and meaning are a public contract. A scrape formats the newest snapshot and
 never reads the kernel; the agent takes a snapshot every 15 s by default.
 
-* **Counters** only grow while the agent runs. Those of Services start at 0 with a created timestamp (OpenMetrics) at the
+* **Counters** only grow while the agent runs. Those of Services start at 0 with a created timestamp at the
   agent's first reading; what happens while no agent runs is not counted. When kube-proxy rewrites a rule, its total goes on.
+* **Created timestamps** are part of the protobuf format. The OpenMetrics text carries them as samples of their own, ` + "`*_created`" + `:
+  a Prometheus without ` + "`--enable-feature=created-timestamp-zero-ingestion`" + ` stores these as series. Where that is too much, let it
+  ask for another format (` + "`scrape_protocols: [PrometheusText0.0.4]`" + `) or drop them with ` + "`metric_relabel_configs`" + `.
 * **Cost** is what a metric costs the node at each sampling: *none* (the agent's own state), *call* (one cheap system call
   or a few messages) or *rules* (grows with the rules that are read).
 * No label holds a client's address, a rule's text or a pod's UID. The node's name is in ` + "`svcscope_node_info`" + ` only.

@@ -4,7 +4,6 @@ package metrics
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -39,37 +38,49 @@ func manyServices(n int, round uint64) *correlate.Snapshot {
 
 // discard is a ResponseWriter that keeps nothing, so that what is measured is
 // the handler's own work.
-type discard struct{ header http.Header }
+type discard struct {
+	header http.Header
+	bytes  int
+}
 
 func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discard) Write(b []byte) (int, error) { d.bytes += len(b); return len(b), nil }
 func (d *discard) WriteHeader(int)             {}
-
-var _ io.Writer = (*discard)(nil)
 
 // BenchmarkScrape is a whole scrape of 10,000 active Services: every snapshot
 // is new and every connections counter has grown since the scrape before.
 func BenchmarkScrape(b *testing.B) {
+	// The first is what Prometheus 3 asks for by default, but for compression.
+	const (
+		openMetrics = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8"
+		plainText   = "text/plain;version=0.0.4;escaping=allow-utf-8"
+		protobuf    = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;escaping=allow-utf-8"
+	)
 	for _, bb := range []struct {
-		name, encoding string
-		cfg            Config
+		name, accept, encoding string
+		cfg                    Config
 	}{
-		{"plain", "identity", Config{}},
-		{"gzip", "gzip", Config{}},
-		{"endpoints", "identity", Config{Endpoints: true}},
+		{"openmetrics", openMetrics, "identity", Config{}},
+		{"text", plainText, "identity", Config{}},
+		{"text/gzip", plainText, "gzip", Config{}},
+		{"text/endpoints", plainText, "identity", Config{Endpoints: true}},
+		{"protobuf", protobuf, "identity", Config{}},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			snapshots := []*correlate.Snapshot{manyServices(10_000, 1), manyServices(10_000, 2)}
 			n := 0
 			h := Handler(NewRegistry(func() *correlate.Snapshot { n++; return snapshots[n%2] }, bb.cfg))
 			req := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/metrics", nil)
+			req.Header.Set("Accept", bb.accept)
 			req.Header.Set("Accept-Encoding", bb.encoding)
 			w := &discard{header: make(http.Header)}
 			h.ServeHTTP(w, req) // the first scrape makes what later ones share
+			w.bytes = 0
 			b.ReportAllocs()
 			for b.Loop() {
 				h.ServeHTTP(w, req)
 			}
+			b.ReportMetric(float64(w.bytes)/float64(b.N)/1e6, "MB/scrape")
 		})
 	}
 }

@@ -17,6 +17,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
 )
 
 // scrape asks the handler in the given format.
@@ -55,6 +57,39 @@ func TestHandlerSpeaksBothFormats(t *testing.T) {
 				t.Errorf("the body does not end with %q", tt.end)
 			}
 		})
+	}
+}
+
+func TestProtobufCarriesCreatedTimesWithoutExtraSeries(t *testing.T) {
+	format := expfmt.NewFormat(expfmt.TypeProtoDelim)
+	_, contentType, body := scrape(t, NewRegistry(richSnapshot, Config{}), string(format))
+	if !strings.HasPrefix(contentType, "application/vnd.google.protobuf") {
+		t.Fatalf("content type %q", contentType)
+	}
+	dec := expfmt.NewDecoder(strings.NewReader(body), format)
+	created := 0
+	for {
+		var f dto.MetricFamily
+		if err := dec.Decode(&f); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(f.GetName(), "_created") {
+			t.Errorf("extra series %s", f.GetName())
+		}
+		if f.GetName() != "svcscope_service_connections_total" {
+			continue
+		}
+		for _, m := range f.Metric {
+			if m.GetCounter().GetCreatedTimestamp() == nil {
+				t.Errorf("no created time: %v", m)
+			}
+			created++
+		}
+	}
+	if created != 12 {
+		t.Errorf("%d connections counters, want 12", created)
 	}
 }
 
@@ -137,6 +172,28 @@ func TestErrorsAreCountedAndTheRestIsServed(t *testing.T) {
 	} {
 		if !strings.Contains(body.String(), want) {
 			t.Errorf("no line %q", want)
+		}
+	}
+}
+
+func TestScrapesAboveTheBoundAreRefused(t *testing.T) {
+	release := make(chan struct{})
+	h := Handler(NewRegistry(func() *correlate.Snapshot { <-release; return richSnapshot() }, Config{}))
+	codes := make(chan int)
+	for range maxScrapes + 1 {
+		go func() {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+			codes <- w.Code
+		}()
+	}
+	if code := <-codes; code != http.StatusServiceUnavailable { // the others wait for the snapshot
+		t.Errorf("status %d, want %d", code, http.StatusServiceUnavailable)
+	}
+	close(release)
+	for range maxScrapes {
+		if code := <-codes; code != http.StatusOK {
+			t.Errorf("status %d, want %d", code, http.StatusOK)
 		}
 	}
 }

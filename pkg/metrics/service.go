@@ -5,6 +5,7 @@ package metrics
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -40,6 +41,9 @@ type serviceSeries struct {
 	rows       map[rowKey]*row
 	generation uint64
 	tables     []string // scratch of sortedTables
+	// pairs are the label pairs of small sets of values, which many series
+	// share. What grows with Services or endpoints is not in it.
+	pairs map[[2]string]*dto.LabelPair
 }
 
 type rowKey struct {
@@ -58,7 +62,7 @@ type row struct {
 // series is one series with its newest sample.
 type series struct {
 	def        *def
-	extra      string // the value of the label that the metric adds to the row's
+	own        string // the value of the metric's own label
 	labels     []*dto.LabelPair
 	generation uint64
 
@@ -86,6 +90,7 @@ func newServiceSeries(defs map[string]*def, endpoints bool) *serviceSeries {
 		rules:       defs["svcscope_service_rules"],
 		counts:      defs["svcscope_service_endpoints"],
 		rows:        make(map[rowKey]*row),
+		pairs:       make(map[[2]string]*dto.LabelPair),
 	}
 }
 
@@ -120,29 +125,29 @@ func (c *serviceSeries) build(b *builder, s *correlate.Snapshot) {
 func (c *serviceSeries) add(b *builder, key rowKey, v *values) {
 	r := c.rows[key]
 	if r == nil {
-		r = &row{base: basePairs(key)}
+		r = &row{base: c.basePairs(key)}
 		c.rows[key] = r
 	}
 	r.generation = c.generation
 
-	emit(b, r.find(c.connections, viaCluster), v.cluster, v.created)
-	emit(b, r.find(c.connections, viaExternal), v.external, v.created)
+	emit(b, c.find(r, c.connections, viaCluster), v.cluster, v.created)
+	emit(b, c.find(r, c.connections, viaExternal), v.external, v.created)
 	for _, reason := range reasons() {
 		if n := v.rejected[reason]; n > 0 {
-			emit(b, r.find(c.rejected, string(reason)), n, v.created)
+			emit(b, c.find(r, c.rejected, string(reason)), n, v.created)
 		}
 	}
 	for _, table := range c.sortedTables(v.rules) {
 		if n := v.rules[table]; n > 0 {
-			emit(b, r.find(c.rules, table), uint64(n), time.Time{})
+			emit(b, c.find(r, c.rules, table), uint64(n), time.Time{})
 		}
 	}
 	// A negative count is an unknown one.
 	if v.api > 0 {
-		emit(b, r.find(c.counts, sourceAPI), uint64(v.api), time.Time{})
+		emit(b, c.find(r, c.counts, sourceAPI), uint64(v.api), time.Time{})
 	}
 	if v.kernel > 0 {
-		emit(b, r.find(c.counts, sourceKernel), uint64(v.kernel), time.Time{})
+		emit(b, c.find(r, c.counts, sourceKernel), uint64(v.kernel), time.Time{})
 	}
 	if c.endpoints {
 		c.addEndpoints(b, r, v.endpoints)
@@ -163,7 +168,7 @@ func (c *serviceSeries) addEndpoints(b *builder, r *row, endpoints []correlate.E
 		}
 		s := r.endpoints[e.Addr]
 		if s == nil {
-			s = r.newSeries(c.byEndpoint, e.Addr.String())
+			s = r.newSeries(c.byEndpoint, newPair(c.byEndpoint.ownLabel(), e.Addr.String()))
 			r.endpoints[e.Addr] = s
 		}
 		s.generation = c.generation
@@ -177,39 +182,48 @@ func (c *serviceSeries) addEndpoints(b *builder, r *row, endpoints []correlate.E
 }
 
 // find returns the row's series with that value of the metric's own label.
-func (r *row) find(d *def, extra string) *series {
+func (c *serviceSeries) find(r *row, d *def, own string) *series {
 	for _, s := range r.series {
-		if s.def == d && s.extra == extra {
+		if s.def == d && s.own == own {
 			return s
 		}
 	}
-	s := r.newSeries(d, extra)
+	s := r.newSeries(d, c.pair(d.ownLabel(), own))
+	s.own = own
 	r.series = append(r.series, s)
 	return s
 }
 
-func (r *row) newSeries(d *def, extra string) *series {
-	pair := newPair(d.labels[len(d.labels)-1], extra)
-	at, _ := slices.BinarySearchFunc(r.base, pair.GetName(), func(p *dto.LabelPair, name string) int {
-		if p.GetName() < name {
-			return -1
-		}
-		return 1
+// ownLabel is the label that a Service metric adds to those of serviceLabels.
+func (d *def) ownLabel() string { return d.labels[len(d.labels)-1] }
+
+func (r *row) newSeries(d *def, own *dto.LabelPair) *series {
+	at, _ := slices.BinarySearchFunc(r.base, own.GetName(), func(p *dto.LabelPair, name string) int {
+		return strings.Compare(p.GetName(), name)
 	})
 	labels := make([]*dto.LabelPair, 0, len(r.base)+1)
-	labels = append(append(append(labels, r.base[:at]...), pair), r.base[at:]...)
-	return &series{def: d, extra: extra, labels: labels}
+	labels = append(append(append(labels, r.base[:at]...), own), r.base[at:]...)
+	return &series{def: d, labels: labels}
 }
 
 // basePairs returns the labels of serviceLabels sorted by name.
-func basePairs(key rowKey) []*dto.LabelPair {
+func (c *serviceSeries) basePairs(key rowKey) []*dto.LabelPair {
 	return []*dto.LabelPair{
-		newPair("ip_family", familyValue(key.family)),
+		c.pair("ip_family", familyValue(key.family)),
 		newPair("port_name", key.port.Port),
-		newPair("protocol", string(key.port.Protocol)),
+		c.pair("protocol", string(key.port.Protocol)),
 		newPair("service_name", key.port.Name.Name),
 		newPair("service_namespace", key.port.Namespace),
 	}
+}
+
+func (c *serviceSeries) pair(name, value string) *dto.LabelPair {
+	p := c.pairs[[2]string{name, value}]
+	if p == nil {
+		p = newPair(name, value)
+		c.pairs[[2]string{name, value}] = p
+	}
+	return p
 }
 
 // emit appends the series' sample to its family; a sample whose value did not
