@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// Config is what New needs.
+type Config struct {
+	// REST tells how to reach the API; see LoadConfig. It is not changed.
+	REST *rest.Config
+	// NodeName is the node whose Node object and local endpoints count.
+	NodeName string
+	// StartJitter delays the first list by a random time up to this, so that
+	// a rollout on many nodes does not list everything at once.
+	StartJitter time.Duration
+	// UserAgent is svcscope/<version>; empty is client-go's own.
+	UserAgent string
+	// Logger gets changes of the state, once each; nil is silent.
+	Logger *slog.Logger
+
+	// For tests; zero is the default.
+	settle   time.Duration // from a change to the catalog that has it
+	interval time.Duration // least time between two catalogs
+	backoff  *wait.Backoff
+}
+
+const (
+	defaultSettle   = 50 * time.Millisecond
+	defaultInterval = time.Second
+)
+
+// State is how following the API goes.
+type State struct {
+	// Synced is true from the first complete list on: the catalog is known,
+	// if perhaps old.
+	Synced bool
+	// Current is true while every resource is followed: the catalog is what
+	// the API says, but for a second.
+	Current bool
+	// Err is the last failure of a resource that is not followed now, with
+	// operation and resource; empty while there is none.
+	Err string
+	// WaitUntil is when the first list will be sent, while it is held back
+	// by StartJitter; else zero.
+	WaitUntil time.Time
+}
+
+// Watcher follows the API. Its methods may be called at any time by any
+// goroutine; those that read never wait.
+type Watcher struct {
+	cfg     Config
+	clients *clients
+	catalog atomic.Pointer[service.Catalog]
+	state   atomic.Pointer[State]
+	changed chan struct{} // for the reader, one slot
+	dirty   chan struct{} // for the builder, one slot
+
+	mu       sync.Mutex
+	tables   *tables       // guarded by mu
+	followed [kinds]bool   // guarded by mu: a watch stands
+	failures [kinds]string // guarded by mu: why none does
+	waiting  time.Time     // guarded by mu
+	running  bool          // guarded by mu
+}
+
+// New prepares a Watcher; it makes no request before Run. Errors are those of
+// cfg: unreadable certificates and the like.
+func New(cfg Config) (*Watcher, error) {
+	if cfg.REST == nil {
+		return nil, errors.New("watch API: no REST config")
+	}
+	c, err := newClients(cfg.REST, cfg.UserAgent)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.settle == 0 {
+		cfg.settle = defaultSettle
+	}
+	if cfg.interval == 0 {
+		cfg.interval = defaultInterval
+	}
+	if cfg.backoff == nil {
+		b := backoff()
+		cfg.backoff = &b
+	}
+	w := &Watcher{
+		cfg: cfg, clients: c, tables: newTables(cfg.NodeName),
+		changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+	}
+	w.catalog.Store(&service.Catalog{Node: service.Node{Name: cfg.NodeName}})
+	w.state.Store(&State{})
+	return w, nil
+}
+
+// Catalog returns the newest picture, never nil. Before the first complete
+// list it is empty and not Synced; while the API is away it is the last one.
+func (w *Watcher) Catalog() *service.Catalog { return w.catalog.Load() }
+
+// Synced reports whether a complete list has arrived.
+func (w *Watcher) Synced() bool { return w.catalog.Load().Synced }
+
+// State returns how following the API goes.
+func (w *Watcher) State() State { return *w.state.Load() }
+
+// Changed gets a value after Catalog or State changed. It has one slot, for
+// one reader: several changes may give one value.
+func (w *Watcher) Changed() <-chan struct{} { return w.changed }
+
+// Run follows the API until ctx ends and then returns nil. It never gives up:
+// an API that is away is tried again, at most 30 seconds apart. Run may be
+// called once.
+func (w *Watcher) Run(ctx context.Context) error {
+	w.mu.Lock()
+	again := w.running
+	w.running = true
+	w.mu.Unlock()
+	if again {
+		return errors.New("watch API: already running")
+	}
+	defer w.clients.close()
+	if !w.holdBack(ctx) {
+		return nil
+	}
+	var wg sync.WaitGroup
+	for _, r := range w.reflectors() {
+		wg.Go(func() { w.follow(ctx, r) })
+	}
+	w.build(ctx)
+	wg.Wait()
+	return nil
+}
+
+// healthy is how long a resource must have been followed for the next failure
+// to be the first of a row.
+const healthy = 2 * time.Minute
+
+// follow keeps r going. Its own loop would log every failure; here the sources
+// have told them already.
+func (w *Watcher) follow(ctx context.Context, r *cache.Reflector) {
+	delay := *w.cfg.backoff
+	for ctx.Err() == nil {
+		start := time.Now()
+		_ = r.ListAndWatchWithContext(ctx)
+		if time.Since(start) > healthy {
+			delay = *w.cfg.backoff
+		}
+		sleep(ctx, delay.Step())
+	}
+}
+
+// holdBack waits for the jitter.
+func (w *Watcher) holdBack(ctx context.Context) bool {
+	if w.cfg.StartJitter <= 0 {
+		return ctx.Err() == nil
+	}
+	d := rand.N(w.cfg.StartJitter)
+	w.update(func() { w.waiting = time.Now().Add(d) })
+	ok := sleep(ctx, d)
+	w.update(func() { w.waiting = time.Time{} })
+	return ok
+}
+
+// build makes a catalog of what has changed, until ctx ends: at most one an
+// interval, and a little after the first of a burst of changes.
+func (w *Watcher) build(ctx context.Context) {
+	var last time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.dirty:
+		}
+		if !sleep(ctx, max(w.cfg.settle, time.Until(last.Add(w.cfg.interval)))) {
+			return
+		}
+		last = time.Now()
+		w.update(func() {
+			if w.tables.complete() && (w.tables.changed() || !w.Synced()) {
+				w.catalog.Store(w.tables.catalog(w.catalog.Load()))
+			}
+		})
+	}
+}
+
+// apply is how the sinks change the tables.
+func (w *Watcher) apply(change func(*tables)) {
+	w.mu.Lock()
+	change(w.tables)
+	w.mu.Unlock()
+	notify(w.dirty)
+}
+
+// report takes what the sources tell.
+func (w *Watcher) report(k kind, e event) {
+	w.update(func() {
+		switch {
+		case e.end:
+			w.followed[k] = false
+		case e.err != nil:
+			w.followed[k] = false
+			w.failures[k] = fmt.Sprintf("%s %s: %s", e.op, k, reason(e.err))
+			w.nodeRefused(k, e.err)
+		default:
+			w.failures[k] = ""
+			w.followed[k] = w.followed[k] || e.op == "watch"
+		}
+	})
+}
+
+// update changes the state under the lock and publishes it if it is another.
+func (w *Watcher) update(change func()) {
+	w.mu.Lock()
+	before := w.catalog.Load()
+	change()
+	next := w.nextState()
+	prev := w.state.Swap(next)
+	same := *prev == *next && before == w.catalog.Load()
+	if !same {
+		w.logChange(prev, next)
+	}
+	w.mu.Unlock()
+	if !same {
+		notify(w.changed)
+	}
+}
+
+func (w *Watcher) nextState() *State {
+	s := &State{Synced: w.Synced(), WaitUntil: w.waiting}
+	s.Current = s.Synced && w.followed == [kinds]bool{true, true, true}
+	for k := range w.failures {
+		if w.failures[k] != "" && s.Err == "" {
+			s.Err = w.failures[k]
+		}
+	}
+	return s
+}
+
+func (w *Watcher) logChange(prev, next *State) {
+	switch {
+	case next.Err != "" && prev.Err == "":
+		w.cfg.Logger.Warn("kubernetes api lost", "err", next.Err, "synced", next.Synced)
+	case next.Err == "" && prev.Err != "":
+		w.cfg.Logger.Info("kubernetes api back", "synced", next.Synced)
+	}
+	if next.Synced && !prev.Synced {
+		c := w.catalog.Load()
+		w.cfg.Logger.Info("kubernetes api synced", "services", len(c.Services), "service_ports_with_endpoints", len(c.Endpoints))
+	}
+}
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// reflector builds one; expected is an example of the objects it gets.
+func (w *Watcher) reflector(s *source, expected any, store cache.ReflectorStore) *cache.Reflector {
+	s.backoff, s.report = *w.cfg.backoff, w.report
+	return cache.NewReflectorWithOptions(s, expected, store, cache.ReflectorOptions{
+		Name: "svcscope " + s.kind.String(), Backoff: w.cfg.backoff,
+	})
+}
