@@ -62,7 +62,12 @@ type Action struct {
 func (c *Chain) Rules() iter.Seq[Rule] {
 	return func(yield func(Rule) bool) {
 		t, next := c.table, c.jumps
-		for off := c.start; off < c.end; off += t.nextOffset(off) {
+		step := 0
+		for off := c.start; off < c.end; off += step {
+			// Decode has checked it; a table used after its time must not loop.
+			if step = t.nextOffset(off); step == 0 {
+				return
+			}
 			r := Rule{t: t, off: off, jump: -1}
 			if next < len(t.jumps) && int(t.jumps[next].off) == off {
 				r.jump = int(t.jumps[next].to)
@@ -95,10 +100,12 @@ func (r Rule) Counter() netfilter.Counter { return r.t.layout.counter(r.t.blob, 
 func (r Rule) Matches() iter.Seq[Extension] {
 	return func(yield func(Extension) bool) {
 		b := r.Bytes()[:r.t.targetOffset(r.off)]
-		for at := r.t.layout.size; at < len(b); at += int(u16(b, at)) {
-			if !yield(r.extension(b, at)) {
+		for at := r.t.layout.size; at < len(b); {
+			x := r.extension(b, at)
+			if !yield(x) {
 				return
 			}
+			at += extHeader + len(x.Data)
 		}
 	}
 }
