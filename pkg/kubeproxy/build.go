@@ -261,8 +261,11 @@ func (v *View) addRefusals(c *ruleset.Chain) {
 		}
 		name, form, rest := ParseComment(r.Comment)
 		f := Refusal{Table: "filter", Frontend: frontend(r, form), Reason: reason(c, r, form), Chain: c, Index: i, Rule: r}
-		if c.Name == chainServices {
-			f.Frontend.Kind = ClusterIP // filter KUBE-SERVICES has no others
+		switch c.Name { // these two have no other kind
+		case chainServices:
+			f.Frontend.Kind = ClusterIP
+		case chainProxyFirewall:
+			f.Frontend.Kind = LoadBalancerIP
 		}
 		if form != NoForm {
 			name.Protocol = f.Frontend.Protocol
