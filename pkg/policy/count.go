@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/svcscope/svcscope/pkg/ruleset"
+)
+
+// Size is how much of one table is one owner's.
+type Size struct {
+	Table  string
+	Owner  string
+	Rules  int
+	Chains int
+}
+
+// CountByOwner counts the rules and chains of a ruleset by table and owner,
+// sorted by both. A rule of a built-in chain belongs to the owner of the chain
+// that it jumps to, and to Other where it does not jump; built-in chains are
+// counted as Other's. In a native nft table of a known owner all is that
+// owner's. Of an unread chain of nf_tables the rules are its use
+// less the jumps to it from chains that were read: an upper bound. A nil
+// ruleset gives nil.
+func CountByOwner(rs *ruleset.Ruleset) []Size {
+	if rs == nil {
+		return nil
+	}
+	var out []Size
+	for _, t := range rs.Tables {
+		out = append(out, countTable(t)...)
+	}
+	slices.SortFunc(out, func(a, b Size) int {
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Owner, b.Owner))
+	})
+	return out
+}
+
+func countTable(t *ruleset.Table) []Size {
+	var out []Size
+	at := func(owner string) *Size {
+		for i := range out {
+			if out[i].Owner == owner {
+				return &out[i]
+			}
+		}
+		out = append(out, Size{Table: t.Name, Owner: owner})
+		return &out[len(out)-1]
+	}
+	jumps := jumpsToUnread(t)
+	byChain := Owner
+	if owner := OwnerOfTable(t.Name); owner != Other {
+		byChain = func(string) string { return owner }
+	}
+	for _, c := range t.Chains {
+		owner := byChain(c.Name)
+		at(owner).Chains++
+		switch {
+		case c.Unread:
+			at(owner).Rules += max(0, int(c.Use)-jumps[c.Name])
+		case c.Base == nil:
+			at(owner).Rules += len(c.Rules)
+		default:
+			for i := range c.Rules {
+				at(byChain(c.Rules[i].Action.Chain)).Rules++
+			}
+		}
+	}
+	return out
+}
+
+// jumpsToUnread counts the known jumps to chains whose rules were not read.
+func jumpsToUnread(t *ruleset.Table) map[string]int {
+	jumps := map[string]int{}
+	for _, c := range t.Chains {
+		if c.Unread {
+			jumps[c.Name] = 0
+		}
+	}
+	if len(jumps) == 0 {
+		return nil
+	}
+	for _, c := range t.Chains {
+		for i := range c.Rules {
+			to := c.Rules[i].Action.Chain
+			if n, unread := jumps[to]; unread {
+				jumps[to] = n + 1
+			}
+		}
+	}
+	return jumps
+}
