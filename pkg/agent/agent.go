@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/ledger"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+)
+
+// Run runs the agent until ctx ends, and then returns nil. It returns an error
+// before it has begun to sample where cfg is wrong or an address cannot be
+// listened on, and later only if a server fails.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	k := newKube(cfg, openWatcher(cfg))
+	if err := k.check(); err != nil {
+		return err
+	}
+	return run(ctx, newSampler(cfg, thisHost(), k))
+}
+
+// run owns the agent's goroutines; it closes s.
+func run(ctx context.Context, s *sampler) (err error) {
+	defer func() { err = errors.Join(err, s.close()) }()
+	servers, err := listen(s)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, server := range servers {
+		group.Go(func() error { return server.run(ctx) })
+	}
+	group.Go(func() error { return s.kube.run(ctx) })
+	group.Go(func() error { s.conntrack.watch(ctx); return nil })
+	group.Go(func() error { s.loop(ctx); return nil })
+	return group.Wait()
+}
+
+// loop samples at once, then on the interval, and when the API's first list
+// has come.
+func (s *sampler) loop(ctx context.Context) {
+	tick := time.NewTicker(s.cfg.Interval)
+	defer tick.Stop()
+	synced := s.kube.first
+	for {
+		s.pass(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-synced:
+			synced = nil
+		}
+	}
+}
+
+// onceWait is how long one reading waits for the API.
+const onceWait = 5 * time.Second
+
+// ReadOnce reads this node's kernel once, for a caller without an agent. The
+// numbers are the rules' own counters: connections since each rule was written
+// (ServicePort.SinceRule). Names come from the API if it answers within some
+// seconds; with KubeAlways it is an error that it does not. Of cfg it takes the
+// fields from Kube to UserAgent, and Logger.
+func ReadOnce(ctx context.Context, cfg Config) (*correlate.Snapshot, error) {
+	if err := cfg.validateSampling(); err != nil {
+		return nil, err
+	}
+	cfg.StartJitter = 0
+	cfg.MaxServices = math.MaxInt
+	k := newKube(cfg, openWatcher(cfg))
+	if err := k.check(); err != nil {
+		return nil, err
+	}
+	return readOnce(ctx, newSampler(cfg, thisHost(), k))
+}
+
+func readOnce(ctx context.Context, s *sampler) (snapshot *correlate.Snapshot, err error) {
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.awaitAPI(ctx); err != nil {
+		return nil, err
+	}
+	defer s.kube.stop()
+	// Counters that come after a baseline without any start at 0: each has
+	// its whole value counted.
+	s.since = true
+	for _, b := range []ruleset.Backend{ruleset.NFT, ruleset.Legacy} {
+		for _, f := range families() {
+			for range 2 {
+				s.ledger.Apply(ledger.Reading{Source: correlate.LedgerSource(b, f)}, time.Now())
+			}
+		}
+	}
+	s.pass(ctx)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("read rules of this node: %w", err)
+	}
+	if err := s.readRules(); err != nil {
+		return nil, fmt.Errorf("read rules of this node: %w", err)
+	}
+	return s.latest.Load(), nil
+}
+
+// awaitAPI starts to follow the API and waits for its first list. The caller
+// stops it.
+func (s *sampler) awaitAPI(ctx context.Context) error {
+	if s.kube.off() {
+		return nil
+	}
+	s.kube.start(ctx)
+	wake := time.NewTimer(onceWait)
+	defer wake.Stop()
+	select {
+	case <-s.kube.first:
+		return nil
+	case <-ctx.Done():
+		s.kube.stop()
+		return fmt.Errorf("read API: %w", ctx.Err())
+	case <-wake.C:
+	}
+	if s.kube.mode != KubeAlways {
+		return nil
+	}
+	defer s.kube.stop()
+	if why := s.kube.state().err; why != "" {
+		return fmt.Errorf("read API: %s", why)
+	}
+	return fmt.Errorf("read API: no answer in %v", onceWait)
+}

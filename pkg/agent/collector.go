@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+)
+
+// collector keeps how the readings of one source go.
+type collector struct {
+	correlate.CollectorState
+	tried bool
+	log   *slog.Logger
+}
+
+// report notes the outcome of one reading. A change is logged, a repetition
+// is not.
+func (c *collector) report(begin, end time.Time, err error) {
+	was, tried := c.Success, c.tried
+	c.tried, c.Success, c.Duration, c.Err = true, err == nil, end.Sub(begin), ""
+	if err == nil {
+		c.LastSuccess = end
+		if tried && !was {
+			c.log.Info("source is read again", "source", c.Name)
+		}
+		return
+	}
+	c.Err = err.Error()
+	if was || !tried {
+		c.log.Error("source cannot be read", "source", c.Name, "err", err)
+	}
+}
+
+// reader opens something when it is first needed, and again after it failed to
+// open.
+type reader[T io.Closer] struct {
+	open  func() (T, error)
+	value T
+	ready bool
+}
+
+func (r *reader[T]) get() (T, error) {
+	if !r.ready {
+		v, err := r.open()
+		if err != nil {
+			var none T
+			return none, err
+		}
+		r.value, r.ready = v, true
+	}
+	return r.value, nil
+}
+
+func (r *reader[T]) close() error {
+	if !r.ready {
+		return nil
+	}
+	r.ready = false
+	return r.value.Close()
+}
+
+// errUnread marks a collector that has not been tried.
+var errUnread = errors.New("not read yet")

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+)
+
+// KubeMode says whether the API is used: the flag --kube.
+type KubeMode string
+
+// The modes. In all of them the agent works on while the API is away.
+const (
+	KubeAuto   KubeMode = "auto"   // where a kubeconfig or a service account is found
+	KubeAlways KubeMode = "always" // it is an error that neither is
+	KubeNever  KubeMode = "never"  // names come from the rules' comments
+)
+
+// APIExposure says who may read /api/v1: the flag --web.api.
+type APIExposure string
+
+// The exposures.
+const (
+	APILoopback APIExposure = "loopback" // clients whose address is a loopback one
+	APIAll      APIExposure = "all"
+	APINever    APIExposure = "never"
+)
+
+// Config is what an agent needs to know. Start from DefaultConfig.
+type Config struct {
+	// ListenAddresses are host:port of /metrics, /api/v1 and the page:
+	// --web.listen-address, repeatable.
+	ListenAddresses []string
+	// HealthAddress is host:port of /healthz and /readyz, without
+	// authentication: --web.health-address. Empty serves neither.
+	HealthAddress string
+	// WebConfigFile configures TLS and authentication of ListenAddresses, in
+	// the format of exporter-toolkit: --web.config.file.
+	WebConfigFile string
+	API           APIExposure // --web.api
+
+	Kube        KubeMode      // --kube
+	Kubeconfig  string        // --kubeconfig; empty: the pod's service account
+	NodeName    string        // --node-name
+	StartJitter time.Duration // --kube.start-jitter
+	UserAgent   string        // towards the API; svcscope/<version>
+
+	Interval    time.Duration // --interval
+	Endpoints   bool          // --metrics.endpoints
+	MaxServices int           // --metrics.max-services
+
+	// Logger gets what changes; nil discards it.
+	Logger *slog.Logger
+}
+
+// DefaultConfig returns the defaults of the agent's flags. NodeName is left
+// empty.
+func DefaultConfig() Config {
+	return Config{
+		ListenAddresses: []string{"127.0.0.1:10988"},
+		HealthAddress:   "127.0.0.1:10989",
+		API:             APILoopback,
+		Kube:            KubeAuto,
+		StartJitter:     30 * time.Second,
+		Interval:        15 * time.Second,
+		MaxServices:     500,
+	}
+}
+
+// Validate returns every mistake in the configuration, each naming its flag.
+func (c *Config) Validate() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(c.ListenAddresses) == 0 {
+		wrong("--web.listen-address: at least one is needed")
+	}
+	for _, a := range c.ListenAddresses {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			wrong("--web.listen-address %q: want host:port", a)
+		}
+	}
+	if c.HealthAddress != "" {
+		if _, _, err := net.SplitHostPort(c.HealthAddress); err != nil {
+			wrong("--web.health-address %q: want host:port", c.HealthAddress)
+		}
+	}
+	if !slices.Contains([]APIExposure{APILoopback, APIAll, APINever}, c.API) {
+		wrong("--web.api %q: want loopback, all or never", c.API)
+	}
+	if err := c.validateSampling(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.Interval < time.Second {
+		wrong("--interval %v: want 1s or more", c.Interval)
+	}
+	if c.MaxServices < 1 {
+		wrong("--metrics.max-services %d: want 1 or more", c.MaxServices)
+	}
+	return errors.Join(errs...)
+}
+
+// validateSampling checks what ReadOnce needs as well.
+func (c *Config) validateSampling() error {
+	var errs []error
+	if !slices.Contains([]KubeMode{KubeAuto, KubeAlways, KubeNever}, c.Kube) {
+		errs = append(errs, fmt.Errorf("--kube %q: want auto, always or never", c.Kube))
+	}
+	if c.StartJitter < 0 {
+		errs = append(errs, fmt.Errorf("--kube.start-jitter %v: want 0 or more", c.StartJitter))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) logger() *slog.Logger {
+	if c.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return c.Logger
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// newHealth serves /healthz and /readyz.
+func newHealth(s *sampler) http.Handler {
+	h := &health{sampler: s, started: time.Now()}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", h.alive)
+	mux.HandleFunc("GET /readyz", h.ready)
+	return mux
+}
+
+type health struct {
+	*sampler
+	started time.Time
+}
+
+// patience is how long a pass may be under way before the loop counts as
+// stuck.
+func (h *health) patience() time.Duration { return max(time.Minute, 4*h.cfg.Interval) }
+
+// alive fails when the sampling loop has not ended a pass for too long. That
+// sources cannot be read is no reason: a restart would not help.
+func (h *health) alive(w http.ResponseWriter, _ *http.Request) {
+	last := h.started
+	if ns := h.lastPass.Load(); ns != 0 {
+		last = time.Unix(0, ns)
+	}
+	if age := time.Since(last); age > h.patience() {
+		http.Error(w, fmt.Sprintf("stuck: no sampling has ended for %.0f seconds", age.Seconds()), http.StatusServiceUnavailable)
+		return
+	}
+	answer(w, "ok\n")
+}
+
+// ready fails until rules have been read once. The API is told but not waited
+// for: without it the agent has names from the rules.
+func (h *health) ready(w http.ResponseWriter, _ *http.Request) {
+	var b strings.Builder
+	s := h.latest.Load()
+	ok := false
+	if s != nil {
+		for _, c := range s.Self.Collectors {
+			switch {
+			case c.Name == "kube":
+				continue
+			case c.Success:
+				fmt.Fprintf(&b, "%s: ok\n", c.Name)
+			default:
+				fmt.Fprintf(&b, "%s: %s\n", c.Name, c.Err)
+			}
+			ok = ok || c.Name != "conntrack" && !c.LastSuccess.IsZero()
+		}
+	}
+	fmt.Fprintf(&b, "kube: %s\n", h.apiText())
+	switch {
+	case s == nil:
+		http.Error(w, "not ready: the first reading is not complete\n"+b.String(), http.StatusServiceUnavailable)
+	case !ok:
+		http.Error(w, "not ready: no rules could be read\n"+b.String(), http.StatusServiceUnavailable)
+	default:
+		answer(w, "ready\n"+b.String())
+	}
+}
+
+// apiText is the state of the API in words.
+func (h *health) apiText() string {
+	k := h.kube.state()
+	wait := time.Until(k.until)
+	switch {
+	case !k.enabled:
+		return "not used; names come from rules"
+	case k.current:
+		return "ok"
+	case wait > 0:
+		return fmt.Sprintf("first list in %.0f seconds (--kube.start-jitter); names come from rules", wait.Seconds())
+	case k.err != "":
+		return k.err
+	}
+	return "not synced yet; names come from rules"
+}
+
+func answer(w http.ResponseWriter, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, text) // the prober's going away is not our error
+}

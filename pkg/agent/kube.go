@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	kubeapi "github.com/svcscope/svcscope/pkg/kube"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// configEvery is how often a configuration that cannot be loaded is tried
+// again: a file may come later.
+const configEvery = 30 * time.Second
+
+// watcher is kube.Watcher.
+type watcher interface {
+	Catalog() *service.Catalog
+	State() kubeapi.State
+	Changed() <-chan struct{}
+	Run(context.Context) error
+}
+
+// kube is the API as a source that may be off, away or not configured.
+type kube struct {
+	mode  KubeMode
+	open  func() (watcher, error)
+	log   *slog.Logger
+	first chan struct{} // closed at the first complete list
+	halt  func()        // set by start
+
+	mu   sync.Mutex
+	w    watcher   // guarded by mu; nil until open succeeds
+	err  string    // guarded by mu: why there is none
+	none bool      // guarded by mu: auto, and nothing names an API
+	last time.Time // guarded by mu: when the watch was last seen current
+}
+
+// kubeState is how it goes.
+type kubeState struct {
+	enabled bool // --kube is not never, and something names an API
+	current bool
+	err     string
+	until   time.Time // the first list is held back until then
+	last    time.Time
+}
+
+func newKube(cfg Config, open func() (watcher, error)) *kube {
+	return &kube{mode: cfg.Kube, open: open, log: cfg.logger(), first: make(chan struct{})}
+}
+
+// openWatcher makes the watcher of the API that cfg names.
+func openWatcher(cfg Config) func() (watcher, error) {
+	return func() (watcher, error) {
+		rest, err := kubeapi.LoadConfig(cfg.Kubeconfig)
+		if err != nil {
+			return nil, err
+		}
+		w, err := kubeapi.New(kubeapi.Config{
+			REST: rest, NodeName: cfg.NodeName, StartJitter: cfg.StartJitter, UserAgent: cfg.UserAgent,
+			Logger: cfg.logger(),
+		})
+		if err != nil {
+			return nil, err
+		}
+		return w, nil
+	}
+}
+
+// off reports whether there will be no API while this process runs.
+func (k *kube) off() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.mode == KubeNever || k.none
+}
+
+// check returns an error where the mode demands an API and nothing says which:
+// that will not change while the process runs.
+func (k *kube) check() error {
+	if k.mode == KubeNever {
+		return nil
+	}
+	w, err := k.open()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil {
+		k.w = w
+		return nil
+	}
+	k.err = err.Error()
+	k.none = errors.Is(err, kubeapi.ErrNotInCluster)
+	if k.none && k.mode == KubeAlways {
+		return fmt.Errorf("--kube=always: %w", err)
+	}
+	if k.none {
+		k.log.Info("names come from rules: no API is configured", "err", err)
+	}
+	return nil
+}
+
+// run follows the API until ctx ends; it never ends for lack of it.
+func (k *kube) run(ctx context.Context) error {
+	w := k.await(ctx)
+	if w == nil {
+		return nil
+	}
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	synced := false
+	for {
+		if !synced && w.Catalog().Synced {
+			synced = true
+			close(k.first)
+		}
+		select {
+		case err := <-done:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		case <-w.Changed():
+		}
+	}
+}
+
+// start follows the API in a goroutine that stop ends and waits for.
+func (k *kube) start(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	k.halt = func() {
+		cancel()
+		<-done
+	}
+	go func() {
+		defer close(done)
+		if err := k.run(ctx); err != nil {
+			k.log.Error("API cannot be followed", "err", err)
+		}
+	}()
+}
+
+// stop ends what start began, if it did.
+func (k *kube) stop() {
+	if k.halt != nil {
+		k.halt()
+		k.halt = nil
+	}
+}
+
+// await returns the watcher once there is one; nil when ctx ends before or
+// there will be none.
+func (k *kube) await(ctx context.Context) watcher {
+	if k.off() {
+		return nil
+	}
+	said := false
+	for ctx.Err() == nil {
+		k.mu.Lock()
+		w := k.w
+		k.mu.Unlock()
+		if w != nil {
+			return w
+		}
+		w, err := k.open()
+		k.mu.Lock()
+		k.w = w
+		if k.err = ""; err != nil {
+			k.w, k.err = nil, err.Error()
+		}
+		k.mu.Unlock()
+		if err == nil {
+			return w
+		}
+		if !said {
+			said = true
+			k.log.Warn("names come from rules: the API's configuration cannot be loaded", "err", err)
+		}
+		wait(ctx, configEvery)
+	}
+	return nil
+}
+
+func (k *kube) watcher() watcher {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.w
+}
+
+// catalog returns the newest picture of the API, or nil.
+func (k *kube) catalog() *service.Catalog {
+	if w := k.watcher(); w != nil {
+		return w.Catalog()
+	}
+	return nil
+}
+
+func (k *kube) state() kubeState {
+	w := k.watcher()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := kubeState{enabled: k.mode != KubeNever && !k.none, err: k.err}
+	if w == nil {
+		s.last = k.last
+		return s
+	}
+	api := w.State()
+	if api.Current {
+		k.last = time.Now()
+	}
+	s.current, s.err, s.until, s.last = api.Current, api.Err, api.WaitUntil, k.last
+	return s
+}

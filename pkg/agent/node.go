@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"bufio"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// hasVirtualServers reports whether IPVS has any in this network namespace:
+// /proc/net/ip_vs lists them by protocol. Asking by netlink would load the
+// module where it is not there.
+func hasVirtualServers() bool {
+	f, err := os.Open("/proc/net/ip_vs")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		switch word, _, _ := strings.Cut(lines.Text(), " "); word {
+		case "TCP", "UDP", "SCTP":
+			return true
+		}
+	}
+	return false
+}
+
+// kernelRelease is `uname -r`; empty where the kernel does not tell.
+func kernelRelease() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}

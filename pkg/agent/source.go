@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+
+	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
+)
+
+// nftablesReader is kernel.NFTables.
+type nftablesReader interface {
+	Read(context.Context, kernel.Selector) (*kernel.NFTablesReading, error)
+	Close() error
+}
+
+// legacyReader is kernel.Legacy.
+type legacyReader interface {
+	Tables(context.Context, netfilter.Family) ([]string, error)
+	Read(ctx context.Context, f netfilter.Family, table string, use func(*xtables.Table) error) error
+	Close() error
+}
+
+// conntrackReader is kernel.Conntrack.
+type conntrackReader interface {
+	Count(context.Context) (uint64, error)
+	Limit(context.Context) (uint64, error)
+	Buckets(context.Context) (uint64, error)
+	Stats(context.Context) (kernel.ConntrackStats, error)
+	Close() error
+}
+
+// host is the node as the agent sees it: the way to each reader. An open that
+// fails is tried again at the next sampling.
+type host struct {
+	nftables  func() (nftablesReader, error)
+	legacy    func() (legacyReader, error)
+	conntrack func() (conntrackReader, error)
+	ipvs      func() bool
+	kernel    string // uname -r
+}
+
+// thisHost is the node that the process runs on.
+func thisHost() host {
+	return host{
+		nftables: func() (nftablesReader, error) {
+			r, err := kernel.OpenNFTables()
+			if err != nil {
+				return nil, err
+			}
+			return r, nil
+		},
+		legacy: func() (legacyReader, error) {
+			r, err := kernel.OpenLegacy(kernel.LegacyConfig{})
+			if err != nil {
+				return nil, err
+			}
+			return r, nil
+		},
+		conntrack: func() (conntrackReader, error) {
+			r, err := kernel.OpenConntrack()
+			if err != nil {
+				return nil, err
+			}
+			return r, nil
+		},
+		ipvs:   hasVirtualServers,
+		kernel: kernelRelease(),
+	}
+}
+
+// families are those that are read.
+func families() []netfilter.Family { return []netfilter.Family{netfilter.IPv4, netfilter.IPv6} }

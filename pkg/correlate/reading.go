@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package correlate
+
+import (
+	"crypto/sha256"
+	"net/netip"
+
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
+	"github.com/svcscope/svcscope/pkg/ledger"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// Names gives Service ports to the hashes in chains' names and to refusal
+// rules: from the API where it is known, else from comments that the hash
+// confirms.
+type Names struct {
+	catalog *service.Catalog // nil where the API is not known
+	byHash  map[string]service.PortName
+	// endpoints has the address of endpoints' chains whose rules neither
+	// show nor comment it, by the chain's name.
+	endpoints map[string]netip.AddrPort
+}
+
+// NewNames returns the names of a catalog; nil, or one that is not synced,
+// leaves comments only. endpoints may give addresses to KUBE-SEP chains whose
+// rules are not read; it may be nil.
+func NewNames(c *service.Catalog, endpoints map[string]netip.AddrPort) *Names {
+	n := &Names{endpoints: endpoints}
+	if c != nil && c.Synced {
+		n.catalog, n.byHash = c, kubeproxy.NamesFromCatalog(c)
+	}
+	return n
+}
+
+// WithEndpoints returns the same names with other addresses of endpoints'
+// chains.
+func (n *Names) WithEndpoints(endpoints map[string]netip.AddrPort) *Names {
+	c := *n
+	c.endpoints = endpoints
+	return &c
+}
+
+// port names the port of a set of chains; ok is false where nothing does.
+func (n *Names) port(p *kubeproxy.PortChains) (name service.PortName, ok bool) {
+	if name, ok = n.byHash[p.Hash]; ok {
+		return name, true
+	}
+	return p.Name, p.Named
+}
+
+// refusal names the port whose packets a rule refuses.
+func (n *Names) refusal(r *kubeproxy.Refusal) (name service.PortName, ok bool) {
+	if name, ok = n.byHash[r.Hash]; ok {
+		return name, true
+	}
+	if n.catalog != nil {
+		var m service.Match
+		if f := r.Frontend; f.Addr.IsValid() {
+			m, ok = n.catalog.ByAddr(netip.AddrPortFrom(f.Addr, f.Port), f.Protocol)
+		} else {
+			m, ok = n.catalog.ByNodePort(f.Port, f.Protocol)
+		}
+		if ok {
+			return m.PortName(), true
+		}
+	}
+	return r.Name, r.Named && r.Name.Protocol != ""
+}
+
+// addr is the address of an endpoint; not valid where nothing tells it.
+func (n *Names) addr(e *kubeproxy.EndpointChains) netip.AddrPort {
+	if e.Addr.IsValid() {
+		return e.Addr
+	}
+	return n.endpoints[e.Chain]
+}
+
+// Reading returns the counters of kube-proxy's rules in one backend and family
+// for the ledger. Rules that no Service is known for have the zero Port.
+func Reading(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names) ledger.Reading {
+	r := ledger.Reading{
+		Source: LedgerSource(rs.Backend, rs.Family),
+		// The nf_tables reader takes chains in the order of
+		// kubeproxy.ReadRank; an x_tables blob has KUBE-EXT before KUBE-SVC.
+		ConnectionsFirst: rs.Backend == ruleset.NFT,
+		Dips:             rs.Backend == ruleset.Legacy,
+	}
+	b := readingBuilder{reading: &r, rs: rs, seen: make(map[[16]byte]uint32)}
+	for _, p := range v.Ports {
+		b.port(p, names)
+	}
+	for i := range v.Refusals {
+		f := &v.Refusals[i]
+		c := ledger.Counter{Kind: ledger.Refusal, Reason: string(f.Reason)}
+		if name, ok := names.refusal(f); ok {
+			c.Port = ledgerPort(name, rs.Family)
+		}
+		b.add(f.Table, f.Chain, f.Rule, c)
+	}
+	return r
+}
+
+// LedgerSource names the ledger's source of one backend and family.
+func LedgerSource(b ruleset.Backend, f netfilter.Family) ledger.Source {
+	return ledger.Source{Backend: string(b), Family: uint8(f)}
+}
+
+func ledgerPort(p service.PortName, f netfilter.Family) ledger.Port {
+	return ledger.Port{
+		Service:  ledger.Service{Namespace: p.Namespace, Name: p.Name.Name},
+		Name:     p.Port,
+		Protocol: string(p.Protocol),
+		Family:   uint8(f),
+	}
+}
+
+type readingBuilder struct {
+	reading *ledger.Reading
+	rs      *ruleset.Ruleset
+	seen    map[[16]byte]uint32 // x_tables: how often a digest was met
+}
+
+func (b *readingBuilder) port(p *kubeproxy.PortChains, names *Names) {
+	var port ledger.Port
+	if name, ok := names.port(p); ok {
+		port = ledgerPort(name, b.rs.Family)
+	}
+	addrs := make(map[string]netip.AddrPort, len(p.Endpoints))
+	for i := range p.Endpoints {
+		addrs[p.Endpoints[i].Chain] = names.addr(&p.Endpoints[i])
+	}
+	for j := range p.EndpointJumps() {
+		b.add("nat", j.Chain, j.Rule, ledger.Counter{Kind: ledger.Connection, Port: port, Endpoint: addrs[j.Target]})
+	}
+	for j := range p.ExternalJumps() {
+		b.add("nat", j.Chain, j.Rule, ledger.Counter{Kind: ledger.External, Port: port})
+	}
+}
+
+// add gives c its identity and value and appends it.
+func (b *readingBuilder) add(table string, chain *ruleset.Chain, r *ruleset.Rule, c ledger.Counter) {
+	if !r.HasCounter {
+		return
+	}
+	c.Packets = r.Counter.Packets
+	c.ID = ledger.ID{Table: table}
+	if b.rs.Backend == ruleset.NFT {
+		c.ID.TableHandle, c.ID.RuleHandle = b.rs.Table(table).Handle, r.Handle
+	} else {
+		c.ID.Digest = digest(table, chain, r)
+		c.ID.Ordinal = b.seen[c.ID.Digest]
+		b.seen[c.ID.Digest]++
+	}
+	b.reading.Counters = append(b.reading.Counters, c)
+}
+
+// digest is what identifies a rule without a handle: its place and what it
+// does, the comment left out.
+func digest(table string, chain *ruleset.Chain, r *ruleset.Rule) [16]byte {
+	var buf [512]byte
+	text := append(buf[:0], table...)
+	text = append(append(text, 0), chain.Name...)
+	for _, m := range r.Matches {
+		text = append(append(text, 0), m.String()...)
+	}
+	text = append(text, 0, byte(r.Action.Kind))
+	text = append(append(text, r.Action.Chain...), 0)
+	text = append(append(text, r.Action.With...), 0)
+	text = append(text, r.Action.Name...)
+	sum := sha256.Sum256(text)
+	return [16]byte(sum[:16])
+}
+
+// KnownPorts lists the Service ports that exist: those of the API, or those
+// that the rules name where it is not known.
+func KnownPorts(rules []Rules, names *Names) ledger.Known {
+	if names.catalog != nil {
+		return ledger.Known{Ports: catalogPorts(names.catalog), Complete: true}
+	}
+	var k ledger.Known
+	add := func(name service.PortName, f netfilter.Family) { k.Ports = append(k.Ports, ledgerPort(name, f)) }
+	for i := range rules {
+		v := rules[i].View
+		for _, p := range v.Ports {
+			if name, ok := names.port(p); ok {
+				add(name, v.Family)
+			}
+		}
+		for i := range v.Refusals {
+			if name, ok := names.refusal(&v.Refusals[i]); ok {
+				add(name, v.Family)
+			}
+		}
+	}
+	return k
+}
+
+func catalogPorts(c *service.Catalog) []ledger.Port {
+	var ports []ledger.Port
+	for _, svc := range c.Services {
+		for _, f := range families(svc) {
+			for i := range svc.Ports {
+				ports = append(ports, ledgerPort(svc.PortName(&svc.Ports[i]), f))
+			}
+		}
+	}
+	return ports
+}
+
+// families returns those in which kube-proxy serves a Service.
+func families(svc *service.Service) []netfilter.Family {
+	if svc.ProxyName != "" {
+		return nil
+	}
+	var fs []netfilter.Family
+	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
+		if svc.ClusterIP(f == netfilter.IPv6).IsValid() {
+			fs = append(fs, f)
+		}
+	}
+	return fs
+}
