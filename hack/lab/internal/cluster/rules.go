@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/svcscope/svcscope/hack/lab/internal/nsexec"
+	"github.com/svcscope/svcscope/hack/lab/internal/topology"
+)
+
+// Rules reads what kube-proxy has written on a node.
+type Rules struct {
+	// Node is the namespace to read in.
+	Node string
+	// ProxyMode is kube-proxy's.
+	ProxyMode string
+}
+
+// text returns the rules of a family, "IPv4" or "IPv6".
+func (r Rules) text(ctx context.Context, family string) (string, error) {
+	argv := []string{"iptables-save"}
+	switch {
+	case r.ProxyMode == "nftables" && family == "IPv6":
+		argv = []string{"nft", "list", "table", "ip6", "kube-proxy"}
+	case r.ProxyMode == "nftables":
+		argv = []string{"nft", "list", "table", "ip", "kube-proxy"}
+	case family == "IPv6":
+		argv = []string{"ip6tables-save"}
+	}
+	full := nsexec.Argv("lab", nsexec.Options{Netns: r.Node}, argv)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args = full
+	out, err := cmd.Output()
+	if err != nil {
+		var ee *exec.ExitError
+		if errors.As(err, &ee) {
+			err = fmt.Errorf("%w: %s", err, ee.Stderr)
+		}
+		return "", fmt.Errorf("%s on %s: %w", strings.Join(argv, " "), r.Node, err)
+	}
+	return string(out), nil
+}
+
+// WaitFor returns when the node's rules are those of the Exposure.
+func (r Rules) WaitFor(ctx context.Context, e Exposure, ex *Exposed) error {
+	return r.wait(ctx, e, func(text, family string) error { return r.want(text, family, e, ex) })
+}
+
+// WaitGone returns when no rule of the Service is left.
+func (r Rules) WaitGone(ctx context.Context, namespace, name string) error {
+	re := regexp.MustCompile(regexp.QuoteMeta(namespace+"/"+name) + `[ ":/]`)
+	return r.wait(ctx, Exposure{Families: "dual", Name: name}, func(text, family string) error {
+		if m := re.FindString(text); m != "" {
+			return fmt.Errorf("%s rules of %s still there", family, name)
+		}
+		return nil
+	})
+}
+
+func (r Rules) wait(ctx context.Context, e Exposure, check func(text, family string) error) error {
+	for _, family := range []string{"IPv4", "IPv6"} {
+		if e.Families == "v4" && family == "IPv6" || e.Families == "v6" && family == "IPv4" {
+			continue
+		}
+		err := Poll(ctx, SyncTimeout, func(ctx context.Context) error {
+			text, err := r.text(ctx, family)
+			if err != nil {
+				return err
+			}
+			return check(text, family)
+		}, nil)
+		if err != nil {
+			return fmt.Errorf("wait for kube-proxy to write %s: %w", e.Name, err)
+		}
+	}
+	return nil
+}
+
+// want compares rules with the Exposure: its endpoints, its frontends, and
+// its affinity.
+func (r Rules) want(text, family string, e Exposure, ex *Exposed) error {
+	endpoints, err := e.expected(family)
+	if err != nil {
+		return err
+	}
+	spn := e.Namespace + "/" + e.Name
+	if e.PortName != "" {
+		spn += ":" + e.PortName
+	}
+	proto := strings.ToLower(e.Protocol)
+	if r.ProxyMode == "nftables" {
+		return wantNFT(text, e, endpoints)
+	}
+	suffix := hash(spn + proto)
+	var want, have []string
+	for _, ip := range endpoints {
+		want = append(want, "KUBE-SEP-"+hash(spn+proto+net.JoinHostPort(ip, strconv.Itoa(e.TargetPort))))
+	}
+	re := regexp.MustCompile(`(?m)^-A KUBE-SV[CL]-` + suffix + ` .*-j (KUBE-SEP-\w+)$`)
+	for _, m := range re.FindAllStringSubmatch(text, -1) {
+		have = append(have, m[1])
+	}
+	slices.Sort(want)
+	slices.Sort(have)
+	if have = slices.Compact(have); !slices.Equal(want, have) {
+		return fmt.Errorf("%s endpoints: have %v, want %v", family, have, want)
+	}
+	var lines []string
+	if len(want) == 0 {
+		lines = append(lines, `"`+spn+` has no `)
+	} else {
+		lines = append(lines, `"`+spn+` cluster IP"`)
+		if ex != nil && ex.NodePort != 0 {
+			lines = append(lines, fmt.Sprintf(`--dport %d -j KUBE-EXT-%s`, ex.NodePort, suffix))
+		}
+	}
+	for _, l := range lines {
+		if !strings.Contains(text, l) {
+			return fmt.Errorf("%s rules: no %s", family, l)
+		}
+	}
+	if got := strings.Contains(text, "--rcheck") && len(want) > 0 && strings.Contains(text, "--name "+want[0]+" "); got != (e.Affinity && len(want) > 0) {
+		return fmt.Errorf("%s affinity rules: %t, want %t", family, got, e.Affinity)
+	}
+	return nil
+}
+
+func wantNFT(text string, e Exposure, endpoints []string) error {
+	base := e.Namespace + "/" + e.Name + "/" + strings.ToLower(e.Protocol) + "/" + e.PortName
+	var want, have []string
+	for _, ip := range endpoints {
+		want = append(want, fmt.Sprintf("%s__%s/%d", base, strings.ReplaceAll(ip, ":", "."), e.TargetPort))
+	}
+	re := regexp.MustCompile(regexp.QuoteMeta(base) + `__[0-9a-f.]+/\d+`)
+	have = re.FindAllString(text, -1)
+	slices.Sort(want)
+	slices.Sort(have)
+	if have = slices.Compact(have); !slices.Equal(want, have) {
+		return fmt.Errorf("endpoints: have %v, want %v", have, want)
+	}
+	if len(want) == 0 && !strings.Contains(text, `comment "`+strings.TrimSuffix(e.Namespace+"/"+e.Name+":"+e.PortName, ":")+`"`) {
+		return fmt.Errorf("rules: no %s/%s", e.Namespace, e.Name)
+	}
+	return nil
+}
+
+// expected returns the endpoints that kube-proxy of node1 uses: those on
+// other nodes are left out where only local ones are asked for.
+func (e Exposure) expected(family string) ([]string, error) {
+	addrs, err := e.addresses(family)
+	if err != nil {
+		return nil, err
+	}
+	local := topology.Node{Number: 1}.Name()
+	var out []string
+	for _, a := range addrs {
+		if e.InternalPolicy != "Local" || e.Type != "ClusterIP" || len(e.ExternalIPs) > 0 || a.node == local {
+			out = append(out, a.ip)
+		}
+	}
+	return out, nil
+}
+
+// hash is kube-proxy's for chain names (portProtoHash in
+// pkg/proxy/iptables/proxier.go).
+func hash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return base32.StdEncoding.EncodeToString(sum[:])[:16]
+}
