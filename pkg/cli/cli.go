@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/svcscope/svcscope/pkg/agent"
 	"github.com/svcscope/svcscope/pkg/correlate"
 )
 
@@ -36,7 +37,9 @@ type env struct {
 	now      func() time.Time
 	client   *http.Client
 	// readOnce reads this node's kernel without an agent.
-	readOnce func(context.Context) (*correlate.Snapshot, error)
+	readOnce func(context.Context, agent.Config) (*correlate.Snapshot, error)
+	// runAgent blocks until ctx ends.
+	runAgent func(context.Context, agent.Config) error
 }
 
 // Run runs the command line args, without the program's name, and returns the
@@ -56,9 +59,8 @@ func Run(args []string, stdout, stderr io.Writer) int {
 		hostname: os.Hostname,
 		now:      time.Now,
 		client:   &http.Client{Timeout: 10 * time.Second},
-		readOnce: func(context.Context) (*correlate.Snapshot, error) {
-			return nil, errors.New("read rules of this node: not in this build")
-		},
+		readOnce: agent.ReadOnce,
+		runAgent: agent.Run,
 	}, args)
 }
 
@@ -73,7 +75,7 @@ func run(ctx context.Context, e *env, args []string) int {
 		return exitOK
 	}
 	printError(e.stderr, err)
-	if started {
+	if u := (*usageError)(nil); started && !errors.As(err, &u) {
 		return exitError
 	}
 	printUsageHint(e.stderr, cmd)
@@ -93,7 +95,7 @@ the kernel holds.`,
 	}
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
-	root.AddCommand(newServices(e), newVersion(e))
+	root.AddCommand(newAgent(e), newServices(e), newVersion(e))
 	if filepath.Base(e.program) == "kubectl-svcscope" {
 		asPlugin(root)
 	}

@@ -13,6 +13,12 @@ import (
 	"github.com/svcscope/svcscope/pkg/kernel"
 )
 
+// usageError is a command line that parses and makes no sense.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
 // remedyError is an error that the user can do something about.
 type remedyError struct {
 	err    error
@@ -47,9 +53,15 @@ func remedy(err error) string {
 		return r.remedy
 	}
 	if c := (*kernel.CapabilityError)(nil); errors.As(err, &c) {
-		return "run it as root (UID 0 with " + c.Cap + ") in the node's network namespace"
+		return capabilityRemedy(c.Cap)
 	}
 	return ""
+}
+
+const capNetAdmin = "CAP_NET_ADMIN"
+
+func capabilityRemedy(name string) string {
+	return "run it as root (UID 0 with " + name + ") in the node's network namespace"
 }
 
 func printUsageHint(w io.Writer, cmd *cobra.Command) {

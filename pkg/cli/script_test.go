@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/svcscope/svcscope/pkg/agent"
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/netfilter"
@@ -35,7 +37,7 @@ var update = flag.Bool("update", false, "write the scripts' expected output")
 //	status N ARG...          the same, which must exit with N
 //	agent STATUS FILE        an agent at the default address that answers so
 //
-// $PROGRAM is argv[0], $KERNEL what a direct reading finds (kernelAnswer).
+// `svcscope agent` prints its configuration and ends. $PROGRAM is argv[0], $KERNEL what a direct reading finds (kernelAnswer).
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
@@ -108,7 +110,16 @@ func runScript(ts *testscript.TestScript, args []string) int {
 	e := testEnv(ts.Getenv("PROGRAM"))
 	e.stdout, e.stderr = ts.Stdout(), ts.Stderr()
 	e.client = &http.Client{Transport: transport}
-	e.readOnce = func(context.Context) (*correlate.Snapshot, error) { return kernelAnswer(ts.Getenv("KERNEL")) }
+	e.getenv = ts.Getenv
+	e.readOnce = func(_ context.Context, c agent.Config) (*correlate.Snapshot, error) {
+		return kernelAnswer(ts.Getenv("KERNEL"), c)
+	}
+	e.runAgent = func(_ context.Context, c agent.Config) error {
+		c.Logger.Debug("config read")
+		c.Logger = nil
+		fmt.Fprintf(e.stdout, "%s\n", strings.ReplaceAll(fmt.Sprintf("%+v", c), " ", "\n"))
+		return nil
+	}
 	return run(ctx, e, args)
 }
 
@@ -136,15 +147,22 @@ func testEnv(program string) *env {
 }
 
 // kernelAnswer is what a reading without an agent gives.
-func kernelAnswer(kind string) (*correlate.Snapshot, error) {
+func kernelAnswer(kind string, c agent.Config) (*correlate.Snapshot, error) {
 	s := &correlate.Snapshot{
 		Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
-		Node: correlate.NodeInfo{Name: "worker-2"},
+		Node: correlate.NodeInfo{Name: c.NodeName},
+		Kube: correlate.KubeState{Enabled: c.Kube != agent.KubeNever},
 	}
 	switch kind {
 	case "denied":
 		return nil, &kernel.CapabilityError{Op: "list chains of table nat (IPv4)", Cap: "CAP_NET_ADMIN", Err: syscall.EPERM}
 	case "empty":
+		return s, nil
+	case "unprivileged":
+		s.Self.Collectors = []correlate.CollectorState{
+			{Name: "nftables", Err: "open nf_tables: needs CAP_NET_ADMIN: operation not permitted"},
+			{Name: "legacy", Success: true},
+		}
 		return s, nil
 	case "garbled":
 		s.Self.Collectors = []correlate.CollectorState{{Name: "legacy", Err: "read table nat: ipt_entry at offset 336: need 112 bytes, have 40"}}

@@ -64,11 +64,11 @@ func newServices(e *env) *cobra.Command {
 	cmd.Flags().StringVarP(&o.namespace, "namespace", "n", "", "only this namespace")
 	cmd.Flags().BoolVarP(&o.allNamespaces, "all-namespaces", "A", false,
 		"all namespaces, as without -n; wins over it")
-	o.source.bind(cmd)
+	parsed := o.source.bind(cmd)
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.names, o.format = args, output.value
-		o.source.explicit = cmd.Flags().Changed("agent")
+		parsed()
 		if o.allNamespaces {
 			o.namespace = ""
 		}
@@ -118,6 +118,10 @@ func warnCollectors(e *env, r *correlate.ServicesReport) (unread error) {
 		fmt.Fprintf(e.stderr, "warning: %s: %s\n", c.Name, cmp.Or(c.Error, "not read yet"))
 		if c.Name == "nftables" || c.Name == "legacy" {
 			unread = errors.New("list services: unknown, as rules could not be read")
+			// The collector's error has come as text, maybe from an agent.
+			if strings.Contains(c.Error, capNetAdmin) {
+				unread = withRemedy(unread, capabilityRemedy(capNetAdmin))
+			}
 		}
 	}
 	return unread

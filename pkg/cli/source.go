@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 
+	"github.com/svcscope/svcscope/pkg/agent"
 	"github.com/svcscope/svcscope/pkg/correlate"
 )
 
@@ -31,11 +32,20 @@ const (
 type sourceOptions struct {
 	agent    string // base URL, or noAgent
 	explicit bool   // the user named the agent: don't answer from elsewhere
+	// direct is how to read without an agent.
+	direct agent.Config
 }
 
-func (o *sourceOptions) bind(cmd *cobra.Command) {
+// bind adds the flags; the function that it returns reads them.
+func (o *sourceOptions) bind(cmd *cobra.Command) (parsed func()) {
+	o.direct = agent.DefaultConfig()
 	cmd.Flags().StringVar(&o.agent, "agent", defaultAgent,
 		`URL of the agent to ask; "none" reads this node's kernel`)
+	kube := kubeFlags(cmd, &o.direct)
+	return func() {
+		o.explicit = cmd.Flags().Changed("agent")
+		o.direct.Kube = agent.KubeMode(kube.value)
+	}
 }
 
 // readServices asks the agent, or reads the kernel where there is none, and
@@ -64,7 +74,7 @@ func readServices(ctx context.Context, e *env, o sourceOptions) (correlate.Servi
 		// A report cut short must not shine through.
 		r = correlate.ServicesReport{}
 	}
-	snapshot, err := e.readOnce(ctx)
+	snapshot, err := readKernel(ctx, e, o)
 	if err != nil {
 		if why != "" {
 			fmt.Fprintf(e.stderr, "source: this node's kernel%s\n", why)
@@ -75,6 +85,19 @@ func readServices(ctx context.Context, e *env, o sourceOptions) (correlate.Servi
 	r.Source = correlate.SourceKernel
 	fmt.Fprintf(e.stderr, "source: this node's kernel%s%s\n", why, kubeNote(r.Kube))
 	return r, nil
+}
+
+// readKernel reads this node once, at once: the delay before the first list is
+// for agents, of which there are many.
+func readKernel(ctx context.Context, e *env, o sourceOptions) (*correlate.Snapshot, error) {
+	c := o.direct
+	c.StartJitter = 0
+	name, err := nodeName(e, c.NodeName)
+	if err != nil {
+		return nil, err
+	}
+	c.NodeName = name
+	return e.readOnce(ctx, c)
 }
 
 // kubeNote says where names come from when it is not the API.

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/svcscope/svcscope/pkg/agent"
+)
+
+const agentHelp = `Reads this node's rules, counters and connection tracking at an interval, joins
+them with the API's Services, and serves the result:
+
+  /metrics             for Prometheus
+  /api/v1/services     JSON, what "svcscope services" prints
+  /healthz, /readyz    on the health address
+
+It needs UID 0 and CAP_NET_ADMIN in the node's network namespace, and nothing
+else. It writes nothing to the kernel and starts no process. SIGTERM stops it
+gracefully.`
+
+const agentExamples = `  # on a node, with the API of a kubeconfig
+  svcscope agent --kubeconfig /etc/kubernetes/kubelet.conf
+
+  # without the API: names come from the rules' comments
+  svcscope agent --kube=never`
+
+func newAgent(e *env) *cobra.Command {
+	c := agent.DefaultConfig()
+	var logs logOptions
+	cmd := &cobra.Command{
+		Use:     "agent",
+		Short:   "Watch this node and export what its kernel does to Prometheus",
+		Long:    agentHelp,
+		Example: agentExamples,
+		Args:    cobra.NoArgs,
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&c.ListenAddresses, "web.listen-address", c.ListenAddresses,
+		"`address` for metrics and API, host:port; may be given more than once")
+	f.StringVar(&c.HealthAddress, "web.health-address", c.HealthAddress,
+		"`address` for /healthz and /readyz, without TLS or authentication; empty: none")
+	f.StringVar(&c.WebConfigFile, "web.config.file", c.WebConfigFile,
+		"`file` that enables TLS or authentication, in the format of Prometheus' exporter-toolkit")
+	api := choiceFlag(cmd, "web.api", "which clients may read /api/v1",
+		string(agent.APILoopback), string(agent.APIAll), string(agent.APINever))
+	kube := kubeFlags(cmd, &c)
+	f.DurationVar(&c.StartJitter, "kube.start-jitter", c.StartJitter,
+		"longest random delay before the first list, so that a fleet does not ask at once")
+	f.DurationVar(&c.Interval, "interval", c.Interval, "time between two readings of the kernel")
+	f.BoolVar(&c.Endpoints, "metrics.endpoints", c.Endpoints, "export connections by endpoint too")
+	f.IntVar(&c.MaxServices, "metrics.max-services", c.MaxServices,
+		"Services with series of their own; the others are summed in service_name=\"_other\"")
+	logs.bind(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c.API = agent.APIExposure(api.value)
+		c.Kube = agent.KubeMode(kube.value)
+		c.Logger = logs.logger(e.stderr)
+		return runAgent(cmd.Context(), e, c)
+	}
+	return cmd
+}
+
+// kubeFlags adds the flags of everything that joins the API.
+func kubeFlags(cmd *cobra.Command, c *agent.Config) *choice {
+	kube := choiceFlag(cmd, "kube",
+		"join the Kubernetes API: where a kubeconfig or a service account is found; always (it is an error that neither is); never",
+		string(agent.KubeAuto), string(agent.KubeAlways), string(agent.KubeNever))
+	cmd.Flags().StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig,
+		"`file` that says how to reach the API; empty: as a pod does, by its service account")
+	cmd.Flags().StringVar(&c.NodeName, "node-name", c.NodeName,
+		"this node's `name` in the API; empty: $NODE_NAME, then the host name")
+	return kube
+}
+
+// runAgent completes c from the environment and runs the agent until ctx ends.
+func runAgent(ctx context.Context, e *env, c agent.Config) error {
+	name, err := nodeName(e, c.NodeName)
+	if err != nil {
+		return err
+	}
+	c.NodeName = name
+	if err := c.Validate(); err != nil {
+		return &usageError{err}
+	}
+	return e.runAgent(ctx, c)
+}
+
+// nodeName is the flag, $NODE_NAME or the host's name, which is what the
+// kubelet registers by default.
+func nodeName(e *env, flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if name := e.getenv("NODE_NAME"); name != "" {
+		return name, nil
+	}
+	name, err := e.hostname()
+	if err != nil {
+		return "", withRemedy(fmt.Errorf("read host name: %w", err), "give the node's name with --node-name")
+	}
+	return name, nil
+}
