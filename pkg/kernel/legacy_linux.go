@@ -113,7 +113,7 @@ func (r *Legacy) Tables(ctx context.Context, family netfilter.Family) ([]string,
 
 // Read reads one table and calls use with it. The table and all that refers to
 // it lie in the reader's buffer and must not be used after use returns; the
-// buffer's memory is then given back to the system. Read returns use's error
+// memory of a large one is then given back to the system. Read returns use's error
 // as it is.
 //
 // Errors: ErrAbsent for a table that does not exist (it is not created),
@@ -228,45 +228,4 @@ func (r *Legacy) socketOption(level, name int, buf []byte) (int, error) {
 		return 0, errno
 	}
 	return int(n), nil
-}
-
-// pages is a buffer outside Go's heap. Tables have up to 66 MB: as garbage of
-// the heap, every reading would cost a collection, and the memory would stay
-// with the process long after.
-type pages struct{ mem []byte }
-
-// grow returns n bytes, which hold what they held before or zeros.
-func (p *pages) grow(n int) ([]byte, error) {
-	if n <= len(p.mem) {
-		return p.mem[:n:n], nil
-	}
-	if err := p.free(); err != nil {
-		return nil, err
-	}
-	const unit = 64 << 10
-	size := (n + n/8 + unit) / unit * unit
-	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return nil, fmt.Errorf("map %d bytes: %w", size, err)
-	}
-	p.mem = mem
-	return mem[:n:n], nil
-}
-
-// release gives the memory back but keeps the addresses: what refers to them
-// after its time reads zeros.
-func (p *pages) release() {
-	if len(p.mem) > 0 {
-		// It cannot fail for a mapping like ours, and nothing depends on it.
-		_ = unix.Madvise(p.mem, unix.MADV_DONTNEED)
-	}
-}
-
-func (p *pages) free() error {
-	if len(p.mem) == 0 {
-		return nil
-	}
-	err := unix.Munmap(p.mem)
-	p.mem = nil
-	return err
 }

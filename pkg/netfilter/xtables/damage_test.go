@@ -46,7 +46,7 @@ func TestDecodeDamaged(t *testing.T) {
 			t.Parallel()
 			// All positions of small blobs, a sample of the others that moves
 			// over all fields of an entry.
-			step := max(1, len(f.blob)/1500) | 1
+			step := max(1, len(f.blob)/800) | 1
 			for i := 0; i < len(f.blob); i += step {
 				info := f.info
 				if _, err := Decode(f.family, info, f.blob[:i]); err == nil {

@@ -71,6 +71,9 @@ func Decode(family netfilter.Family, info Info, blob []byte) (*Table, error) {
 		return nil, fmt.Errorf("ipt_getinfo says %d bytes of entries, have %d", info.Size, len(blob))
 	}
 	t := &Table{Family: family, Name: info.Name, blob: blob, layout: l}
+	// A guess that the blob bounds: kube-proxy's chains have two rules or so.
+	most := min(len(blob)/(2*l.size), int(info.NumEntries))
+	t.Chains, t.jumps = make([]Chain, 0, most/4+1), make([]jump, 0, most/4+1)
 	w := walk{t: t, info: &info, open: -1}
 	if err := w.run(); err != nil {
 		return nil, err
