@@ -15,12 +15,15 @@ import (
 // takes any ruleset, nil and one without kube-proxy too, and fails on none:
 // what does not look like kube-proxy's is left out.
 func NewView(rs *ruleset.Ruleset) *View {
-	v := &View{Ports: map[string]*PortChains{}}
 	if rs == nil {
-		return v
+		return &View{Ports: map[string]*PortChains{}}
 	}
-	v.Backend, v.Family = rs.Backend, rs.Family
 	nat, filter := rs.Table("nat"), rs.Table("filter")
+	rules := ruleCount(nat.Chain(chainServices)) + ruleCount(nat.Chain(chainNodePorts))
+	v := &View{
+		Backend: rs.Backend, Family: rs.Family,
+		Ports: make(map[string]*PortChains, rules), Dispatch: make([]Dispatch, 0, rules),
+	}
 	v.addChains(nat)
 	v.addDispatch(nat.Chain(chainServices))
 	v.addDispatch(nat.Chain(chainNodePorts))
@@ -33,6 +36,13 @@ func NewView(rs *ruleset.Ruleset) *View {
 	v.addHealthChecks(filter.Chain(chainNodePorts))
 	v.addReach(nat)
 	return v
+}
+
+func ruleCount(c *ruleset.Chain) int {
+	if c == nil {
+		return 0
+	}
+	return len(c.Rules)
 }
 
 // addChains makes Ports of the chains' names.
@@ -360,7 +370,10 @@ func (v *View) addReach(nat *ruleset.Table) {
 		if c.Base == nil {
 			continue
 		}
-		reached := c.Unread || slices.ContainsFunc(c.Rules, func(r ruleset.Rule) bool { return r.Action.Chain == chainServices })
+		reached := c.Unread
+		for i := range c.Rules {
+			reached = reached || c.Rules[i].Action.Chain == chainServices
+		}
 		switch c.Base.Hook {
 		case netfilter.HookPrerouting:
 			v.Prerouting = v.Prerouting || reached

@@ -51,3 +51,19 @@ func TestErrorsNameTheLine(t *testing.T) {
 		})
 	}
 }
+
+func TestOptionsMayStandApartFromTheirModule(t *testing.T) {
+	const text = `*nat
+:X - [0:0]
+-A X -m comment --comment "a/b cluster IP" -m tcp -p tcp -d 10.0.0.1 ! --dport 80 ! -s 10.1.0.0/16 -j RETURN
+COMMIT
+`
+	rs, err := Parse(netfilter.IPv4, ruleset.Legacy, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `! -s 10.1.0.0/16 -d 10.0.0.1/32 -p tcp -m comment --comment "a/b cluster IP" -m tcp ! --dport 80 -j RETURN`
+	if got := rs.Table("nat").Chain("X").Rules[0].Spec(netfilter.IPv4); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

@@ -22,8 +22,15 @@ type ruleParser struct {
 
 	base    [5]ruleset.Match // -s -d -i -o -p
 	frag    ruleset.Match
+	used    []module // in order
 	modules []ruleset.Match
-	comment int // modules before the comment
+	comment int // conditions in modules before the comment
+}
+
+// module is one -m and its options, which need not follow it at once.
+type module struct {
+	name    string
+	options []option
 }
 
 // next takes one word; "" at the end.
@@ -56,17 +63,40 @@ func (p *ruleParser) parse() error {
 		case "-f":
 			p.frag = ruleset.Fragment{Not: neg}
 		case "-m":
-			err = p.module(p.next().text)
+			name := p.next().text
+			p.used = append(p.used, module{name, p.options(false)})
 		case "-j", "-g":
 			err = p.target(w)
 		default:
-			err = fmt.Errorf("option %q", w)
+			err = p.stray(w, neg)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	for _, m := range p.used {
+		if err := p.module(m); err != nil {
+			return err
+		}
+	}
 	p.finish()
+	return nil
+}
+
+// stray takes an option that stands apart from its module: kube-proxy writes
+// "-m tcp -p tcp -d ADDRESS --dport PORT".
+func (p *ruleParser) stray(w string, neg bool) error {
+	if len(p.used) == 0 || !strings.HasPrefix(w, "--") {
+		return fmt.Errorf("option %q", w)
+	}
+	p.words = append([]word{{w, w}}, p.words...)
+	last := &p.used[len(p.used)-1]
+	for i := range p.used {
+		if n := p.used[i].name; n == "tcp" || n == "udp" || n == "sctp" {
+			last = &p.used[i]
+		}
+	}
+	last.options = append(last.options, p.options(neg)...)
 	return nil
 }
 
@@ -129,10 +159,10 @@ type option struct {
 	args []word
 }
 
-// options takes words up to the next -m, -j, -g or base option.
-func (p *ruleParser) options() []option {
+// options takes words up to the next -m, -j, -g or base option; neg tells that
+// a "!" went before the first.
+func (p *ruleParser) options(neg bool) []option {
 	var out []option
-	neg := false
 	for len(p.words) > 0 {
 		w := p.words[0]
 		if w.text == "!" && w.raw == "!" {
@@ -175,8 +205,8 @@ func text(opts []option) string {
 	return strings.Join(b, " ")
 }
 
-func (p *ruleParser) module(name string) error {
-	opts := p.options()
+func (p *ruleParser) module(m module) error {
+	name, opts := m.name, m.options
 	if name == "comment" {
 		return p.commentModule(opts)
 	}

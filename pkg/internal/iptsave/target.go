@@ -19,7 +19,7 @@ func (p *ruleParser) target(flag string) error {
 		*a = ruleset.Action{Kind: ruleset.Goto, Chain: name}
 		return nil
 	}
-	opts := p.options()
+	opts := p.options(false)
 	kinds := map[string]ruleset.ActionKind{
 		"ACCEPT": ruleset.Accept, "DROP": ruleset.Drop, "RETURN": ruleset.Return, "QUEUE": ruleset.Queue,
 		"DNAT": ruleset.DNAT, "SNAT": ruleset.SNAT, "MASQUERADE": ruleset.Masquerade, "MARK": ruleset.SetMark,
