@@ -72,7 +72,7 @@ func loadCommand() *cobra.Command {
 	f.StringVar(&o.to, "to", "", "destination, IP:PORT or [IPV6]:PORT")
 	f.StringVar(&o.load.Proto, "proto", "tcp", "tcp (an HTTP request each) or udp (a datagram each)")
 	f.IntVarP(&o.load.Connections, "connections", "n", 1, "number of connections")
-	f.IntVarP(&o.load.Concurrency, "concurrency", "c", 16, "connections open at a time")
+	f.IntVarP(&o.load.Concurrency, "concurrency", "c", 64, "connections open at a time")
 	f.Float64Var(&o.load.Rate, "rate", 0, "connections started a second; 0 means no limit")
 	f.DurationVar(&o.load.Timeout, "timeout", 5*time.Second, "for one connection")
 	f.StringSliceVar(&o.sources, "source-ip", nil, "addresses to connect from; the later ones when the ports of the earlier ones are used up")

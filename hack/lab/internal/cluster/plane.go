@@ -160,10 +160,15 @@ func (p Plane) user(ca *authority, subject pkix.Name, path string) error {
 func Poll(ctx context.Context, timeout time.Duration, try func(context.Context) error, ends map[string]<-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	var last error
 	for {
 		err := try(ctx)
 		if err == nil {
 			return nil
+		}
+		// The attempt that the timeout cuts off says nothing of the cause.
+		if ctx.Err() == nil || last == nil {
+			last = err
 		}
 		var ended []string
 		for name, end := range ends {
@@ -178,7 +183,7 @@ func Poll(ctx context.Context, timeout time.Duration, try func(context.Context) 
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("after %s: %w", timeout, err)
+			return fmt.Errorf("after %s: %w", timeout, last)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -136,23 +137,45 @@ func (r Rules) want(text, family string, e Exposure, ex *Exposed) error {
 	return nil
 }
 
+// wantNFT compares a service's chain in the table kube-proxy with its
+// endpoints, which it names in one of three ways: the only one in a dnat
+// statement, several in a map, and chains of their own with affinity.
 func wantNFT(text string, e Exposure, endpoints []string) error {
-	base := e.Namespace + "/" + e.Name + "/" + strings.ToLower(e.Protocol) + "/" + e.PortName
-	var want, have []string
-	for _, ip := range endpoints {
-		want = append(want, fmt.Sprintf("%s__%s/%d", base, strings.ReplaceAll(ip, ":", "."), e.TargetPort))
+	if len(endpoints) == 0 {
+		spn := strings.TrimSuffix(e.Namespace+"/"+e.Name+":"+e.PortName, ":")
+		if !strings.Contains(text, `comment "`+spn+`" : `) {
+			return fmt.Errorf("rules: no refusal for %s", spn)
+		}
+		return nil
 	}
-	re := regexp.MustCompile(regexp.QuoteMeta(base) + `__[0-9a-f.]+/\d+`)
-	have = re.FindAllString(text, -1)
+	suffix := e.Namespace + "/" + e.Name + "/" + strings.ToLower(e.Protocol) + "/" + e.PortName
+	chain := regexp.MustCompile(`(?s)chain service-[A-Z0-9]{8}-` + regexp.QuoteMeta(suffix) + ` \{(.*?)\n\t\}`).FindStringSubmatch(text)
+	if chain == nil {
+		return fmt.Errorf("rules: no chain of %s", suffix)
+	}
+	re := regexp.MustCompile(fmt.Sprintf(`: ([0-9a-f.:]+) \. %[1]d\b|dnat to \[?([0-9a-f.:]+?)\]?:%[1]d\b|__([0-9a-f.:]+)/%[1]d\b`, e.TargetPort))
+	var have []string
+	for _, m := range re.FindAllStringSubmatch(chain[1], -1) {
+		have = append(have, canonical(m[1]+m[2]+m[3]))
+	}
+	want := slices.Clone(endpoints)
 	slices.Sort(want)
 	slices.Sort(have)
 	if have = slices.Compact(have); !slices.Equal(want, have) {
 		return fmt.Errorf("endpoints: have %v, want %v", have, want)
 	}
-	if len(want) == 0 && !strings.Contains(text, `comment "`+strings.TrimSuffix(e.Namespace+"/"+e.Name+":"+e.PortName, ":")+`"`) {
-		return fmt.Errorf("rules: no %s/%s", e.Namespace, e.Name)
-	}
 	return nil
+}
+
+// canonical returns an address as Go writes it. A chain's name has dots in
+// place of an IPv6 address's colons.
+func canonical(s string) string {
+	for _, v := range []string{s, strings.ReplaceAll(s, ".", ":")} {
+		if a, err := netip.ParseAddr(v); err == nil {
+			return a.String()
+		}
+	}
+	return s
 }
 
 // expected returns the endpoints that kube-proxy of node1 uses: those on
