@@ -26,6 +26,9 @@ func (h lowered) Enabled(ctx context.Context, l slog.Level) bool {
 
 func (h lowered) Handle(ctx context.Context, r slog.Record) error {
 	r.Level = lower(r.Level)
+	if !h.Handler.Enabled(ctx, r.Level) {
+		return nil // logr does not ask before an error
+	}
 	return h.Handler.Handle(ctx, r)
 }
 

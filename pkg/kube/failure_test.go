@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+func TestExpiredVersionListsAgain(t *testing.T) {
+	for _, streaming := range []bool{true, false} {
+		t.Run(fmt.Sprintf("streaming %v", streaming), func(t *testing.T) {
+			f := newFakeAPI(t)
+			f.noStreaming = !streaming
+			fill(f)
+			f.put(apiService("b", "dns", "10.0.0.2"), apiSlice("b", "dns", "x", "10.1.0.3", "10.1.0.2"))
+			w := start(t, f, nil)
+			until(t, w, "first list", says(w, webDNS))
+			f.down()
+			f.remove(apiService("b", "dns", ""))
+			f.remove(apiSlice("b", "dns", "x"))
+			f.expire()
+			f.up()
+			until(t, w, "what was deleted meanwhile is gone", says(w, webOnly))
+		})
+	}
+}
+
+func TestForbidden(t *testing.T) {
+	for _, resource := range []string{"services", "endpointslices"} {
+		for _, status := range []int{401, 403, 429, 503} {
+			t.Run(fmt.Sprintf("%s %d", resource, status), func(t *testing.T) {
+				f := newFakeAPI(t)
+				fill(f)
+				f.setFailure(resource, status)
+				w := start(t, f, nil)
+				until(t, w, "refusal", func() bool { return w.State().Err != "" })
+				s := w.State()
+				if s.Synced || s.Current || w.Catalog().Synced || len(w.Catalog().Services) > 0 {
+					t.Errorf("synced without %s: %+v", resource, s)
+				}
+				if !strings.Contains(s.Err, resource) || !strings.Contains(s.Err, "by the fake") {
+					t.Errorf("Err = %q: want operation, resource and cause", s.Err)
+				}
+				f.setFailure(resource, 0)
+				until(t, w, "allowed", says(w, webOnly))
+				if s := w.State(); s != (State{Synced: true, Current: true}) {
+					t.Errorf("state %+v", s)
+				}
+			})
+		}
+	}
+}
+
+func TestForbiddenNodeCostsOnlyTheNode(t *testing.T) {
+	f := newFakeAPI(t)
+	fill(f)
+	f.setFailure("nodes", 403)
+	w := start(t, f, nil)
+	until(t, w, "catalog", func() bool { return w.Synced() && describe(w.Catalog()) == webOnly })
+	if s := w.State(); s.Current || !strings.Contains(s.Err, "node") {
+		t.Errorf("state %+v", s)
+	}
+	if diff := cmp.Diff(service.Node{Name: "node-1"}, w.Catalog().Node); diff != "" {
+		t.Errorf("node (-want +got):\n%s", diff)
+	}
+	f.setFailure("nodes", 0)
+	until(t, w, "node", func() bool { return w.State().Current && w.Catalog().Node.Zone == "zone-a" })
+}
+
+func TestDownAtStart(t *testing.T) {
+	f := newFakeAPI(t)
+	fill(f)
+	f.down()
+	var log logBuffer
+	w := start(t, f, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	until(t, w, "refused connection", func() bool { return w.State().Err != "" })
+	if s := w.State(); s.Synced || !strings.Contains(s.Err, "connection refused") || strings.Contains(s.Err, "http") {
+		t.Errorf("state %+v", s)
+	}
+	f.up()
+	until(t, w, "API came", says(w, webOnly))
+	if got := log.count("kubernetes api lost"); got != 1 {
+		t.Errorf("logged %d losses, want 1:\n%s", got, log.String())
+	}
+}
+
+func TestDownLater(t *testing.T) {
+	f := newFakeAPI(t)
+	fill(f)
+	w := start(t, f, nil)
+	until(t, w, "first list", says(w, webOnly))
+	useWatches(t, f, w)
+	f.down()
+	until(t, w, "loss", func() bool { return w.State().Err != "" })
+	if s := w.State(); !s.Synced || s.Current {
+		t.Errorf("state %+v: want synced, not current", s)
+	}
+	if got := describe(w.Catalog()); got != webDNS {
+		t.Errorf("the catalog went with the API: %q", got)
+	}
+	f.remove(apiService("b", "dns", ""))
+	f.remove(apiSlice("b", "dns", "x"))
+	f.up()
+	until(t, w, "back", says(w, webOnly))
+	for _, r := range f.asked() {
+		if !strings.HasPrefix(r, "watch ") {
+			t.Errorf("%s: everything was listed again", r)
+		}
+	}
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logBuffer) count(s string) int { return strings.Count(l.String(), s) }

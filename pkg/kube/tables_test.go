@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// catalogText writes all of a catalog's endpoints with their conditions.
+func catalogText(c *service.Catalog) map[string]string {
+	out := map[string]string{}
+	for p, eps := range c.Endpoints {
+		var text []string
+		for _, e := range eps {
+			text = append(text, endpointText(e))
+		}
+		out[fmt.Sprintf("%s/%s", p, p.Protocol)] = strings.Join(text, ",")
+	}
+	return out
+}
+
+func TestSlicesOfOneServiceAreMerged(t *testing.T) {
+	ts := newTables("node-1")
+	ending := apiSlice("ns", "web", "a", "10.1.0.1", "10.1.0.3")
+	for i := range ending.Endpoints {
+		ending.Endpoints[i].Conditions = discoveryv1.EndpointConditions{Ready: new(false), Terminating: new(true)}
+	}
+	v6 := apiSlice("ns", "web", "v6", "fd01::1")
+	v6.AddressType = discoveryv1.AddressTypeIPv6
+	for _, s := range []*discoveryv1.EndpointSlice{v6, apiSlice("ns", "web", "b", "10.1.0.2", "10.1.0.1"), ending, apiSlice("other", "web", "b", "10.2.0.1")} {
+		ts.setSlice(convertSlice(s))
+	}
+	want := map[string]string{
+		"ns/web:http/TCP": "10.1.0.1:8080/rs/node-1/zone-a,10.1.0.2:8080/rs/node-1/zone-a," +
+			"10.1.0.3:8080/st/node-1/zone-a,[fd01::1]:8080/rs/node-1/zone-a",
+		"other/web:http/TCP": "10.2.0.1:8080/rs/node-1/zone-a",
+	}
+	if diff := cmp.Diff(want, catalogText(ts.catalog(&service.Catalog{}))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestSliceThatMovesToAnotherService(t *testing.T) {
+	ts := newTables("node-1")
+	ts.setSlice(convertSlice(apiSlice("ns", "web", "x", "10.1.0.1")))
+	c := ts.catalog(&service.Catalog{})
+	moved := apiSlice("ns", "web", "x", "10.1.0.1")
+	moved.Labels[discoveryv1.LabelServiceName] = "api"
+	ts.setSlice(convertSlice(moved))
+	c = ts.catalog(c)
+	if diff := cmp.Diff(map[string]string{"ns/api:http/TCP": "10.1.0.1:8080/rs/node-1/zone-a"}, catalogText(c)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(ts.groups) != 1 {
+		t.Errorf("%d groups are kept, want 1", len(ts.groups))
+	}
+}
+
+// TestCatalogsFollowAnyChanges compares catalogs that are made from their
+// predecessors with those made at once from the same objects, and checks that
+// the predecessors stay as they were.
+func TestCatalogsFollowAnyChanges(t *testing.T) {
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		ts, c := newTables("node-1"), &service.Catalog{}
+		current := map[string]*discoveryv1.EndpointSlice{}
+		services := map[string]bool{}
+		for range 200 {
+			svc := fmt.Sprintf("s%d", r.IntN(4))
+			s := apiSlice("ns", svc, fmt.Sprint(r.IntN(3)))
+			for range r.IntN(4) {
+				e := discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.1.0.%d", r.IntN(5))}}
+				e.Conditions.Terminating = new(r.IntN(2) == 0)
+				s.Endpoints = append(s.Endpoints, e)
+			}
+			s.Ports[0].Name = new(fmt.Sprintf("p%d", r.IntN(2)))
+			switch r.IntN(5) {
+			case 0:
+				ts.deleteSlice(nameOf(s))
+				delete(current, s.Name)
+			case 1:
+				ts.setService(convertService(apiService("ns", svc, "10.0.0.1")))
+				services[svc] = true
+			case 2:
+				ts.deleteService(service.Name{Namespace: "ns", Name: svc})
+				delete(services, svc)
+			default:
+				ts.setSlice(convertSlice(s))
+				current[s.Name] = s
+			}
+			if r.IntN(3) == 0 {
+				continue // several changes in one catalog
+			}
+			prev, before := c, catalogText(c)
+			c = ts.catalog(c)
+			if diff := cmp.Diff(before, catalogText(prev)); diff != "" {
+				t.Fatalf("seed %d: the catalog before changed (-want +got):\n%s", seed, diff)
+			}
+			fresh := newTables("node-1")
+			for _, s := range current {
+				fresh.setSlice(convertSlice(s))
+			}
+			if diff := cmp.Diff(catalogText(fresh.catalog(&service.Catalog{})), catalogText(c)); diff != "" {
+				t.Fatalf("seed %d (-want +got):\n%s", seed, diff)
+			}
+			for i, s := range c.Services {
+				if !services[s.Name.Name] || i > 0 && c.Services[i-1].Name.Compare(s.Name) >= 0 {
+					t.Fatalf("seed %d: Services %v", seed, c.Services)
+				}
+			}
+			if len(c.Services) != len(services) {
+				t.Fatalf("seed %d: %d Services, want %d", seed, len(c.Services), len(services))
+			}
+		}
+	}
+}
+
+// bigTables has n Services with three endpoints each, on 100 nodes.
+func bigTables(n int) *tables {
+	ts := newTables("node-1")
+	for i := range n {
+		ns, name := fmt.Sprintf("namespace-%d", i%50), fmt.Sprintf("service-%05d", i)
+		ts.setService(convertService(apiService(ns, name, fmt.Sprintf("10.96.%d.%d", i>>8, i&255))))
+		ts.setSlice(convertSlice(bigSlice(ns, name, i)))
+	}
+	ts.listed = [kinds]bool{true, true, true}
+	return ts
+}
+
+func bigSlice(ns, name string, i int) *discoveryv1.EndpointSlice {
+	s := apiSlice(ns, name, "abcde")
+	for j := range 3 {
+		k := 3*i + j
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
+			Addresses: []string{fmt.Sprintf("10.%d.%d.%d", 128+k>>16, k>>8&255, k&255)},
+			NodeName:  new(fmt.Sprintf("node-%d.region.compute.internal", k%100)), Zone: new(fmt.Sprintf("region-%d", k%3)),
+		})
+	}
+	return s
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// TestHeapOfManyServices holds the memory of 10,000 Services with 30,000
+// endpoints, tables and catalog together, below 20 MiB.
+func TestHeapOfManyServices(t *testing.T) {
+	before := heap()
+	ts := bigTables(10000)
+	c := ts.catalog(&service.Catalog{})
+	used := float64(heap()-before) / (1 << 20)
+	t.Logf("%.1f MiB for %d Services", used, len(c.Services))
+	if used > 20 {
+		t.Errorf("%.1f MiB, want at most 20", used)
+	}
+	runtime.KeepAlive(ts)
+	runtime.KeepAlive(c)
+}
+
+func BenchmarkFirstCatalog(b *testing.B) {
+	ts := bigTables(10000)
+	ts.catalog(&service.Catalog{})
+	all := ts.groups
+	b.ReportAllocs()
+	for b.Loop() {
+		ts.servicesChanged = true
+		for n := range all {
+			ts.groupsChanged[n] = struct{}{}
+		}
+		ts.catalog(&service.Catalog{})
+	}
+}
+
+func BenchmarkCatalogAfterOneSlice(b *testing.B) {
+	ts := bigTables(10000)
+	c := ts.catalog(&service.Catalog{})
+	ss := [2]*slice{
+		convertSlice(bigSlice("namespace-7", "service-00007", 7)),
+		convertSlice(bigSlice("namespace-7", "service-00007", 8)),
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		ts.setSlice(ss[i&1])
+		c = ts.catalog(c)
+	}
+}
+
+func BenchmarkConvertSlice(b *testing.B) {
+	s := bigSlice("namespace-7", "service-00007", 7)
+	b.ReportAllocs()
+	for b.Loop() {
+		convertSlice(s)
+	}
+}
