@@ -24,7 +24,7 @@ const (
 // run and are zeroed.
 func ask(c *netlink.Conn, typ int, family netfilter.Family, attrs []byte) ([]netlink.Message, error) {
 	m := netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(typ), Flags: netlink.Request}}
-	if typ != nftSubsys|unix.NFT_MSG_GETGEN && typ != ctSubsys|5 {
+	if typ != nftSubsys|unix.NFT_MSG_GETGEN {
 		m.Header.Flags |= netlink.Dump
 	}
 	m.Data = append(netfilter.AppendGenMsg(nil, netfilter.GenMsg{Family: family}), attrs...)
@@ -104,16 +104,48 @@ func captureConntrack() error {
 		return err
 	}
 	defer c.Close()
-	for file, typ := range map[string]int{"stats_cpu.bin": 4, "stats.bin": 5} { // IPCTNL_MSG_CT_GET_STATS_CPU, _STATS
-		msgs, err := ask(c, ctSubsys|typ, netfilter.FamilyUnspec, nil)
-		if err != nil {
-			return err
-		}
-		if err := write(conntrackDir, file, msgs); err != nil {
-			return err
-		}
+	msgs, err := ask(c, ctSubsys|4, netfilter.FamilyUnspec, nil) // IPCTNL_MSG_CT_GET_STATS_CPU
+	if err != nil {
+		return err
+	}
+	if err := write(conntrackDir, "stats_cpu.bin", msgs); err != nil {
+		return err
+	}
+	if err := captureGlobalStats(); err != nil {
+		return err
 	}
 	return writeOracles(conntrackDir, map[string][]string{
 		"stats.txt": {"conntrack", "-S"}, "count.txt": {"conntrack", "-C"},
 	})
+}
+
+// captureGlobalStats asks over a socket of its own: the kernel marks the one
+// message of the answer as one of several and sends no end, for which
+// netlink.Conn would wait.
+func captureGlobalStats() error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	m := netlink.Message{Header: netlink.Header{
+		Length: nlattr.HeaderLen + netfilter.GenMsgLen,
+		Type:   ctSubsys | 5, // IPCTNL_MSG_CT_GET_STATS
+		Flags:  netlink.Request,
+	}}
+	m.Data = netfilter.AppendGenMsg(nil, netfilter.GenMsg{})
+	req, err := m.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	if err := unix.Sendto(fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	buf := make([]byte, 4096)
+	n, _, err := unix.Recvfrom(fd, buf, 0)
+	if err != nil {
+		return err
+	}
+	clear(buf[8:16]) // sequence and port
+	return os.WriteFile(filepath.Join(conntrackDir, "stats.bin"), buf[:n], 0o644)
 }
