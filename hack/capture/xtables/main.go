@@ -89,9 +89,12 @@ func again(scene string) error {
 	cmd.Env = append(os.Environ(), inside+"="+scene)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}},
+		// The network namespace last: the files of its tables then belong to
+		// the user namespace's root.
+		Cloneflags:   unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
+		Unshareflags: unix.CLONE_NEWNET,
+		UidMappings:  []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
+		GidMappings:  []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}},
 	}
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("scene %s: %w", scene, err)

@@ -145,7 +145,7 @@ func finish(tb testing.TB, cmd *exec.Cmd, out *bytes.Buffer) (string, error) {
 // cloneFlags lists the sets of namespaces to try: real root may make all but
 // the user namespace where that one is forbidden.
 func cloneFlags() []uintptr {
-	base := uintptr(unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID)
+	base := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID)
 	if os.Geteuid() == 0 {
 		return []uintptr{base | unix.CLONE_NEWUSER, base}
 	}
@@ -153,7 +153,13 @@ func cloneFlags() []uintptr {
 }
 
 func sysProcAttr(flags uintptr) *syscall.SysProcAttr {
-	a := &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
+	// The network namespace comes after the user namespace has its root: of
+	// one that is made together with it, before uid_map is written, files like
+	// /proc/net/ip_tables_names (mode 0440) belong to the real root for good
+	// (net/netfilter/x_tables.c, xt_proto_init).
+	a := &syscall.SysProcAttr{
+		Cloneflags: flags, Unshareflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL,
+	}
 	if flags&unix.CLONE_NEWUSER != 0 {
 		a.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
 		a.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
