@@ -72,8 +72,21 @@ func (e *evaluator) comparePort(off uint32, x nftables.Cmp) {
 	}
 }
 
-// port adds a condition on the source port (offset 0) or the destination's (2).
+// port adds a condition on the source port (offset 0) or the destination's
+// (2). nft writes a range as two comparisons, which are put together again.
 func (e *evaluator) port(off uint32, r PortRange, not bool) {
+	if n := len(e.c.scratch); n > 0 && !not && r.First == 0 {
+		switch last := e.c.scratch[n-1].(type) {
+		case SourcePort:
+			if off == 0 && !last.Not && last.Last == 65535 && last.First <= r.Last {
+				r.First, e.c.scratch = last.First, e.c.scratch[:n-1]
+			}
+		case DestinationPort:
+			if off == 2 && !last.Not && last.Last == 65535 && last.First <= r.Last {
+				r.First, e.c.scratch = last.First, e.c.scratch[:n-1]
+			}
+		}
+	}
 	switch off {
 	case 0:
 		e.c.add(one(e.c.sports, SourcePort{First: r.First, Last: r.Last, Not: not}))
@@ -191,9 +204,9 @@ func (e *evaluator) compareTransport(v content, x nftables.Cmp, not bool) {
 
 func (e *evaluator) compareMeta(v content, data []byte, not bool) {
 	switch {
-	case v.meta == nftables.MetaMark && len(data) == 4 && isZero(v.xor):
+	case v.meta == nftables.MetaMark && len(data) == 4 && isZero(v.xor) && (v.mask == nil || len(v.mask) == 4):
 		mask := uint32(1<<32 - 1)
-		if len(v.mask) == 4 {
+		if v.mask != nil {
 			mask = binary.NativeEndian.Uint32(v.mask)
 		}
 		e.c.add(one(e.c.marks, Mark{Value: binary.NativeEndian.Uint32(data), Mask: mask, Not: not}))

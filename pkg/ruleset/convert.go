@@ -18,6 +18,7 @@ type Converter struct {
 	undecoded map[string]uint64
 	slab      []Match // where Matches of rules are cut from
 	scratch   []Match // of the rule at hand
+	evaluator evaluator
 
 	strings    map[string]string
 	protocols  map[Protocol]Match

@@ -58,7 +58,8 @@ func (c *Converter) NFTChainHead(n *nftables.Chain) *Chain {
 // tells what a comparison means.
 func (c *Converter) NFTRule(n *nftables.Rule) Rule {
 	c.begin()
-	e := evaluator{c: c, rule: Rule{Handle: n.Handle}}
+	e := &c.evaluator
+	e.c, e.rule, e.used = c, Rule{Handle: n.Handle}, 0
 	for _, x := range n.Exprs {
 		e.expr(x)
 	}

@@ -14,7 +14,8 @@ import (
 type evaluator struct {
 	c    *Converter
 	rule Rule
-	regs [16]content // by 4-byte word
+	regs [16]content // by 4-byte word; good where used has the word's bit
+	used uint16
 }
 
 // content is what is known of a register that starts at a word.
@@ -51,14 +52,15 @@ func (e *evaluator) load(r nftables.Register, length uint32, v content) {
 	if !ok {
 		return
 	}
-	for i := w; i < len(e.regs) && i < w+max(1, int(min(length, 64)+3)/4); i++ {
-		e.regs[i] = content{}
+	for i := w; i < len(e.regs) && i < w+int(min(length, 64)+3)/4; i++ {
+		e.used &^= 1 << i
 	}
 	e.regs[w] = v
+	e.used |= 1 << w
 }
 
 func (e *evaluator) reg(r nftables.Register) content {
-	if w, ok := r.Word(); ok {
+	if w, ok := r.Word(); ok && e.used&(1<<w) != 0 {
 		return e.regs[w]
 	}
 	return content{}
