@@ -123,18 +123,18 @@ func (e *evaluator) compareNetwork(v content, x nftables.Cmp, not bool) {
 	case v.off == 6 && v.len == 2 && size == 4 && bytes.Equal(v.mask, []byte{0x1f, 0xff}) && isZero(x.Data):
 		e.c.add(Fragment{Not: !not})
 	case v.off == src && v.len == 2*size && v.mask == nil && !not:
-		e.address(src, dst, src, x.Data[:size], nil, false)
-		e.address(src, dst, dst, x.Data[size:], nil, false)
+		e.address(true, x.Data[:size], nil, false)
+		e.address(false, x.Data[size:], nil, false)
 	case (v.off == src || v.off == dst) && v.len <= size:
-		e.address(src, dst, v.off, x.Data, v.mask, not)
+		e.address(v.off == src, x.Data, v.mask, not)
 	default:
 		e.unknownCompare(v, x.Data)
 	}
 }
 
-// address adds a condition on the address at off, of which data are the first
-// bytes and mask says which bits count (nil: all).
-func (e *evaluator) address(src, dst, off uint32, data, mask []byte, not bool) {
+// address adds a condition on the source's or the destination's address, of
+// which data are the first bytes and mask says which bits count (nil: all).
+func (e *evaluator) address(source bool, data, mask []byte, not bool) {
 	var addr [16]byte
 	ones := len(data) * 8
 	copy(addr[:], data)
@@ -147,14 +147,14 @@ func (e *evaluator) address(src, dst, off uint32, data, mask []byte, not bool) {
 		ones = n
 	}
 	ip := netip.AddrFrom16(addr)
-	if dst-src == 4 {
+	if e.c.family != netfilter.IPv6 {
 		ip = netip.AddrFrom4([4]byte(addr[:4]))
 	}
 	p, err := ip.Prefix(ones)
 	switch {
 	case err != nil:
 		e.unknown("payload", bytes.Clone(data))
-	case off == src:
+	case source:
 		e.c.add(Source{Prefix: p, Not: not})
 	default:
 		e.c.add(Destination{Prefix: p, Not: not})
