@@ -60,7 +60,12 @@ func (r Rules) WaitFor(ctx context.Context, e Exposure, ex *Exposed) error {
 
 // WaitGone returns when no rule of the Service is left.
 func (r Rules) WaitGone(ctx context.Context, namespace, name string) error {
-	re := regexp.MustCompile(regexp.QuoteMeta(namespace+"/"+name) + `[ ":/]`)
+	re := regexp.MustCompile(`"` + regexp.QuoteMeta(namespace+"/"+name) + `[ ":]`)
+	if r.ProxyMode == "nftables" {
+		// Emptied chains stay until a later sync; what matters is that
+		// nothing leads to them.
+		re = regexp.MustCompile(`goto \S+-` + regexp.QuoteMeta(namespace+"/"+name) + `/|` + re.String())
+	}
 	return r.wait(ctx, Exposure{Families: "dual", Name: name}, func(text, family string) error {
 		if m := re.FindString(text); m != "" {
 			return fmt.Errorf("%s rules of %s still there", family, name)
