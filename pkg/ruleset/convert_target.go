@@ -3,6 +3,7 @@
 package ruleset
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
 
@@ -45,7 +46,19 @@ func (c *Converter) target(x xtables.Extension) Action {
 	return c.unknownTarget(x)
 }
 
+// unknownTarget is a target that is kept by its name, and counted, but for two
+// that are known without a structure: TRACE, and CT where all it does is to
+// keep a packet from conntrack (struct xt_ct_target_info, xt_CT.h: flags are
+// XT_CT_NOTRACK 1, and XT_CT_NOTRACK_ALIAS 2 for the name NOTRACK).
 func (c *Converter) unknownTarget(x xtables.Extension) Action {
+	switch {
+	case x.Name == "TRACE":
+		return Action{Kind: OtherKind, Name: "TRACE"}
+	case x.Name == "CT" && len(x.Data) > 1 && binary.NativeEndian.Uint16(x.Data) == 1:
+		return Action{Kind: OtherKind, Name: "CT", Args: "--notrack"}
+	case x.Name == "CT" && len(x.Data) > 1 && binary.NativeEndian.Uint16(x.Data) == 3:
+		return Action{Kind: OtherKind, Name: "NOTRACK"}
+	}
 	c.undecoded["target/"+x.Name]++
 	a := Action{Kind: OtherKind, Name: c.name(x.Name)}
 	if len(x.Data) > 0 {
