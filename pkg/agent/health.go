@@ -39,7 +39,7 @@ func (h *health) alive(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, fmt.Sprintf("stuck: no sampling has ended for %.0f seconds", age.Seconds()), http.StatusServiceUnavailable)
 		return
 	}
-	answer(w, "ok\n")
+	writeText(w, "ok\n")
 }
 
 // ready fails until rules have been read once. The API is told but not waited
@@ -68,7 +68,7 @@ func (h *health) ready(w http.ResponseWriter, _ *http.Request) {
 	case !ok:
 		http.Error(w, "not ready: no rules could be read\n"+b.String(), http.StatusServiceUnavailable)
 	default:
-		answer(w, "ready\n"+b.String())
+		writeText(w, "ready\n"+b.String())
 	}
 }
 
@@ -89,7 +89,8 @@ func (h *health) apiText() string {
 	return "not synced yet; names come from rules"
 }
 
-func answer(w http.ResponseWriter, text string) {
+// writeText sends a text with status 200.
+func writeText(w http.ResponseWriter, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = io.WriteString(w, text) // the prober's going away is not our error
 }

@@ -3,8 +3,11 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"net"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -269,4 +272,47 @@ func TestNodeWithoutRules(t *testing.T) {
 			t.Errorf("legacy tables %v exist now", names)
 		}
 	})
+}
+
+// TestSamplingLeavesNothingOpen counts descriptors and goroutines over many
+// samplings, and after the agent has ended.
+func TestSamplingLeavesNothingOpen(t *testing.T) {
+	kerneltest.Run(t, func(t *testing.T) {
+		f := ipv4()
+		f.load(t, "legacy")
+		f.restore(t, "nft", f.chains())
+		before, descriptors := runtime.NumGoroutine(), openFiles(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		s := newTestSampler(testConfig())
+		done := make(chan error, 1)
+		go func() { done <- run(ctx, s) }()
+		for s.latest.Load() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		passes(t, s, 3)
+		goroutines, files := runtime.NumGoroutine(), openFiles(t)
+		passes(t, s, 50)
+		if n, m := runtime.NumGoroutine(), openFiles(t); n > goroutines || m > files {
+			t.Errorf("after 50 samplings %d goroutines and %d files, %d and %d before", n, m, goroutines, files)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond) // for the runtime's own bookkeeping
+		}
+		if n, m := runtime.NumGoroutine(), openFiles(t); n > before || m > descriptors {
+			t.Errorf("after the end %d goroutines and %d files, %d and %d before", n, m, before, descriptors)
+		}
+	})
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
 }

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/internal/iptsave"
+	"github.com/svcscope/svcscope/pkg/kernel"
+	kubeapi "github.com/svcscope/svcscope/pkg/kube"
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// fakeBackend answers with one set of rules after another; the last stays.
+type fakeBackend struct {
+	answers []answer
+	reads   []time.Time
+}
+
+type answer struct {
+	set *ruleset.Ruleset
+	err error
+}
+
+func (f *fakeBackend) read(context.Context) ([]*ruleset.Ruleset, map[string]uint64, error) {
+	a := f.answers[min(len(f.reads), len(f.answers)-1)]
+	f.reads = append(f.reads, time.Now())
+	if a.err != nil {
+		return nil, nil, a.err
+	}
+	return []*ruleset.Ruleset{a.set}, nil, nil
+}
+
+func (*fakeBackend) changes() []correlate.RulesetChanges { return nil }
+func (*fakeBackend) close() error                        { return nil }
+
+// webRules is a legacy ruleset with web, whose rules have passed these packets.
+func webRules(t *testing.T, connections, external string) *ruleset.Ruleset {
+	t.Helper()
+	sep := kubeproxy.EndpointChain(webPort, ipv4().endpoints[0])
+	text := strings.NewReplacer("SVC", kubeproxy.ServiceChain(webPort), "EXT", kubeproxy.ExternalChain(webPort), "SEP", sep).Replace(`*nat
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:KUBE-SERVICES - [0:0]
+:EXT - [0:0]
+:SVC - [0:0]
+:SEP - [0:0]
+[0:0] -A OUTPUT -j KUBE-SERVICES
+[0:0] -A KUBE-SERVICES -d 10.96.0.10/32 -p tcp -m comment --comment "shop/web:http cluster IP" -m tcp --dport 80 -j SVC
+[` + external + `:0] -A EXT -j SVC
+[` + connections + `:0] -A SVC -m comment --comment "shop/web:http -> 10.77.0.2:8080" -j SEP
+[0:0] -A SEP -p tcp -m comment --comment "shop/web:http" -m tcp -j DNAT --to-destination 10.77.0.2:8080
+COMMIT
+`)
+	rs, err := iptsave.Parse(netfilter.IPv4, ruleset.Legacy, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rs
+}
+
+// fakeConntrack has a settable count.
+type fakeConntrack struct {
+	entries  uint64
+	statsErr error
+	closed   bool
+}
+
+func (f *fakeConntrack) Count(context.Context) (uint64, error)   { return f.entries, nil }
+func (f *fakeConntrack) Limit(context.Context) (uint64, error)   { return 1000, nil }
+func (f *fakeConntrack) Buckets(context.Context) (uint64, error) { return 256, nil }
+func (f *fakeConntrack) Close() error                            { f.closed = true; return nil }
+func (f *fakeConntrack) Stats(context.Context) (kernel.ConntrackStats, error) {
+	if f.statsErr != nil {
+		return kernel.ConntrackStats{}, f.statsErr
+	}
+	drops := uint64(3)
+	return kernel.ConntrackStats{Drop: &drops}, nil
+}
+
+// fakeWatcher is an API that syncs when told to.
+type fakeWatcher struct {
+	mu      sync.Mutex
+	catalog *service.Catalog
+	state   kubeapi.State
+	changed chan struct{}
+}
+
+func newFakeWatcher() *fakeWatcher {
+	return &fakeWatcher{catalog: &service.Catalog{}, changed: make(chan struct{}, 1)}
+}
+
+func (f *fakeWatcher) set(c *service.Catalog, s kubeapi.State) {
+	f.mu.Lock()
+	f.catalog, f.state = c, s
+	f.mu.Unlock()
+	f.changed <- struct{}{}
+}
+
+func (f *fakeWatcher) Catalog() *service.Catalog {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.catalog
+}
+
+func (f *fakeWatcher) State() kubeapi.State {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state
+}
+
+func (f *fakeWatcher) Changed() <-chan struct{}      { return f.changed }
+func (f *fakeWatcher) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+
+var errNoHost = errors.New("not on this host")
+
+// fakeHost has no reader but conntrack.
+func fakeHost(c *fakeConntrack) host {
+	return host{
+		nftables:  func() (nftablesReader, error) { return nil, errNoHost },
+		legacy:    func() (legacyReader, error) { return nil, errNoHost },
+		conntrack: func() (conntrackReader, error) { return c, nil },
+		ipvs:      func() bool { return false },
+		kernel:    "6.18.0",
+	}
+}
+
+// logs collects what is logged.
+type logs struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logs) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.b.String(), text)
+}
+
+// fakeSampler reads rules from b in the place of legacy.
+func fakeSampler(b *fakeBackend, w watcher, l *logs) *sampler {
+	cfg := DefaultConfig()
+	cfg.Kube, cfg.NodeName = KubeNever, "node-a"
+	if w != nil {
+		cfg.Kube = KubeAuto
+	}
+	if l != nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(l, nil))
+	}
+	k := newKube(cfg, func() (watcher, error) {
+		if w == nil {
+			return nil, errNoHost
+		}
+		return w, nil
+	})
+	s := newSampler(cfg, fakeHost(&fakeConntrack{entries: 10}), k)
+	s.sources[0].backend = &fakeBackend{answers: []answer{{set: &ruleset.Ruleset{Backend: ruleset.NFT, Family: netfilter.IPv4}}}}
+	s.sources[1].backend = b
+	return s
+}
+
+// totals is cluster and external of web in the newest snapshot.
+func totals(s *sampler) (cluster, external uint64) {
+	for _, p := range s.latest.Load().Services {
+		if p.Port == webPort {
+			return p.Cluster, p.External
+		}
+	}
+	return 0, 0
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+	kubeapi "github.com/svcscope/svcscope/pkg/kube"
+)
+
+func ask(h http.Handler, path, remote string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, path, nil)
+	r.RemoteAddr = remote
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func TestWhoMayReadTheAPI(t *testing.T) {
+	tests := []struct {
+		exposure APIExposure
+		remote   string
+		want     int
+	}{
+		{APILoopback, "127.0.0.1:4711", http.StatusOK},
+		{APILoopback, "[::1]:4711", http.StatusOK},
+		{APILoopback, "[::ffff:127.0.0.1]:4711", http.StatusOK},
+		{APILoopback, "192.0.2.1:4711", http.StatusForbidden},
+		{APILoopback, "garbage", http.StatusForbidden},
+		{APIAll, "192.0.2.1:4711", http.StatusOK},
+		{APINever, "127.0.0.1:4711", http.StatusNotFound},
+	}
+	for _, tt := range tests {
+		s := fakeSampler(&fakeBackend{answers: []answer{{set: webRules(t, "1", "0")}}}, nil, nil)
+		s.cfg.API = tt.exposure
+		s.pass(t.Context())
+		pages, err := newPages(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ask(pages, "/api/v1/services", tt.remote); got.Code != tt.want {
+			t.Errorf("--web.api=%s from %s: %d, want %d", tt.exposure, tt.remote, got.Code, tt.want)
+		}
+		if got := ask(pages, "/metrics", tt.remote); got.Code != http.StatusOK {
+			t.Errorf("metrics from %s: %d", tt.remote, got.Code)
+		}
+	}
+}
+
+func TestPages(t *testing.T) {
+	s := fakeSampler(&fakeBackend{answers: []answer{{set: webRules(t, "1", "0")}}}, nil, nil)
+	pages, err := newPages(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const here = "127.0.0.1:4711"
+	if got := ask(pages, "/api/v1/services", here); got.Code != http.StatusServiceUnavailable {
+		t.Errorf("before the first reading: %d", got.Code)
+	}
+	s.pass(t.Context())
+	var report correlate.ServicesReport
+	got := ask(pages, "/api/v1/services", here)
+	if err := json.Unmarshal(got.Body.Bytes(), &report); err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Items) != 1 || report.Items[0].Name != "web" || report.Node != "node-a" || report.Source != correlate.SourceAgent {
+		t.Errorf("report %+v", report)
+	}
+	if got := ask(pages, "/", here); got.Code != http.StatusOK || !strings.Contains(got.Body.String(), "/metrics") {
+		t.Errorf("page: %d %s", got.Code, got.Body)
+	}
+	if got := ask(pages, "/nothing", here); got.Code != http.StatusNotFound {
+		t.Errorf("/nothing: %d", got.Code)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWatcher()
+		s := fakeSampler(&fakeBackend{answers: []answer{{set: webRules(t, "1", "0")}}}, w, nil)
+		if err := s.kube.check(); err != nil {
+			t.Fatal(err)
+		}
+		h := newHealth(s)
+		expect := func(when, path string, code int, words ...string) {
+			t.Helper()
+			got := ask(h, path, "127.0.0.1:1")
+			for _, word := range words {
+				if !strings.Contains(got.Body.String(), word) {
+					t.Errorf("%s: %s lacks %q:\n%s", when, path, word, got.Body)
+				}
+			}
+			if got.Code != code {
+				t.Errorf("%s: %s is %d, want %d:\n%s", when, path, got.Code, code, got.Body)
+			}
+		}
+		expect("at the start", "/healthz", 200, "ok")
+		expect("at the start", "/readyz", 503, "first reading is not complete")
+		w.state = kubeapi.State{WaitUntil: time.Now().Add(20 * time.Second)}
+		s.pass(t.Context())
+		expect("held back", "/readyz", 200, "ready", "kube: first list in 20 seconds (--kube.start-jitter)", "legacy: ok")
+		w.state = kubeapi.State{Err: "list services: connection refused"}
+		expect("API away", "/readyz", 200, "kube: list services: connection refused")
+		w.state = kubeapi.State{Synced: true, Current: true}
+		expect("synced", "/readyz", 200, "kube: ok")
+		time.Sleep(50 * time.Second)
+		expect("a long pass", "/healthz", 200, "ok")
+		time.Sleep(20 * time.Second)
+		expect("the loop is stuck", "/healthz", 503, "stuck")
+
+		s = fakeSampler(&fakeBackend{answers: []answer{{err: errNoHost}}}, nil, nil)
+		s.sources[0].backend = &fakeBackend{answers: []answer{{err: errNoHost}}}
+		s.pass(t.Context())
+		h = newHealth(s)
+		expect("no capability", "/readyz", 503, "no rules could be read", "legacy: "+errNoHost.Error(), "kube: not used")
+		expect("no capability", "/healthz", 200, "ok")
+	})
+}
+
+func TestAddressInUseIsOneClearError(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for flag, set := range map[string]func(*Config){
+		"--web.listen-address": func(c *Config) { c.ListenAddresses = []string{"127.0.0.1:0", l.Addr().String()} },
+		"--web.health-address": func(c *Config) { c.HealthAddress = l.Addr().String() },
+	} {
+		s := fakeSampler(&fakeBackend{}, nil, nil)
+		s.cfg.ListenAddresses, s.cfg.HealthAddress = []string{"127.0.0.1:0"}, "127.0.0.1:0"
+		set(&s.cfg)
+		want := "listen on " + l.Addr().String() + " (" + flag + "): address already in use"
+		if err := run(t.Context(), s); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+func TestWrongWebConfigEndsTheAgent(t *testing.T) {
+	s := fakeSampler(&fakeBackend{answers: []answer{{set: webRules(t, "1", "0")}}}, nil, nil)
+	s.cfg.ListenAddresses, s.cfg.HealthAddress = []string{"127.0.0.1:0"}, ""
+	s.cfg.WebConfigFile = filepath.Join(t.TempDir(), "web.yml")
+	if err := os.WriteFile(s.cfg.WebConfigFile, []byte("no_such_key: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(t.Context(), s); err == nil || !strings.Contains(err.Error(), "no_such_key") {
+		t.Errorf("got %v, want the file's mistake", err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	tests := []struct {
+		flag   string
+		change func(*Config)
+	}{
+		{"--web.listen-address", func(c *Config) { c.ListenAddresses = nil }},
+		{"--web.listen-address", func(c *Config) { c.ListenAddresses = []string{"10988"} }},
+		{"--web.health-address", func(c *Config) { c.HealthAddress = "nowhere" }},
+		{"--web.api", func(c *Config) { c.API = "some" }},
+		{"--kube ", func(c *Config) { c.Kube = "maybe" }},
+		{"--kube.start-jitter", func(c *Config) { c.StartJitter = -1 }},
+		{"--interval", func(c *Config) { c.Interval = 0 }},
+		{"--metrics.max-services", func(c *Config) { c.MaxServices = 0 }},
+	}
+	c := DefaultConfig()
+	if err := c.Validate(); err != nil {
+		t.Errorf("the defaults: %v", err)
+	}
+	for _, tt := range tests {
+		c := DefaultConfig()
+		tt.change(&c)
+		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), tt.flag) {
+			t.Errorf("got %v, want a complaint about %s", err, tt.flag)
+		}
+	}
+}
