@@ -88,8 +88,10 @@ func TestDownAtStart(t *testing.T) {
 	}
 	f.up()
 	until(t, w, "API came", says(w, webOnly))
-	if got := log.count("kubernetes api lost"); got != 1 {
-		t.Errorf("logged %d losses, want 1:\n%s", got, log.String())
+	for _, msg := range []string{"kubernetes api lost", "kubernetes api synced", "kubernetes api back"} {
+		if got := log.count(msg); got != 1 {
+			t.Errorf("%q logged %d times, want 1:\n%s", msg, got, log.String())
+		}
 	}
 }
 

@@ -71,6 +71,7 @@ type Watcher struct {
 	dirty   chan struct{} // for the builder, one slot
 
 	mu       sync.Mutex
+	lost     bool          // guarded by mu: a loss has been logged
 	tables   *tables       // guarded by mu
 	followed [kinds]bool   // guarded by mu: a watch stands
 	failures [kinds]string // guarded by mu: why none does
@@ -230,11 +231,11 @@ func (w *Watcher) update(change func()) {
 	w.mu.Lock()
 	before := w.catalog.Load()
 	change()
-	next := w.nextState()
-	prev := w.state.Swap(next)
+	prev, next := w.state.Load(), w.nextState()
 	same := *prev == *next && before == w.catalog.Load()
 	if !same {
 		w.logChange(prev, next)
+		w.state.Store(next)
 	}
 	w.mu.Unlock()
 	if !same {
@@ -253,12 +254,16 @@ func (w *Watcher) nextState() *State {
 	return s
 }
 
+// logChange tells of a loss once, until everything is followed again: a server
+// that starts may refuse one resource after another. Needs mu.
 func (w *Watcher) logChange(prev, next *State) {
 	switch {
-	case next.Err != "" && prev.Err == "":
+	case next.Err != "" && !w.lost:
+		w.lost = true
 		w.cfg.Logger.Warn("kubernetes api lost", "err", next.Err, "synced", next.Synced)
-	case next.Err == "" && prev.Err != "":
-		w.cfg.Logger.Info("kubernetes api back", "synced", next.Synced)
+	case next.Current && w.lost:
+		w.lost = false
+		w.cfg.Logger.Info("kubernetes api back")
 	}
 	if next.Synced && !prev.Synced {
 		c := w.catalog.Load()
