@@ -3,18 +3,39 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/svcscope/svcscope/pkg/netfilter/nlattr"
 )
 
-// socket is the transport to the kernel. It reads datagrams itself, because
-// netlink.Conn copies every message and hides the flags of NLMSG_DONE.
+// socket is the transport to the kernel. It sends and receives by itself:
+// netlink.Conn starts a goroutine for each request, copies every message and
+// hides the flags of NLMSG_DONE.
 type socket struct {
 	*netlink.Conn
 	raw syscall.RawConn
+	seq uint32
+}
+
+// Send sends one request and returns it with its sequence number.
+func (s *socket) Send(m netlink.Message) (netlink.Message, error) {
+	s.seq++
+	m.Header.Sequence = s.seq
+	m.Header.Length = uint32((nlattr.HeaderLen + len(m.Data) + 3) &^ 3)
+	b, err := m.MarshalBinary()
+	if err != nil {
+		return m, err
+	}
+	wait := s.raw.Write(func(fd uintptr) bool {
+		err = unix.Sendto(int(fd), b, unix.MSG_DONTWAIT, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		return err != unix.EAGAIN && err != unix.EINTR
+	})
+	return m, errors.Join(wait, err)
 }
 
 func dialNetfilter() (transport, error) {
