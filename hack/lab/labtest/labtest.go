@@ -293,6 +293,26 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Output returns what the command has written so far, both streams.
 func (p *Process) Output() string { return p.out.String() }
 
+// WaitOutput returns when the command has written the text. The test fails if
+// the command ends before, or after a minute.
+func (p *Process) WaitOutput(t testing.TB, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(p.Output(), text); {
+		select {
+		case <-p.done:
+			// What came last may have come since the look above.
+			if !strings.Contains(p.Output(), text) {
+				t.Fatalf("the command ended (%v) without %q:\n%s", p.err, text, p.Output())
+			}
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no %q in a minute:\n%s", text, p.Output())
+		}
+	}
+}
+
 // Load opens n new connections from a namespace to an address and returns
 // what became of them. args are further flags of `lab load`.
 func (l *Lab) Load(from, to string, n int, args ...string) Result {

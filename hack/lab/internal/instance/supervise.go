@@ -5,7 +5,6 @@ package instance
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -203,7 +202,7 @@ func (s *supervisor) start(netns string, argv []string) (<-chan struct{}, error)
 	defer log.Close()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = nsexec.Argv("lab", nsexec.Options{Netns: netns, Hostname: netns}, argv)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + RunDir}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + RunDir, "LAB_STATE=" + s.state.Dir}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", log, log
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -255,24 +254,4 @@ func (s *supervisor) logs() string {
 		}
 	}
 	return b.String()
-}
-
-// loadRules gives the node rules from files.
-func (s *supervisor) loadRules(ctx context.Context) error {
-	for cmd, file := range map[string]string{"iptables-restore": s.cfg.Rules4, "ip6tables-restore": s.cfg.Rules6} {
-		if file == "" {
-			continue
-		}
-		c := exec.CommandContext(ctx, "/proc/self/exe")
-		c.Args = nsexec.Argv("lab", nsexec.Options{Netns: s.node.Name()}, []string{cmd, file})
-		out, err := c.CombinedOutput()
-		var ee *exec.ExitError
-		if errors.As(err, &ee) {
-			return fmt.Errorf("load rules %s: %w: %s", file, err, strings.TrimSpace(string(out)))
-		}
-		if err != nil {
-			return fmt.Errorf("load rules %s: %w", file, err)
-		}
-	}
-	return nil
 }
