@@ -64,8 +64,21 @@ func Build(in Inputs, now time.Time) *Snapshot {
 	j.kernel()
 	j.totals()
 	s.Services, s.Other = j.result()
+	if m := s.Node.ProxyMode; m == "nftables" || m == "ipvs" {
+		// Without kube-proxy's iptables rules nothing counts yet; 0 would be wrong.
+		s.uncounted()
+	}
 	s.Self.SeriesDropped = in.Ledger.Folded()
 	return s
+}
+
+func (s *Snapshot) uncounted() {
+	for i := range s.Services {
+		s.Services[i].Uncounted = true
+	}
+	for i := range s.Other {
+		s.Other[i].Uncounted = true
+	}
 }
 
 // node tells the proxy's mode from what is in the kernel. kube-proxy's IPVS

@@ -312,6 +312,28 @@ func TestProxyMode(t *testing.T) {
 	}
 }
 
+func TestOtherModesAreNotCountedAsZero(t *testing.T) {
+	l := ledger.New(10)
+	names := NewNames(catalog(), nil)
+	l.Know(KnownPorts(nil, names), at)
+	for range 2 {
+		l.Apply(ledger.Reading{Source: LedgerSource(ruleset.NFT, netfilter.IPv4)}, at)
+	}
+	for _, ipvs := range []bool{false, true} {
+		s := Build(Inputs{Names: names, Ledger: l, IPVS: ipvs}, at)
+		for _, p := range s.Services {
+			if !p.Exposed || p.Uncounted != ipvs {
+				t.Errorf("mode %s: %v exposed %v uncounted %v", s.Node.ProxyMode, p.Port, p.Exposed, p.Uncounted)
+			}
+		}
+		for _, item := range NewServicesReport(s).Items {
+			if (item.Connections == nil) != ipvs {
+				t.Errorf("mode %s: report says %+v", s.Node.ProxyMode, item.Connections)
+			}
+		}
+	}
+}
+
 func TestSameRules(t *testing.T) {
 	base := save(1, 2, 3, 4)
 	tests := []struct {

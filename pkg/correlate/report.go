@@ -65,8 +65,8 @@ type ServiceReport struct {
 	Port      uint16 `json:"port,omitempty"`
 	NodePort  uint16 `json:"nodePort,omitempty"`
 
-	// Connections is nil for a Service above the series cap: its counts
-	// are part of ServicesReport.Other.
+	// Connections is nil for a Service above the series cap, whose counts
+	// are part of ServicesReport.Other, and in a proxy mode that gives none.
 	Connections *ConnectionsReport `json:"connections,omitempty"`
 	// Since is when the counts started at 0; nil where they are the rules'
 	// own counters, or where the Service is above the cap.
@@ -139,6 +139,9 @@ func NewServicesReport(s *Snapshot) ServicesReport {
 	}
 	for i := range s.Other {
 		o := &s.Other[i]
+		if o.Uncounted {
+			continue
+		}
 		r.Other = append(r.Other, OtherReport{
 			Protocol: string(o.Protocol), IPFamily: o.Family.String(), Services: o.Services,
 			Connections:     newConnectionsReport(o.Cluster, o.External),
@@ -168,7 +171,7 @@ func newServiceReport(p *ServicePort) ServiceReport {
 		r.Endpoints.API = &n
 	}
 	// One reading has no cap: every Service has its own counts there.
-	if p.Exposed || p.SinceRule {
+	if (p.Exposed || p.SinceRule) && !p.Uncounted {
 		c := newConnectionsReport(p.Cluster, p.External)
 		r.Connections = &c
 		r.RejectedPackets = copyMap(p.Rejected)

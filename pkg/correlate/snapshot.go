@@ -74,7 +74,10 @@ type ServicePort struct {
 	Rules       map[string]int    // by table
 	APICount    int               // endpoints expected on this node; -1 when unknown
 	KernelCount int               // endpoints present in its rules
-	// Since is false where the numbers are the rules' own counters (one
+	// Uncounted is true where the node's proxy mode gives no numbers: the
+	// totals are then not 0 but unknown.
+	Uncounted bool
+	// SinceRule is true where the numbers are the rules' own counters (one
 	// reading without an agent): connections since the rule was written.
 	SinceRule bool
 }
@@ -112,7 +115,8 @@ type OtherTotal struct {
 	Rules       map[string]int
 	APICount    int
 	KernelCount int
-	Services    int // Services folded here now
+	Services    int  // Services folded here now
+	Uncounted   bool // as ServicePort.Uncounted
 }
 
 // TableSize counts the rules and chains of one owner in one table.

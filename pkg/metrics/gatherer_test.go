@@ -228,3 +228,22 @@ func TestConcurrentScrapesNeverGoBack(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestUncountedServicesHaveNoConnections(t *testing.T) {
+	s := richSnapshot()
+	for i := range s.Services {
+		s.Services[i].Uncounted = true
+	}
+	for i := range s.Other {
+		s.Other[i].Uncounted = true
+	}
+	families, err := NewGatherer(func() *correlate.Snapshot { return s }, Config{}).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "svcscope_service_connections_total" && len(f.Metric) > 0 {
+			t.Errorf("%d series of connections that nobody counts", len(f.Metric))
+		}
+	}
+}

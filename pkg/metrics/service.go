@@ -79,6 +79,7 @@ type values struct {
 	rules             map[string]int
 	api, kernel       int
 	endpoints         []correlate.Endpoint
+	uncounted         bool // no connections are known, not even 0
 }
 
 func newServiceSeries(defs map[string]*def, endpoints bool) *serviceSeries {
@@ -104,6 +105,7 @@ func (c *serviceSeries) build(b *builder, s *correlate.Snapshot) {
 		c.add(b, rowKey{port: p.Port, family: p.Family}, &values{
 			created: p.Created, cluster: p.Cluster, external: p.External, rejected: p.Rejected,
 			rules: p.Rules, api: p.APICount, kernel: p.KernelCount, endpoints: p.Endpoints,
+			uncounted: p.Uncounted,
 		})
 	}
 	for i := range s.Other {
@@ -113,6 +115,7 @@ func (c *serviceSeries) build(b *builder, s *correlate.Snapshot) {
 		c.add(b, key, &values{
 			created: o.Created, cluster: o.Cluster, external: o.External, rejected: o.Rejected,
 			rules: o.Rules, api: o.APICount, kernel: o.KernelCount,
+			uncounted: o.Uncounted,
 		})
 	}
 	for key, r := range c.rows {
@@ -130,8 +133,10 @@ func (c *serviceSeries) add(b *builder, key rowKey, v *values) {
 	}
 	r.generation = c.generation
 
-	emit(b, c.find(r, c.connections, viaCluster), v.cluster, v.created)
-	emit(b, c.find(r, c.connections, viaExternal), v.external, v.created)
+	if !v.uncounted {
+		emit(b, c.find(r, c.connections, viaCluster), v.cluster, v.created)
+		emit(b, c.find(r, c.connections, viaExternal), v.external, v.created)
+	}
 	for _, reason := range reasons() {
 		if n := v.rejected[reason]; n > 0 {
 			emit(b, c.find(r, c.rejected, string(reason)), n, v.created)
