@@ -49,8 +49,6 @@ settle() {
 # traffic gives the counters something to show.
 traffic() {
 	load() { "$lab" load --timeout 3s "$@"; }
-	"$lab" exec client -- ip route add 198.51.100.0/24 via 192.168.50.11
-	"$lab" exec client -- ip route add 2001:db8::/64 via fd00:192:168:50::11
 	load -n 40 --to 10.96.1.12:80
 	load -n 41 --to '[fd00:10:96::112]:80'
 	load -n 20 --to 192.168.50.11:30080

@@ -213,7 +213,9 @@ table ip other {
 	map ports { type inet_service : verdict; elements = { 25 : drop, 26 : accept } }
 	chain prerouting { type filter hook prerouting priority -300; tcp dport vmap @ports; meta mark set numgen inc mod 3 counter; }
 }`)
-	s.lab.Exec("node1", "sh", "-c", "iptables -N FOREIGN && for n in $(seq 200); do iptables -A FOREIGN -m length --length $n -j TTL --ttl-inc 1 || exit; done 2>/dev/null || iptables -A FOREIGN -m length --length 9")
+	s.lab.Exec("node1", "sh", "-c", `{ echo "*filter"; echo ":FOREIGN - [0:0]"
+		for n in $(seq 30); do echo "-A FOREIGN -m length --length $n -m u32 --u32 \"0x6&0xff=$n\" -j DROP"; done
+		echo COMMIT; } | iptables-restore --noflush`)
 	s.start(true)
 	s.open(500)
 	s.settled("counts beside rules of others")

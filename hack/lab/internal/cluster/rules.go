@@ -123,9 +123,10 @@ func (r Rules) want(text, family string, e Exposure, ex *Exposed) error {
 		return fmt.Errorf("%s endpoints: have %v, want %v", family, have, want)
 	}
 	var lines []string
-	if len(want) == 0 {
+	switch {
+	case len(want) == 0, e.InternalPolicy == "Local" && !e.anyLocal():
 		lines = append(lines, `"`+spn+` has no `)
-	} else {
+	default:
 		lines = append(lines, `"`+spn+` cluster IP"`)
 		if ex != nil && ex.NodePort != 0 {
 			lines = append(lines, fmt.Sprintf(`--dport %d -j KUBE-EXT-%s`, ex.NodePort, suffix))
@@ -181,6 +182,12 @@ func canonical(s string) string {
 		}
 	}
 	return s
+}
+
+// anyLocal reports whether there is an endpoint on node1. Endpoints elsewhere
+// are given by address.
+func (e Exposure) anyLocal() bool {
+	return slices.ContainsFunc(e.Endpoints, func(ep string) bool { return strings.HasPrefix(ep, "pod") })
 }
 
 // expected returns the endpoints that kube-proxy of node1 uses: those on

@@ -32,6 +32,11 @@ const (
 	PodCIDR4     = "10.244.0.0/16"
 	PodCIDR6     = "fd00:10:244::/48"
 
+	// External4 and External6 are led to the node, for external IPs and
+	// those of load balancers. They are ranges for documentation.
+	External4 = "198.51.100.0/24"
+	External6 = "2001:db8::/64"
+
 	lanPrefix4 = "192.168.50."
 	lanPrefix6 = "fd00:192:168:50::"
 
@@ -210,7 +215,7 @@ func pod(node Node, i int) error {
 // routes leads the LAN's traffic for pods and Services to the node.
 func routes(node Node) error {
 	var b strings.Builder
-	for _, cidr := range append(node.PodCIDRs(), ServiceCIDR4, ServiceCIDR6) {
+	for _, cidr := range append(node.PodCIDRs(), ServiceCIDR4, ServiceCIDR6, External4, External6) {
 		via := node.IPv4()
 		if strings.Contains(cidr, ":") {
 			via = node.IPv6()
