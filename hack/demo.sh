@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Real numbers on this machine: first from a node in a namespace with rules as
+# kube-proxy writes them, while the control plane builds; then from the same
+# node with a real API server and kube-proxy. Nothing outside the lab's own
+# namespaces is touched.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH=$PATH:/usr/sbin:/sbin
+SECONDS=0
+
+say() { printf '\n\033[1m[%3ds] %s\033[0m\n' "$SECONDS" "$*"; }
+[ -t 1 ] || say() { printf '\n[%3ds] %s\n' "$SECONDS" "$*"; }
+run() { printf '$ %s\n' "$*"; "$@"; }
+
+work=$(mktemp -d -t svcscope-demo.XXXXXX)
+name=demo-$$
+agent= build=
+cleanup() {
+	[ -z "$agent" ] || kill "$agent" 2>/dev/null || true
+	[ -z "$build" ] || kill "$build" 2>/dev/null || true
+	[ ! -x bin/lab ] || bin/lab down --name "$name" >/dev/null 2>&1 || true
+	wait 2>/dev/null || true
+	rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+in_node() { bin/lab exec --name "$name" --caps net_admin node1 -- "$@"; }
+svcscope=$PWD/bin/svcscope
+
+# start_agent FLAG... starts the agent on the node with CAP_NET_ADMIN alone.
+start_agent() {
+	in_node "$svcscope" agent --interval 1s --kube.start-jitter 0s "$@" >"$work/agent.log" 2>&1 &
+	agent=$!
+	for _ in $(seq 100); do
+		if in_node "$svcscope" services --agent http://127.0.0.1:10988 >/dev/null 2>&1; then return; fi
+		kill -0 "$agent" 2>/dev/null || break
+		sleep 0.1
+	done
+	cat "$work/agent.log" >&2; echo "svcscope: the agent did not answer" >&2; exit 1
+}
+stop_agent() { kill "$agent" 2>/dev/null || true; wait "$agent" 2>/dev/null || true; agent=; }
+
+# show N M opens N connections to the Service's own address and M to its node
+# port, and prints what the agent saw of them.
+show() {
+	echo "Opening $1 connections to the Service web by its cluster address, $2 by node port, 5 to a Service without endpoints:"
+	bin/lab load --name "$name" --to 10.96.0.80:80 --connections "$1"
+	bin/lab load --name "$name" --to 192.168.50.11:30080 --connections "$2"
+	bin/lab load --name "$name" --to 10.96.0.99:80 --connections 5
+	for _ in $(seq 50); do
+		if metrics | grep -q "service_name=\"web\".*via=\"cluster\"} $1\$"; then break; fi
+		sleep 0.1
+	done
+	echo; echo "What the kernel did with them, as svcscope sees it:"
+	printf '$ svcscope services\n'; in_node "$svcscope" services
+	printf '\n$ curl -s http://127.0.0.1:10988/metrics | grep ...\n'
+	metrics | grep -E '^svcscope_(service_(connections|rejected_packets)_total.*ip_family="IPv4".*name="(web|broken)"|dispatch_rules|conntrack_entries)' | grep -v ' 0$' || true
+}
+metrics() {
+	bin/lab exec --name "$name" node1 -- bash -c \
+		'exec 3<>/dev/tcp/127.0.0.1/10988; printf "GET /metrics HTTP/1.0\r\n\r\n" >&3; cat <&3'
+}
+
+say "Checking this machine"
+hack/preflight.sh lab
+say "Building svcscope and the lab"
+make --no-print-directory build
+(nice -n 10 bin/lab build kubernetes etcd >"$work/build.log" 2>&1) &
+build=$!
+
+say "A node in a namespace, with rules as kube-proxy writes them; no cluster, no API"
+bin/lab up --name "$name" --control-plane none --rules hack/lab/scenes/demo.v4.rules >/dev/null 2>"$work/up.log" || { cat "$work/up.log" >&2; exit 1; }
+start_agent --kube never
+show $((500 + RANDOM % 100)) $((100 + RANDOM % 50))
+stop_agent
+bin/lab down --name "$name" >/dev/null
+
+say "The same with a real etcd, kube-apiserver and kube-proxy"
+while kill -0 "$build" 2>/dev/null; do
+	printf '\r[%3ds] building the control plane (about 10 minutes the first time on 2 cores): %s\033[K' "$SECONDS" "$(tail -n1 "$work/build.log" | tr '\r' '\n' | tail -n1)"
+	sleep 1
+done
+echo
+wait "$build" || { cat "$work/build.log" >&2; exit 1; }
+build=
+bin/lab up --name "$name" --scene demo >"$work/up.txt" 2>"$work/up.log" || { cat "$work/up.log" >&2; exit 1; }
+run bin/lab kubectl --name "$name" -- get services -A
+start_agent --kubeconfig "$(awk '$1 == "kubeconfig" {print $2}' "$work/up.txt")" --node-name node1
+show $((500 + RANDOM % 100)) $((100 + RANDOM % 50))
+say "Done. Try more: bin/lab up --scene demo, then bin/lab --help; hack/lab/README.md says how"
