@@ -51,7 +51,7 @@ show() {
 	bin/lab load --name "$name" --to 192.168.50.11:30080 --connections "$2"
 	bin/lab load --name "$name" --to 10.96.0.99:80 --connections 5
 	for _ in $(seq 50); do
-		if metrics | grep -q "service_name=\"web\".*via=\"cluster\"} $1\$"; then break; fi
+		if [ "$(metrics | grep -cE "ip_family=\"IPv4\".*(name=\"web\".*(via=\"cluster\"} $1|via=\"external\"} $2)|\"broken\".*} 5)\$")" = 3 ]; then break; fi
 		sleep 0.1
 	done
 	echo; echo "What the kernel did with them, as svcscope sees it:"
