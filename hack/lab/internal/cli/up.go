@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/svcscope/svcscope/hack/lab/internal/binaries"
@@ -135,6 +137,10 @@ func runCommand() *cobra.Command {
 			c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 			c.Env = append(os.Environ(), "LAB_NAME="+s.Info.Name, "LAB_KUBECONFIG="+s.Info.Kubeconfig)
 			c.Cancel = func() error { return c.Process.Signal(unix.SIGTERM) }
+			// However this process ends, the command does too. The signal
+			// is tied to the thread that starts it.
+			runtime.LockOSThread()
+			c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM}
 			var ee *exec.ExitError
 			if err = c.Run(); errors.As(err, &ee) && ee.ExitCode() >= 0 {
 				return exitStatus(ee.ExitCode())

@@ -123,7 +123,7 @@ func (s State) tryLock() (*os.File, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lab %s %w", s.Name, ErrUp)
+			return nil, fmt.Errorf("lab %s %w: `lab down --name %s` ends it", s.Name, ErrUp, s.Name)
 		}
 		return nil, fmt.Errorf("lab %s: lock: %w", s.Name, err)
 	}
