@@ -60,6 +60,38 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
+func TestPlainListForbidden(t *testing.T) {
+	f := newFakeAPI(t)
+	f.noStreaming = true
+	fill(f)
+	f.setFailure("list services", 403)
+	w := start(t, f, nil)
+	until(t, w, "refusal", func() bool {
+		return strings.HasPrefix(w.State().Err, "list services: forbidden")
+	})
+	f.setFailure("list services", 0)
+	until(t, w, "allowed", says(w, webOnly))
+}
+
+func TestNotCurrentBetweenWatches(t *testing.T) {
+	f := newFakeAPI(t)
+	fill(f)
+	w := start(t, f, nil)
+	until(t, w, "first list", says(w, webOnly))
+	w.report(slicesKind, event{op: "watch", end: true})
+	if s := w.State(); s != (State{Synced: true}) {
+		t.Errorf("a watch ended: %+v", s)
+	}
+	w.report(slicesKind, event{op: "list"})
+	if s := w.State(); s.Current {
+		t.Errorf("listed but not watched: %+v", s)
+	}
+	w.report(slicesKind, event{op: "watch"})
+	if s := w.State(); s != (State{Synced: true, Current: true}) {
+		t.Errorf("watched again: %+v", s)
+	}
+}
+
 func TestForbiddenNodeCostsOnlyTheNode(t *testing.T) {
 	f := newFakeAPI(t)
 	fill(f)

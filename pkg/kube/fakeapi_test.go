@@ -123,7 +123,8 @@ func (f *fakeAPI) expire() {
 	f.log = nil
 }
 
-// setFailure makes requests for a resource fail with an HTTP status; 0 ends it.
+// setFailure makes requests for a resource, or one kind of them ("list
+// services"), fail with an HTTP status; 0 ends it.
 func (f *fakeAPI) setFailure(resource string, status int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -199,7 +200,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	f.requests = append(f.requests, op+resource)
-	status := f.fail[resource]
+	status := max(f.fail[resource], f.fail[op+resource])
 	if op == "stream " && f.noStreaming && status == 0 {
 		status = http.StatusUnprocessableEntity
 	}

@@ -63,10 +63,10 @@ func (s *source) ListWithContext(ctx context.Context, o metav1.ListOptions) (run
 	return obj, nil
 }
 
-// WatchWithContext opens a watch. For a streaming list it does not return
-// before the API has given an answer of its own: the reflector would fall back
-// to a plain list where a server is merely not there, and its own waiting does
-// not end with the context.
+// WatchWithContext opens a watch. It does not return before the API has given
+// an answer of its own: where a server is merely not there, the reflector would
+// list anew what a watch could go on with, or list plainly instead of
+// streaming, and not all of its waiting ends with the context.
 func (s *source) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 	s.selector(&o)
 	o.Watch = true
@@ -79,13 +79,16 @@ func (s *source) WatchWithContext(ctx context.Context, o metav1.ListOptions) (wa
 			}
 			return nil, ctx.Err()
 		}
+		if o.SendInitialEvents != nil && apierrors.IsInvalid(err) {
+			return nil, err // an older server, not a failure: a plain list follows
+		}
 		s.report(s.kind, event{op: "watch", err: err})
 		if err == nil {
 			return &stream{Interface: w, ended: func() {
 				s.report(s.kind, event{op: "watch", end: true})
 			}}, nil
 		}
-		if o.SendInitialEvents == nil || !unavailable(err) {
+		if !unavailable(err) {
 			return nil, err
 		}
 		if !sleep(ctx, delay.Step()) {

@@ -5,6 +5,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -143,8 +144,12 @@ func TestServerWithoutStreamingLists(t *testing.T) {
 	f := newFakeAPI(t)
 	f.noStreaming = true
 	fill(f)
-	w := start(t, f, nil)
+	var log logBuffer
+	w := start(t, f, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	until(t, w, "first list", says(w, webOnly))
+	if log.count("lost") > 0 {
+		t.Errorf("an older server is logged as a loss:\n%s", log.String())
+	}
 	asked := f.asked()
 	for _, r := range []string{"list services", "watch services", "list endpointslices", "list nodes"} {
 		if !slices.Contains(asked, r) {

@@ -92,6 +92,7 @@ func TestSelectEndpoints(t *testing.T) {
 		{"topology and locality are merged", external | nodePort, "a", "3,rs,z=a,@me 4,rs,z=b,@me 5,rs,z=a 6,rs,z=b", "3 5", "3 4", "3 4 5", true},
 		{"internal local without endpoints", internal, "", "", "", "-", "-", false},
 		{"internal local, all remote", internal, "", allRemote, "", "-", "-", true},
+		{"internal local, all remote and terminating", internal, "", remoteTerminating, "", "-", "-", true},
 		{"internal local, all local", internal, "", "3,rs,@me 4,rs,@me", "", "3 4", "3 4", true},
 		{"internal local, some local", internal, "", oneLocal, "", "3", "3", true},
 		{"internal local, only unready", internal, "", "3,,@me 4,,@other", "", "-", "-", false},
