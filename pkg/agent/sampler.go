@@ -38,8 +38,9 @@ type sampler struct {
 	sources   []*ruleSource
 	nft       *nftablesBackend
 	conntrack *conntrack
-	table     *collector // of conntrack
-	undecoded map[string]uint64
+	table     *collector        // of conntrack
+	undecoded map[string]uint64 // since the start
+	started   time.Time
 	since     bool // totals are the rules' own counters
 
 	names    *correlate.Names // of the catalog below
@@ -52,9 +53,10 @@ type sampler struct {
 type ruleSource struct {
 	backend
 	collector
-	rules   map[ledger.Source]*rulesOf
-	outcome ledger.Outcome
-	tight   bool // a pending outcome had its second reading in this pass
+	rules     map[ledger.Source]*rulesOf
+	undecoded map[string]uint64 // in the newest reading
+	outcome   ledger.Outcome
+	tight     bool // a pending outcome had its second reading in this pass
 }
 
 // rulesOf is the newest reading of one backend and family.
@@ -71,7 +73,7 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 		ledger:    ledger.New(cfg.MaxServices),
 		nft:       &nftablesBackend{reader: reader[nftablesReader]{open: h.nftables}},
 		conntrack: &conntrack{reader: reader[conntrackReader]{open: h.conntrack}},
-		undecoded: make(map[string]uint64),
+		undecoded: make(map[string]uint64), started: time.Now(),
 	}
 	named := func(name string) collector {
 		return collector{log: log, CollectorState: correlate.CollectorState{Name: name, Err: errUnread.Error()}}
@@ -129,8 +131,14 @@ func (s *sampler) read(ctx context.Context, src *ruleSource) {
 	for _, rs := range sets {
 		src.rules[correlate.LedgerSource(rs.Backend, rs.Family)] = &rulesOf{set: rs, rules: correlate.NewRules(rs), fresh: true}
 	}
+	// What stands in the rules undecoded is counted once, not at each reading.
 	for kind, n := range undecoded {
-		s.undecoded[kind] += n
+		if n > src.undecoded[kind] {
+			s.undecoded[kind] += n - src.undecoded[kind]
+		}
+	}
+	if err == nil {
+		src.undecoded = undecoded
 	}
 	src.collector.report(begin, time.Now(), err)
 }
@@ -201,7 +209,7 @@ func (s *sampler) publish(table *correlate.Conntrack) {
 		Names: s.names, Rules: s.rules(), Unread: true, IPVS: s.host.ipvs(),
 		Ledger: s.ledger, SinceRule: s.since, Conntrack: table,
 		Self: correlate.Self{
-			Undecoded: maps.Clone(s.undecoded), EventsLost: map[string]uint64{}, SeriesLimit: s.cfg.MaxServices,
+			Undecoded: maps.Clone(s.undecoded), EventsLost: map[string]uint64{}, SeriesLimit: s.cfg.MaxServices, Started: s.started,
 		},
 	}
 	for _, src := range s.sources {

@@ -66,8 +66,8 @@ func thisHost() host {
 			}
 			return r, nil
 		},
-		ipvs:   hasVirtualServers,
-		kernel: kernelRelease(),
+		ipvs:   kernel.HasVirtualServers,
+		kernel: kernel.Release(),
 	}
 }
 

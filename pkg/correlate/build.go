@@ -198,6 +198,9 @@ func (j *join) kernel() {
 				}
 			}
 		}
+		if j.in.Names.catalog == nil {
+			addresses(v, hashes)
+		}
 		for hash, cost := range v.RulesByPort() {
 			p := hashes[hash]
 			if p == nil {
@@ -206,6 +209,26 @@ func (j *join) kernel() {
 			p.addRules("nat", cost.NAT)
 			p.addRules("filter", cost.Filter)
 		}
+	}
+}
+
+// addresses gives ports the addresses that the rules show, where no API does.
+func addresses(v *kubeproxy.View, hashes map[string]*ServicePort) {
+	set := func(hash string, f kubeproxy.Frontend) {
+		p := hashes[hash]
+		switch {
+		case p == nil:
+		case f.Kind == kubeproxy.ClusterIP || f.Kind == kubeproxy.UnknownFrontend && !p.ClusterIP.IsValid():
+			p.ClusterIP, p.Number = f.Addr, f.Port
+		case f.Kind == kubeproxy.NodePort:
+			p.NodePort = f.Port
+		}
+	}
+	for i := range v.Dispatch {
+		set(v.Dispatch[i].Hash, v.Dispatch[i].Frontend)
+	}
+	for i := range v.Refusals {
+		set(v.Refusals[i].Hash, v.Refusals[i].Frontend)
 	}
 }
 

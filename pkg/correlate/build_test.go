@@ -152,9 +152,11 @@ func TestNamesFromComments(t *testing.T) {
 	}.build(t)
 	want := []ServicePort{{
 		Port: ghost, Family: netfilter.IPv4, Exposed: true, Created: at, APICount: -1,
+		ClusterIP: netip.MustParseAddr("10.96.0.11"), Number: 80,
 		Rejected: map[Reason]uint64{NoEndpoints: 3}, Rules: map[string]int{"filter": 1},
 	}, {
 		Port: web, Family: netfilter.IPv4, Exposed: true, Created: at, APICount: -1, KernelCount: 2,
+		ClusterIP: netip.MustParseAddr("10.96.0.10"), Number: 80,
 		Cluster: 25, External: 5, Rules: map[string]int{"nat": 7},
 		Endpoints: []Endpoint{
 			{Addr: pod1, InKernel: true, Connections: 10, Created: at},

@@ -56,7 +56,8 @@ type ServicePort struct {
 	Port   service.PortName
 	Family Family
 
-	// From the API; zero values without it.
+	// From the API; without it Type is empty, and the others are what the
+	// rules show.
 	Type      string
 	ClusterIP netip.Addr
 	Number    uint16

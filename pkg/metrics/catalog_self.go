@@ -37,8 +37,8 @@ func selfMetrics() []Metric {
 		}),
 		self(Metric{
 			Name: "svcscope_undecoded_total", Type: Counter, Unit: unitObjects,
-			Help: "Matches, targets, expressions and messages from the kernel that the agent could not decode; " +
-				"they are kept as unknown, the rest is read",
+			Help: "Matches, targets, expressions and messages from the kernel that the agent could not decode, each counted once " +
+				"while it stands in the rules; they are kept as unknown, the rest is read",
 			Labels: []Label{{
 				Name: "kind", Bound: "64 kinds; further ones are summed in `other`", Question: "What was it?",
 			}},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package kernel
 
 import (
 	"bufio"
@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hasVirtualServers reports whether IPVS has any in this network namespace:
-// /proc/net/ip_vs lists them by protocol. Asking by netlink would load the
+// HasVirtualServers reports whether IPVS has any in the calling thread's network
+// namespace: /proc/thread-self/net/ip_vs lists them by protocol. Asking by netlink would load the
 // module where it is not there.
-func hasVirtualServers() bool {
-	f, err := os.Open("/proc/net/ip_vs")
+func HasVirtualServers() bool {
+	f, err := os.Open("/proc/thread-self/net/ip_vs")
 	if err != nil {
 		return false
 	}
@@ -29,8 +29,8 @@ func hasVirtualServers() bool {
 	return false
 }
 
-// kernelRelease is `uname -r`; empty where the kernel does not tell.
-func kernelRelease() string {
+// Release is `uname -r`; empty where the kernel does not tell.
+func Release() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return ""
