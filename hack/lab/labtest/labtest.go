@@ -73,7 +73,7 @@ func Start(t testing.TB, o Options) *Lab {
 	if o.Rules == "" {
 		requireBinaries(t)
 	}
-	l := &Lab{Program: program(t), t: t}
+	l := &Lab{Program: Program(t), t: t}
 	state := stateDir(t)
 	name := fmt.Sprintf("t%d", os.Getpid())
 	l.env = append(os.Environ(), "XDG_RUNTIME_DIR="+state, "LAB_NAME="+name)
@@ -138,9 +138,9 @@ func requireBinaries(t testing.TB) {
 	}
 }
 
-// program builds the lab program for the test. $SVCSCOPE_LAB_PROGRAM names one
+// Program builds the lab program for the test. $SVCSCOPE_LAB_PROGRAM names one
 // that is built already.
-func program(t testing.TB) string {
+func Program(t testing.TB) string {
 	t.Helper()
 	if p := os.Getenv("SVCSCOPE_LAB_PROGRAM"); p != "" {
 		return p

@@ -279,5 +279,6 @@ func Unexpose(ctx context.Context, c *Client, namespace, name string) error {
 	return nil
 }
 
-// SyncTimeout is how long kube-proxy may take to write a change.
-const SyncTimeout = 30 * time.Second
+// SyncTimeout is how long kube-proxy may take to write a change: about a
+// second on a machine at rest.
+const SyncTimeout = time.Minute

@@ -17,6 +17,9 @@ import (
 
 const server = "https://" + topology.Control4 + ":6443"
 
+// startTimeout is for one component: some seconds on a machine at rest.
+const startTimeout = 3 * time.Minute
+
 // Plane starts the control plane and kube-proxy.
 type Plane struct {
 	// Dir is for keys and etcd's data: private to the lab, in memory.
@@ -54,7 +57,7 @@ func (p Plane) Up(ctx context.Context, node topology.Node) (*Client, error) {
 		return nil, err
 	}
 	p.Step("waiting for the API server")
-	err = Poll(ctx, 60*time.Second, client.Ready, map[string]<-chan struct{}{"etcd": etcdEnd, "kube-apiserver": apiEnd})
+	err = Poll(ctx, startTimeout, client.Ready, map[string]<-chan struct{}{"etcd": etcdEnd, "kube-apiserver": apiEnd})
 	if err != nil {
 		return nil, fmt.Errorf("wait for the API server: %w", err)
 	}
@@ -79,7 +82,7 @@ func (p Plane) proxy(ctx context.Context, node topology.Node, kubeconfig string)
 		return err
 	}
 	p.Step("waiting for kube-proxy's first sync")
-	err = Poll(ctx, 60*time.Second, func(ctx context.Context) error {
+	err = Poll(ctx, startTimeout, func(ctx context.Context) error {
 		return healthy(ctx, "http://"+node.IPv4()+":10256/healthz")
 	}, map[string]<-chan struct{}{"kube-proxy": end})
 	if err != nil {

@@ -86,6 +86,9 @@ func (s *supervisor) up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.backend(); err != nil {
+		return err
+	}
 	info := s.info(warnings)
 	if err := s.startPods(ctx, info); err != nil {
 		return err
@@ -140,6 +143,22 @@ func (s *supervisor) programs() error {
 	return os.Setenv("PATH", dir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
 }
 
+// backend tells early, and with the remedy, that the kernel has no legacy
+// iptables: nothing loads these modules from inside a user namespace.
+func (s *supervisor) backend() error {
+	if s.cfg.Backend != "legacy" {
+		return nil
+	}
+	return nsexec.Do(s.node.Name(), func() error {
+		for _, m := range []string{"ip", "ip6"} {
+			if _, err := os.Stat("/proc/thread-self/net/" + m + "_tables_names"); err != nil {
+				return fmt.Errorf("legacy iptables: %w: sudo modprobe -a %[2]s_tables %[2]stable_nat %[2]stable_filter %[2]stable_mangle", err, m)
+			}
+		}
+		return nil
+	})
+}
+
 func (s *supervisor) info(warnings []string) *Info {
 	i := &Info{
 		Name: s.cfg.Name, State: s.state.Dir, ProxyMode: s.cfg.ProxyMode, Backend: s.cfg.Backend,
@@ -182,7 +201,7 @@ func (s *supervisor) startPods(ctx context.Context, info *Info) error {
 			}
 			return c.Close()
 		}
-		if err := cluster.Poll(ctx, 10*time.Second, dial, map[string]<-chan struct{}{"server": end}); err != nil {
+		if err := cluster.Poll(ctx, 30*time.Second, dial, map[string]<-chan struct{}{"server": end}); err != nil {
 			return fmt.Errorf("wait for %s: %w", p.Name, err)
 		}
 	}
