@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	kubeapi "github.com/svcscope/svcscope/pkg/kube"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -21,7 +20,7 @@ const configEvery = 30 * time.Second
 // watcher is kube.Watcher.
 type watcher interface {
 	Catalog() *service.Catalog
-	State() kubeapi.State
+	State() apiState
 	Changed() <-chan struct{}
 	Run(context.Context) error
 }
@@ -54,24 +53,6 @@ func newKube(cfg Config, open func() (watcher, error)) *kube {
 	return &kube{mode: cfg.Kube, open: open, log: cfg.logger(), first: make(chan struct{})}
 }
 
-// openWatcher makes the watcher of the API that cfg names.
-func openWatcher(cfg Config) func() (watcher, error) {
-	return func() (watcher, error) {
-		rest, err := kubeapi.LoadConfig(cfg.Kubeconfig)
-		if err != nil {
-			return nil, err
-		}
-		w, err := kubeapi.New(kubeapi.Config{
-			REST: rest, NodeName: cfg.NodeName, StartJitter: cfg.StartJitter, UserAgent: cfg.UserAgent,
-			Logger: cfg.logger(),
-		})
-		if err != nil {
-			return nil, err
-		}
-		return w, nil
-	}
-}
-
 // off reports whether there will be no API while this process runs.
 func (k *kube) off() bool {
 	k.mu.Lock()
@@ -93,7 +74,7 @@ func (k *kube) check() error {
 		return nil
 	}
 	k.err = err.Error()
-	k.none = errors.Is(err, kubeapi.ErrNotInCluster)
+	k.none = errors.Is(err, errNoAPI)
 	if k.none && k.mode == KubeAlways {
 		return fmt.Errorf("--kube=always: %w", err)
 	}

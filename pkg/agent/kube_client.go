@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !nokube
+
+package agent
+
+import kubeapi "github.com/svcscope/svcscope/pkg/kube"
+
+// apiState is how the watch of the API goes.
+type apiState = kubeapi.State
+
+// errNoAPI says that nothing names an API.
+var errNoAPI = kubeapi.ErrNotInCluster
+
+// openWatcher makes the watcher of the API that cfg names.
+func openWatcher(cfg Config) func() (watcher, error) {
+	return func() (watcher, error) {
+		rest, err := kubeapi.LoadConfig(cfg.Kubeconfig)
+		if err != nil {
+			return nil, err
+		}
+		w, err := kubeapi.New(kubeapi.Config{
+			REST: rest, NodeName: cfg.NodeName, StartJitter: cfg.StartJitter, UserAgent: cfg.UserAgent,
+			Logger: cfg.logger(),
+		})
+		if err != nil {
+			return nil, err
+		}
+		return w, nil
+	}
+}
