@@ -83,7 +83,7 @@ func number(pair [2]any) float64 {
 }
 
 // grown adds what a counter grew by over its raw samples; a fall is a restart
-// from 0. first is its first sample, from which it starts.
+// from 0.
 func (s series) grown() float64 {
 	var total float64
 	for i := 1; i < len(s.Values); i++ {
@@ -97,10 +97,10 @@ func (s series) grown() float64 {
 }
 
 func (p *prometheus) query(expr string) ([]series, error) {
-	script := `exec 3<>/dev/tcp/127.0.0.1/9090 && printf 'GET /api/v1/query?query=` + url.QueryEscape(url.QueryEscape(expr)) + ` HTTP/1.0\r\n\r\n' >&3 && cat <&3`
-	// printf turns %% into %: the query is escaped once for it.
-	script = string(bytes.ReplaceAll([]byte(script), []byte("%25"), []byte("%%")))
-	out, err := p.lab.Command("exec", "node1", "--", "bash", "-c", script).CombinedOutput()
+	// The path is an argument of printf, not its format: it is full of "%".
+	script := `exec 3<>/dev/tcp/127.0.0.1/9090 && printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&3 && cat <&3`
+	path := "/api/v1/query?query=" + url.QueryEscape(expr)
+	out, err := p.lab.Command("exec", "node1", "--", "bash", "-c", script, "get", path).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("query Prometheus: %w: %s", err, out)
 	}
