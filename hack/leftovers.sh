@@ -7,9 +7,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/svcscope
+tmp=${GOTMPDIR:-/tmp} # test binaries run from there
 
 find /proc -maxdepth 2 -path '/proc/[0-9]*/exe' -printf '%l\n' 2>/dev/null |
-	grep -E "^($PWD/bin|$cache)/|/go-build[0-9]+/.*\.test( |$)" | sort | sed 's/^/process /' || true
+	grep -E "^($PWD/bin|$cache)/|^$tmp/go-build[0-9]+/.*\.test( |$)" | sort | sed 's/^/process /' || true
 grep -E ' nsfs |/svcscope' /proc/self/mountinfo | sed 's/^/mount /' || true
 find /run/netns -mindepth 1 2>/dev/null | sed 's/^/netns /' || true
 find /tmp "${TMPDIR:-/tmp}" "${XDG_RUNTIME_DIR:-/tmp}" -maxdepth 1 -iname '*svcscope*' 2>/dev/null | sort -u | sed 's/^/file /' || true

@@ -12,6 +12,9 @@ export CGO_ENABLED=${CGO_ENABLED:-0}
 step() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
 SECONDS=0
 
+export GOTMPDIR=$(mktemp -d)
+trap 'rm -rf "$GOTMPDIR"' EXIT
+
 step "what this machine needs"
 hack/preflight.sh lab
 before=$(hack/leftovers.sh)
@@ -31,8 +34,8 @@ hack/verify.sh
 # A skipped test is a failure here: this machine has what they need.
 export SVCSCOPE_REQUIRE_KERNEL=1 SVCSCOPE_REQUIRE_LAB=1
 if [ "$mode" = long ]; then
-	export SVCSCOPE_LONG=1 SVCSCOPE_RESULTS=$(mktemp)
-	trap 'rm -f "$SVCSCOPE_RESULTS"' EXIT
+	export SVCSCOPE_LONG=1 SVCSCOPE_RESULTS=$GOTMPDIR/results
+	: >"$SVCSCOPE_RESULTS"
 fi
 step "decoders, readers, joins, metrics, command line"
 go test -timeout 15m ./...
