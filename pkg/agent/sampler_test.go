@@ -53,8 +53,10 @@ func TestFailuresAreLoggedOnceAndLoseNothing(t *testing.T) {
 		l := &logs{}
 		torn := answer{err: errors.New("read legacy table nat (IPv4): torn")}
 		b := &fakeBackend{answers: []answer{
-			{set: webRules(t, "5", "0")}, {set: webRules(t, "5", "0")},
-			torn, torn, torn, {set: webRules(t, "12", "0")},
+			{set: webRules(t, "5", "0")},
+			{set: webRules(t, "5", "0")},
+			torn, torn, torn,
+			{set: webRules(t, "12", "0")},
 		}}
 		s := fakeSampler(b, nil, l)
 		s.pass(t.Context())
@@ -81,8 +83,11 @@ func TestFailuresAreLoggedOnceAndLoseNothing(t *testing.T) {
 func TestDipsAreReadAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &fakeBackend{answers: []answer{
-			{set: webRules(t, "70", "20")}, {set: webRules(t, "70", "20")},
-			{set: webRules(t, "0", "0")}, {set: webRules(t, "73", "21")}, {set: webRules(t, "73", "21")},
+			{set: webRules(t, "70", "20")},
+			{set: webRules(t, "70", "20")},
+			{set: webRules(t, "0", "0")},
+			{set: webRules(t, "73", "21")},
+			{set: webRules(t, "73", "21")},
 		}}
 		s := fakeSampler(b, nil, nil)
 		s.pass(t.Context())
@@ -100,8 +105,10 @@ func TestDipsAreReadAgain(t *testing.T) {
 func TestASecondReadingTellsTheWays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &fakeBackend{answers: []answer{
-			{set: webRules(t, "0", "0")}, {set: webRules(t, "0", "0")},
-			{set: webRules(t, "10", "3")}, {set: webRules(t, "11", "4")},
+			{set: webRules(t, "0", "0")},
+			{set: webRules(t, "0", "0")},
+			{set: webRules(t, "10", "3")},
+			{set: webRules(t, "11", "4")},
 		}}
 		s := fakeSampler(b, nil, nil)
 		s.pass(t.Context())

@@ -239,8 +239,10 @@ func TestBothBackendsAreSummed(t *testing.T) {
 	s := input{
 		names: NewNames(nil, nil), max: 10,
 		backend: []ruleset.Backend{ruleset.NFT, ruleset.NFT, ruleset.Legacy, ruleset.Legacy, ruleset.NFT, ruleset.Legacy, ruleset.Legacy},
-		texts: []string{save(0, 0, 0, 0), save(0, 0, 0, 0), save(0, 0, 0, 0), save(0, 0, 0, 0),
-			save(3, 0, 1, 0), save(5, 0, 2, 0), save(5, 0, 2, 0)},
+		texts: []string{
+			save(0, 0, 0, 0), save(0, 0, 0, 0), save(0, 0, 0, 0), save(0, 0, 0, 0),
+			save(3, 0, 1, 0), save(5, 0, 2, 0), save(5, 0, 2, 0),
+		},
 	}.build(t)
 	if p := s.Services[1]; p.Cluster != 5 || p.External != 3 || p.KernelCount != 2 {
 		t.Errorf("cluster %d external %d endpoints %d, want 5, 3 and 2", p.Cluster, p.External, p.KernelCount)

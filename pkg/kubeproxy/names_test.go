@@ -58,7 +58,8 @@ func TestChainNames(t *testing.T) {
 func TestNamesFromCatalogHasEveryPort(t *testing.T) {
 	c := &service.Catalog{Services: []*service.Service{
 		{Name: service.Name{Namespace: "kube-system", Name: "kube-dns"}, Ports: []service.Port{
-			{Name: "dns", Protocol: service.UDP}, {Name: "dns-tcp", Protocol: service.TCP}}},
+			{Name: "dns", Protocol: service.UDP}, {Name: "dns-tcp", Protocol: service.TCP},
+		}},
 		{Name: service.Name{Namespace: "default", Name: "web"}, Ports: []service.Port{{Protocol: service.TCP}}},
 	}}
 	want := map[string]service.PortName{

@@ -103,111 +103,147 @@ func TestSequences(t *testing.T) {
 		},
 		{
 			name: "a value that falls under the same nf_tables handle is a reset",
-			readings: []Reading{reading(nft, conn(1, 7)), reading(nft, conn(1, 7)), reading(nft, conn(1, 10)),
-				reading(nft, conn(1, 4))},
+			readings: []Reading{
+				reading(nft, conn(1, 7)), reading(nft, conn(1, 7)), reading(nft, conn(1, 10)),
+				reading(nft, conn(1, 4)),
+			},
 			want: "cluster 7 external 0 refused 0",
 		},
 		{
 			name: "a rewritten Service counts on from new handles",
-			readings: []Reading{reading(nft, conn(1, 7), ext(2, 3)), reading(nft, conn(1, 7), ext(2, 3)),
-				reading(nft, conn(1, 17), ext(2, 6)), reading(nft, conn(11, 9), ext(12, 4))},
+			readings: []Reading{
+				reading(nft, conn(1, 7), ext(2, 3)), reading(nft, conn(1, 7), ext(2, 3)),
+				reading(nft, conn(1, 17), ext(2, 6)), reading(nft, conn(11, 9), ext(12, 4)),
+			},
 			want: "cluster 12 external 7 refused 0",
 		},
 		{
 			name: "a re-created table starts its counters at 0",
-			readings: []Reading{reading(nft, conn(1, 7)), reading(nft, conn(1, 7)),
-				reading(nft, Counter{ID: ID{Table: "nat", TableHandle: 9, RuleHandle: 1}, Kind: Connection, Port: web, Packets: 8})},
+			readings: []Reading{
+				reading(nft, conn(1, 7)), reading(nft, conn(1, 7)),
+				reading(nft, Counter{ID: ID{Table: "nat", TableHandle: 9, RuleHandle: 1}, Kind: Connection, Port: web, Packets: 8}),
+			},
 			want: "cluster 8 external 0 refused 0",
 		},
 		{
 			name: "the dip counts nothing, once or twice",
-			readings: []Reading{reading(leg, conn(1, 70)), reading(leg, conn(1, 70)), reading(leg, conn(1, 75)),
-				reading(leg, conn(1, 0)), reading(leg, conn(1, 76))},
+			readings: []Reading{
+				reading(leg, conn(1, 70)), reading(leg, conn(1, 70)), reading(leg, conn(1, 75)),
+				reading(leg, conn(1, 0)), reading(leg, conn(1, 76)),
+			},
 			want: "cluster 6 external 0 refused 0",
 		},
 		{
 			name: "a value that fell is held",
-			readings: []Reading{reading(leg, conn(1, 70), conn(2, 5)), reading(leg, conn(1, 70), conn(2, 5)),
-				reading(leg, conn(1, 75), conn(2, 5)), reading(leg, conn(1, 2), conn(2, 6))},
+			readings: []Reading{
+				reading(leg, conn(1, 70), conn(2, 5)), reading(leg, conn(1, 70), conn(2, 5)),
+				reading(leg, conn(1, 75), conn(2, 5)), reading(leg, conn(1, 2), conn(2, 6)),
+			},
 			want: "cluster 5 external 0 refused 0", outcome: Outcome{Suspect: true},
 		},
 		{
 			name: "a confirmed fall is a reset",
-			readings: []Reading{reading(leg, conn(1, 70), conn(2, 5)), reading(leg, conn(1, 70), conn(2, 5)),
-				reading(leg, conn(1, 75), conn(2, 5)), reading(leg, conn(1, 2), conn(2, 6)), reading(leg, conn(1, 3), conn(2, 6))},
+			readings: []Reading{
+				reading(leg, conn(1, 70), conn(2, 5)), reading(leg, conn(1, 70), conn(2, 5)),
+				reading(leg, conn(1, 75), conn(2, 5)), reading(leg, conn(1, 2), conn(2, 6)), reading(leg, conn(1, 3), conn(2, 6)),
+			},
 			want: "cluster 9 external 0 refused 0",
 		},
 		{
 			name: "two dips in a row that empty the table are no reset",
-			readings: []Reading{reading(leg, conn(1, 70), conn(2, 5)), reading(leg, conn(1, 70), conn(2, 5)),
-				reading(leg, conn(1, 0), conn(2, 0)), reading(leg, conn(1, 0), conn(2, 0)), reading(leg, conn(1, 71), conn(2, 5))},
+			readings: []Reading{
+				reading(leg, conn(1, 70), conn(2, 5)), reading(leg, conn(1, 70), conn(2, 5)),
+				reading(leg, conn(1, 0), conn(2, 0)), reading(leg, conn(1, 0), conn(2, 0)), reading(leg, conn(1, 71), conn(2, 5)),
+			},
 			want: "cluster 1 external 0 refused 0",
 		},
 		{
 			name: "three in a row are",
-			readings: []Reading{reading(leg, conn(1, 70), conn(2, 5)), reading(leg, conn(1, 70), conn(2, 5)),
-				reading(leg, conn(1, 0), conn(2, 0)), reading(leg, conn(1, 1), conn(2, 0)), reading(leg, conn(1, 2), conn(2, 1))},
+			readings: []Reading{
+				reading(leg, conn(1, 70), conn(2, 5)), reading(leg, conn(1, 70), conn(2, 5)),
+				reading(leg, conn(1, 0), conn(2, 0)), reading(leg, conn(1, 1), conn(2, 0)), reading(leg, conn(1, 2), conn(2, 1)),
+			},
 			want: "cluster 3 external 0 refused 0",
 		},
 		{
 			name: "a dip at the start does not lower the baseline",
-			readings: []Reading{reading(leg, conn(1, 0), ext(2, 0)), reading(leg, conn(1, 70), ext(2, 30)),
-				reading(leg, conn(1, 73), ext(2, 31)), reading(leg, conn(1, 73), ext(2, 31))},
+			readings: []Reading{
+				reading(leg, conn(1, 0), ext(2, 0)), reading(leg, conn(1, 70), ext(2, 30)),
+				reading(leg, conn(1, 73), ext(2, 31)), reading(leg, conn(1, 73), ext(2, 31)),
+			},
 			want: "cluster 2 external 1 refused 0",
 		},
 		{
 			name: "x_tables connections wait for the externals read after them",
-			readings: []Reading{reading(leg, conn(1, 0), ext(2, 0)), reading(leg, conn(1, 0), ext(2, 0)),
-				reading(leg, conn(1, 10), ext(2, 3))},
+			readings: []Reading{
+				reading(leg, conn(1, 0), ext(2, 0)), reading(leg, conn(1, 0), ext(2, 0)),
+				reading(leg, conn(1, 10), ext(2, 3)),
+			},
 			want: "cluster 0 external 3 refused 0", outcome: Outcome{Pending: true},
 		},
 		{
 			name: "and get them from the second reading",
-			readings: []Reading{reading(leg, conn(1, 0), ext(2, 0)), reading(leg, conn(1, 0), ext(2, 0)),
-				reading(leg, conn(1, 10), ext(2, 3)), reading(leg, conn(1, 10), ext(2, 6))},
+			readings: []Reading{
+				reading(leg, conn(1, 0), ext(2, 0)), reading(leg, conn(1, 0), ext(2, 0)),
+				reading(leg, conn(1, 10), ext(2, 3)), reading(leg, conn(1, 10), ext(2, 6)),
+			},
 			want: "cluster 4 external 6 refused 0",
 		},
 		{
 			name: "x_tables ports without external rules wait for nothing",
-			readings: []Reading{reading(leg, conn(1, 0)), reading(leg, conn(1, 0)),
-				reading(leg, conn(1, 10))},
+			readings: []Reading{
+				reading(leg, conn(1, 0)), reading(leg, conn(1, 0)),
+				reading(leg, conn(1, 10)),
+			},
 			want: "cluster 10 external 0 refused 0",
 		},
 		{
 			name: "externals that came between the two halves of the baseline are not taken for cluster",
-			readings: []Reading{reading(nft, conn(1, 5), ext(2, 5)), reading(nft, conn(1, 5), ext(2, 8)),
-				reading(nft, conn(1, 8), ext(2, 8))},
+			readings: []Reading{
+				reading(nft, conn(1, 5), ext(2, 5)), reading(nft, conn(1, 5), ext(2, 8)),
+				reading(nft, conn(1, 8), ext(2, 8)),
+			},
 			want: "cluster 0 external 0 refused 0",
 		},
 		{
 			name: "externals read ahead of their connections are made up for",
-			readings: []Reading{reading(nft, conn(1, 0), ext(2, 0)), reading(nft, conn(1, 0), ext(2, 0)),
-				reading(nft, conn(1, 10), ext(2, 4)), reading(nft, conn(1, 14), ext(2, 4))},
+			readings: []Reading{
+				reading(nft, conn(1, 0), ext(2, 0)), reading(nft, conn(1, 0), ext(2, 0)),
+				reading(nft, conn(1, 10), ext(2, 4)), reading(nft, conn(1, 14), ext(2, 4)),
+			},
 			want: "cluster 10 external 4 refused 0",
 		},
 		{
 			name: "an external rule reset alone does not make its connections cluster ones",
-			readings: []Reading{reading(nft, conn(1, 0), ext(2, 0)), reading(nft, conn(1, 0), ext(2, 0)),
-				reading(nft, conn(1, 4), ext(2, 4)), reading(nft, conn(1, 9), ext(3, 0)), reading(nft, conn(1, 12), ext(3, 1))},
+			readings: []Reading{
+				reading(nft, conn(1, 0), ext(2, 0)), reading(nft, conn(1, 0), ext(2, 0)),
+				reading(nft, conn(1, 4), ext(2, 4)), reading(nft, conn(1, 9), ext(3, 0)), reading(nft, conn(1, 12), ext(3, 1)),
+			},
 			want: "cluster 2 external 5 refused 0",
 		},
 		{
 			name: "an x_tables rewrite under load gives each way its new counts",
-			readings: []Reading{reading(leg, conn(1, 9), ext(2, 4), conn(5, 1)), reading(leg, conn(1, 9), ext(2, 4), conn(5, 1)),
+			readings: []Reading{
+				reading(leg, conn(1, 9), ext(2, 4), conn(5, 1)), reading(leg, conn(1, 9), ext(2, 4), conn(5, 1)),
 				reading(leg, conn(1, 5), ext(2, 2)), reading(leg, conn(1, 5), ext(2, 2)), reading(leg, conn(1, 5), ext(2, 2)),
-				reading(leg, conn(1, 5), ext(2, 2))},
+				reading(leg, conn(1, 5), ext(2, 2)),
+			},
 			want: "cluster 3 external 2 refused 0",
 		},
 		{
 			name: "refusals are counted by reason, over rewrites of their chain",
-			readings: []Reading{reading(nft, refusal(1, 3)), reading(nft, refusal(1, 3)), reading(nft, refusal(1, 5)),
-				reading(nft, refusal(9, 4))},
+			readings: []Reading{
+				reading(nft, refusal(1, 3)), reading(nft, refusal(1, 3)), reading(nft, refusal(1, 5)),
+				reading(nft, refusal(9, 4)),
+			},
 			want: "cluster 0 external 0 refused 6",
 		},
 		{
 			name: "a source that is gone and comes back starts at 0",
-			readings: []Reading{reading(leg, conn(1, 3)), reading(leg, conn(1, 3)), reading(leg, conn(1, 5)),
-				reading(leg), reading(leg, conn(1, 4))},
+			readings: []Reading{
+				reading(leg, conn(1, 3)), reading(leg, conn(1, 3)), reading(leg, conn(1, 5)),
+				reading(leg), reading(leg, conn(1, 4)),
+			},
 			want: "cluster 6 external 0 refused 0",
 		},
 	}

@@ -64,12 +64,22 @@ type prefix struct{ prefix, owner string }
 func prefixes() [43]prefix {
 	return [...]prefix{
 		// Calico's felix, and its nft tables: filter-cali-….
-		{"cali-", Calico}, {"filter-cali-", Calico}, {"nat-cali-", Calico}, {"mangle-cali-", Calico}, {"raw-cali-", Calico},
+		{"cali-", Calico},
+		{"filter-cali-", Calico},
+		{"nat-cali-", Calico},
+		{"mangle-cali-", Calico},
+		{"raw-cali-", Calico},
 		{"califw-", Calico},
-		{"KUBE-ROUTER-", KubeRouter}, {"KUBE-POD-FW-", KubeRouter}, {"KUBE-NWPLCY-", KubeRouter},
-		{"KUBE-PROXY-", KubeProxy}, {"KUBE-LOAD-BALANCER", KubeProxy}, {"KUBE-NODE-PORT", KubeProxy}, {"KUBE-IPVS-", KubeProxy},
+		{"KUBE-ROUTER-", KubeRouter},
+		{"KUBE-POD-FW-", KubeRouter},
+		{"KUBE-NWPLCY-", KubeRouter},
+		{"KUBE-PROXY-", KubeProxy},
+		{"KUBE-LOAD-BALANCER", KubeProxy},
+		{"KUBE-NODE-PORT", KubeProxy},
+		{"KUBE-IPVS-", KubeProxy},
 		{"KUBE-SOURCE-RANGES-", KubeProxy},
-		{"CILIUM_", Cilium}, {"OLD_CILIUM_", Cilium},
+		{"CILIUM_", Cilium},
+		{"OLD_CILIUM_", Cilium},
 		{"FLANNEL-", Flannel},
 		{"WEAVE", Weave},
 		{"ANTREA-", Antrea},
@@ -80,11 +90,23 @@ func prefixes() [43]prefix {
 		{"AWS-", AWS},
 		{"NETAVARK", Netavark},
 		{"LIBVIRT_", Libvirt},
-		{"ufw-", UFW}, {"ufw6-", UFW},
-		{"FWD_", Firewalld}, {"FWDI_", Firewalld}, {"FWDO_", Firewalld}, {"IN_", Firewalld}, {"OUT_", Firewalld},
-		{"PRE_", Firewalld}, {"POST_", Firewalld}, {"INPUT_ZONES", Firewalld}, {"INPUT_direct", Firewalld},
-		{"FORWARD_", Firewalld}, {"OUTPUT_direct", Firewalld}, {"PREROUTING_", Firewalld}, {"POSTROUTING_", Firewalld},
-		{"filter_", Firewalld}, {"nat_", Firewalld},
+		{"ufw-", UFW},
+		{"ufw6-", UFW},
+		{"FWD_", Firewalld},
+		{"FWDI_", Firewalld},
+		{"FWDO_", Firewalld},
+		{"IN_", Firewalld},
+		{"OUT_", Firewalld},
+		{"PRE_", Firewalld},
+		{"POST_", Firewalld},
+		{"INPUT_ZONES", Firewalld},
+		{"INPUT_direct", Firewalld},
+		{"FORWARD_", Firewalld},
+		{"OUTPUT_direct", Firewalld},
+		{"PREROUTING_", Firewalld},
+		{"POSTROUTING_", Firewalld},
+		{"filter_", Firewalld},
+		{"nat_", Firewalld},
 	}
 }
 
@@ -92,9 +114,18 @@ func prefixes() [43]prefix {
 // the tables that iptables has, which all share.
 func OwnerOfTable(table string) string {
 	for _, p := range [...]prefix{
-		{"kube-proxy", KubeProxy}, {"calico", Calico}, {"kube-router-", KubeRouter}, {"flannel-", Flannel},
-		{"antrea", Antrea}, {"istio", Istio}, {"docker-bridges", Docker}, {"cni_", CNI}, {"aws-cni", AWS},
-		{"netavark", Netavark}, {"libvirt_network", Libvirt}, {"firewalld", Firewalld},
+		{"kube-proxy", KubeProxy},
+		{"calico", Calico},
+		{"kube-router-", KubeRouter},
+		{"flannel-", Flannel},
+		{"antrea", Antrea},
+		{"istio", Istio},
+		{"docker-bridges", Docker},
+		{"cni_", CNI},
+		{"aws-cni", AWS},
+		{"netavark", Netavark},
+		{"libvirt_network", Libvirt},
+		{"firewalld", Firewalld},
 	} {
 		if strings.HasPrefix(table, p.prefix) {
 			return p.owner

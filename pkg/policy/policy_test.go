@@ -100,7 +100,8 @@ COMMIT
 func TestUnreadChainsCountByTheirUse(t *testing.T) {
 	rs := &ruleset.Ruleset{Tables: []*ruleset.Table{ruleset.NewTable("nat", 1, []*ruleset.Chain{
 		{Name: "KUBE-SVC-SXIVWICOYRO3J4NJ", Rules: []ruleset.Rule{
-			{Action: ruleset.Action{Kind: ruleset.Jump, Chain: "KUBE-SEP-SXIVWICOYRO3J4NJ"}}}},
+			{Action: ruleset.Action{Kind: ruleset.Jump, Chain: "KUBE-SEP-SXIVWICOYRO3J4NJ"}},
+		}},
 		{Name: "KUBE-SEP-SXIVWICOYRO3J4NJ", Unread: true, Use: 3},
 	})}}
 	want := []Size{{Table: "nat", Owner: KubeProxy, Rules: 3, Chains: 2}}

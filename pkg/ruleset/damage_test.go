@@ -86,8 +86,10 @@ func TestConditionsDoNotLeakIntoTheNextRule(t *testing.T) {
 
 func TestMatchesOfRulesDoNotShareMemory(t *testing.T) {
 	c := ruleset.NewConverter(netfilter.IPv4)
-	rule := nftables.Rule{Exprs: []nftables.Expr{nftables.Meta{Key: nftables.MetaL4Proto, DReg: nftables.Reg1},
-		nftables.Cmp{SReg: nftables.Reg1, Data: []byte{6}}}}
+	rule := nftables.Rule{Exprs: []nftables.Expr{
+		nftables.Meta{Key: nftables.MetaL4Proto, DReg: nftables.Reg1},
+		nftables.Cmp{SReg: nftables.Reg1, Data: []byte{6}},
+	}}
 	a, b := c.NFTRule(&rule), c.NFTRule(&rule)
 	_ = append(a.Matches, ruleset.Module{Name: "overwritten"})
 	if got := b.Spec(netfilter.IPv4); got != "-p tcp" {

@@ -126,9 +126,18 @@ func (m AddrType) String() string {
 
 func addrTypeNames(bits uint16) string {
 	return joinBits(uint32(bits), []bit{
-		{1, "UNSPEC"}, {2, "UNICAST"}, {4, "LOCAL"}, {8, "BROADCAST"}, {16, "ANYCAST"},
-		{32, "MULTICAST"}, {64, "BLACKHOLE"}, {128, "UNREACHABLE"}, {256, "PROHIBIT"},
-		{512, "THROW"}, {1024, "NAT"}, {2048, "XRESOLVE"},
+		{1, "UNSPEC"},
+		{2, "UNICAST"},
+		{4, "LOCAL"},
+		{8, "BROADCAST"},
+		{16, "ANYCAST"},
+		{32, "MULTICAST"},
+		{64, "BLACKHOLE"},
+		{128, "UNREACHABLE"},
+		{256, "PROHIBIT"},
+		{512, "THROW"},
+		{1024, "NAT"},
+		{2048, "XRESOLVE"},
 	})
 }
 
@@ -142,8 +151,13 @@ func (m ConntrackState) String() string {
 // ctStates is in the order in which iptables-save prints them.
 func ctStates() []bit {
 	return []bit{
-		{1, "INVALID"}, {8, "NEW"}, {4, "RELATED"}, {2, "ESTABLISHED"},
-		{0x100, "UNTRACKED"}, {0x40, "SNAT"}, {0x80, "DNAT"},
+		{1, "INVALID"},
+		{8, "NEW"},
+		{4, "RELATED"},
+		{2, "ESTABLISHED"},
+		{0x100, "UNTRACKED"},
+		{0x40, "SNAT"},
+		{0x80, "DNAT"},
 	}
 }
 

@@ -93,8 +93,10 @@ func captureMessages(dir string) error {
 // captureConntrack stores statistics with something in them.
 func captureConntrack() error {
 	for i := range 3 {
-		args := []string{"conntrack", "-I", "-p", "tcp", "-s", "192.0.2.1", "-d", "192.0.2.2",
-			"--sport", strconv.Itoa(1000 + i), "--dport", "80", "--state", "ESTABLISHED", "-t", "600"}
+		args := []string{
+			"conntrack", "-I", "-p", "tcp", "-s", "192.0.2.1", "-d", "192.0.2.2",
+			"--sport", strconv.Itoa(1000 + i), "--dport", "80", "--state", "ESTABLISHED", "-t", "600",
+		}
 		if _, err := tool("", args...); err != nil {
 			return err
 		}

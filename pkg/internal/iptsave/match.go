@@ -115,14 +115,18 @@ func conntrack(opts []option) (ruleset.Match, error) {
 	if len(opts) != 1 || opts[0].name != "--ctstate" && opts[0].name != "--state" || len(opts[0].args) != 1 {
 		return nil, errArgs
 	}
-	v, err := bits(opts[0].args[0].text, map[string]uint32{"INVALID": 1, "ESTABLISHED": 2, "RELATED": 4, "NEW": 8,
-		"SNAT": 0x40, "DNAT": 0x80, "UNTRACKED": 0x100})
+	v, err := bits(opts[0].args[0].text, map[string]uint32{
+		"INVALID": 1, "ESTABLISHED": 2, "RELATED": 4, "NEW": 8,
+		"SNAT": 0x40, "DNAT": 0x80, "UNTRACKED": 0x100,
+	})
 	return ruleset.ConntrackState{Mask: uint16(v), Not: opts[0].not, Alias: opts[0].name == "--state"}, err
 }
 
 func addrType(opts []option) (ruleset.Match, error) {
-	names := map[string]uint32{"UNSPEC": 1, "UNICAST": 2, "LOCAL": 4, "BROADCAST": 8, "ANYCAST": 16, "MULTICAST": 32,
-		"BLACKHOLE": 64, "UNREACHABLE": 128, "PROHIBIT": 256, "THROW": 512, "NAT": 1024, "XRESOLVE": 2048}
+	names := map[string]uint32{
+		"UNSPEC": 1, "UNICAST": 2, "LOCAL": 4, "BROADCAST": 8, "ANYCAST": 16, "MULTICAST": 32,
+		"BLACKHOLE": 64, "UNREACHABLE": 128, "PROHIBIT": 256, "THROW": 512, "NAT": 1024, "XRESOLVE": 2048,
+	}
 	var m ruleset.AddrType
 	for _, o := range opts {
 		switch {

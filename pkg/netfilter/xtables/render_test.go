@@ -223,8 +223,10 @@ func saveConntrack(m Conntrack) (w []string) {
 		}
 	}
 	if m.Flags&ConntrackStateAlias != 0 {
-		return []string{not(m.Invert&ConntrackState != 0) + "--state",
-			saveStates(uint32(m.States))}
+		return []string{
+			not(m.Invert&ConntrackState != 0) + "--state",
+			saveStates(uint32(m.States)),
+		}
 	}
 	on(ConntrackState, "--ctstate "+saveStates(uint32(m.States)))
 	on(ConntrackProto, fmt.Sprintf("--ctproto %d", m.Proto))

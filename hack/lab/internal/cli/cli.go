@@ -14,9 +14,10 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
 	"github.com/svcscope/svcscope/hack/lab/internal/instance"
 	"github.com/svcscope/svcscope/hack/lab/internal/nsexec"
-	"golang.org/x/sys/unix"
 )
 
 // exitStatus is a command's own exit status, passed on without a message.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
 	"github.com/svcscope/svcscope/hack/lab/internal/cluster"
 	"github.com/svcscope/svcscope/hack/lab/internal/instance"
 )

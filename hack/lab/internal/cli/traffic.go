@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
 	"github.com/svcscope/svcscope/hack/lab/internal/instance"
 	"github.com/svcscope/svcscope/hack/lab/internal/traffic"
 )

@@ -15,10 +15,11 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
 	"github.com/svcscope/svcscope/hack/lab/internal/binaries"
 	"github.com/svcscope/svcscope/hack/lab/internal/instance"
 	"github.com/svcscope/svcscope/hack/lab/internal/topology"
-	"golang.org/x/sys/unix"
 )
 
 func buildCommand() *cobra.Command {

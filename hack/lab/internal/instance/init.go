@@ -11,8 +11,9 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/svcscope/svcscope/hack/lab/internal/nsexec"
 	"golang.org/x/sys/unix"
+
+	"github.com/svcscope/svcscope/hack/lab/internal/nsexec"
 )
 
 // RunDir holds the lab's private files: links to programs, keys, port

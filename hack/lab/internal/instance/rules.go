@@ -11,8 +11,9 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/svcscope/svcscope/hack/lab/internal/nsexec"
 	"golang.org/x/sys/unix"
+
+	"github.com/svcscope/svcscope/hack/lab/internal/nsexec"
 )
 
 var nfacctMatch = regexp.MustCompile(`-m nfacct --nfacct-name +(\S+) `)

@@ -13,8 +13,9 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/svcscope/svcscope/hack/lab/internal/nsexec"
 	"golang.org/x/sys/unix"
+
+	"github.com/svcscope/svcscope/hack/lab/internal/nsexec"
 )
 
 // server runs commands for clients of the control socket.

@@ -15,10 +15,11 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/svcscope/svcscope/hack/lab/internal/cluster"
 	"github.com/svcscope/svcscope/hack/lab/internal/nsexec"
 	"github.com/svcscope/svcscope/hack/lab/internal/topology"
-	"golang.org/x/sys/unix"
 )
 
 // supervisor brings a lab up and keeps it.

@@ -67,8 +67,10 @@ func TestRefusedIsToldFromFailed(t *testing.T) {
 }
 
 func TestLoadRefusesNonsense(t *testing.T) {
-	good := Load{To: netip.MustParseAddrPort("127.0.0.1:1"), Proto: "tcp", Connections: 1, Concurrency: 1,
-		Sources: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
+	good := Load{
+		To: netip.MustParseAddrPort("127.0.0.1:1"), Proto: "tcp", Connections: 1, Concurrency: 1,
+		Sources: []netip.Addr{netip.MustParseAddr("127.0.0.1")},
+	}
 	for name, spoil := range map[string]func(*Load){
 		"no destination":        func(l *Load) { l.To = netip.AddrPort{} },
 		"unknown protocol":      func(l *Load) { l.Proto = "sctp" },
