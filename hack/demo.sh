@@ -64,7 +64,7 @@ metrics() {
 }
 
 say "Checking this machine"
-hack/preflight.sh go
+hack/preflight.sh machine
 say "Building svcscope and the lab (a minute the first time)"
 # Without the Kubernetes client at first: it is a third of the compiler's work.
 export CGO_ENABLED=0
@@ -72,7 +72,7 @@ svcscope=$work/svcscope
 (go build -trimpath -ldflags '-s -w' -tags nokube -o "$svcscope" ./cmd/svcscope &&
 	cd hack/lab && go build -trimpath -o ../../bin/lab .) &
 build=$!
-hack/preflight.sh lab
+hack/preflight.sh packages
 wait "$build" || exit 1
 setsid nice -n 10 sh -c 'make --no-print-directory build && exec bin/lab build kubernetes etcd' >"$work/build.log" 2>&1 &
 build=$!

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Checks in two seconds whether this machine can do what was asked, and says
-# what to do where it can't. Usage: preflight.sh go | packages | lab
+# what to do where it can't. Usage: preflight.sh go | machine | packages
 #   go        Linux and a Go new enough
-#   packages  also installs the system's tools that tests and the demo use
-#   lab       also disk, memory and namespaces for the control plane
+#   machine   also disk, memory and namespaces for the lab and its build
+#   packages  also the system's tools that tests and the demo use: installs
+#             them where it may, else says the exact line
 set -euo pipefail
-want=${1:-lab}
+want=${1:-packages}
 
 fail() { printf 'svcscope: %s\n' "$@" >&2; exit 1; }
 
@@ -22,8 +23,10 @@ need=$(awk '$1 == "go" {print $2}' "$(dirname "$0")/../go.mod")
 	fail "Go $have is too old: svcscope needs Go $need or newer (https://go.dev/dl)."
 [ "$want" != go ] || exit 0
 
-if [ "$want" = lab ]; then
-	cache=${XDG_CACHE_HOME:-$HOME/.cache}; mkdir -p "$cache"
+# A control plane that is built already takes neither disk nor memory to build.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}
+mkdir -p "$cache"
+if [ -z "${SVCSCOPE_LAB_BIN:-}" ] && ! ls "$cache"/svcscope/lab/kubernetes-*/bin/kube-proxy >/dev/null 2>&1; then
 	disk=$(df -Pm "$cache" | awk 'NR == 2 {print $4}')
 	[ "$disk" -ge 8000 ] || fail "$cache has $disk MB free: building a control plane takes 8,000 MB the first time."
 	memory=$(awk '$1 == "MemAvailable:" {print int($2 / 1024)}' /proc/meminfo)
@@ -32,6 +35,7 @@ fi
 unshare -Urnm true 2>/dev/null || { [ "$(id -u)" = 0 ] && unshare -nm true 2>/dev/null; } || fail \
 	"neither user namespaces nor root here: the tests make network namespaces of their own." \
 	"Run as root, or allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)."
+[ "$want" != machine ] || exit 0
 
 # The tests' oracles and the lab use these; the agent itself needs none of them.
 missing=()

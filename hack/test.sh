@@ -16,7 +16,7 @@ export GOTMPDIR=$(mktemp -d)
 trap 'rm -rf "$GOTMPDIR"' EXIT
 
 step "what this machine needs"
-hack/preflight.sh lab
+hack/preflight.sh packages
 before=$(hack/leftovers.sh)
 
 step "build"
