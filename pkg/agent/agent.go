@@ -33,7 +33,7 @@ func Run(ctx context.Context, cfg Config) error {
 // run owns the agent's goroutines; it closes s.
 func run(ctx context.Context, s *sampler) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
-	servers, err := listen(s)
+	servers, err := listen(ctx, s)
 	if err != nil {
 		return err
 	}

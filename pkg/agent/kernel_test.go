@@ -56,7 +56,7 @@ func TestTotalsAreWhatHappened(t *testing.T) {
 		connect(t, f.cluster(), 7) // before the agent: not its business
 		s := newTestSampler(testConfig())
 		start(t, s)
-		check(t, get(t, metricsURL), f, 0, 0)
+		check(t, get(t), f, 0, 0)
 
 		connect(t, f.cluster(), 53)
 		connect(t, f.external(), 31)
@@ -67,7 +67,7 @@ func TestTotalsAreWhatHappened(t *testing.T) {
 			}
 		}
 		passes(t, s, 2)
-		m := get(t, metricsURL)
+		m := get(t)
 		check(t, m, f, 53, 31)
 		want := f.refused(t, backend)
 		if got := m.sum("svcscope_service_rejected_packets_total", "service_name=ghost", "reason=no_endpoints"); got != want || want < 3 {
@@ -85,7 +85,7 @@ func TestTotalsAreWhatHappened(t *testing.T) {
 		connect(t, f.cluster(), 5)
 		connect(t, f.external(), 4)
 		passes(t, s, 2)
-		check(t, get(t, metricsURL), f, 58, 35)
+		check(t, get(t), f, 58, 35)
 		if got := m.sum("svcscope_service_endpoints", "source=kernel", "service_name=web"); got != 2 {
 			t.Errorf("endpoints in the kernel: %v, want 2", got)
 		}
@@ -137,7 +137,7 @@ func TestTotalsStandWhileOtherServicesChange(t *testing.T) {
 		close(stop)
 		t.Logf("%d rewrites", <-done)
 		passes(t, s, 3)
-		m := get(t, metricsURL)
+		m := get(t)
 		check(t, m, f, 200, 120)
 		if got := m.sum("svcscope_ruleset_changes_total", "backend="+backend); got < 1 {
 			t.Errorf("changes: %v", got)
@@ -185,7 +185,7 @@ func TestNetAdminIsEnough(t *testing.T) {
 }
 
 func TestWithoutCapabilityTheAgentGoesOn(t *testing.T) {
-	eachScene(t, func(t *testing.T, backend string, f family) {
+	eachScene(t, func(t *testing.T, backend string, _ family) {
 		kerneltest.DropCapabilities(t)
 		s := newTestSampler(testConfig())
 		defer s.close()
@@ -222,7 +222,7 @@ func TestUnknownMatchesHinderNothing(t *testing.T) {
 		start(t, s)
 		connect(t, f.cluster(), 8)
 		passes(t, s, 2)
-		m := get(t, metricsURL)
+		m := get(t)
 		check(t, m, f, 8, 0)
 		if got := m.sum("svcscope_undecoded_total"); got < 200 {
 			t.Errorf("undecoded: %v", got)

@@ -101,7 +101,7 @@ func (k *kube) run(ctx context.Context) error {
 		select {
 		case err := <-done:
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // it was told to end
 			}
 			return err
 		case <-w.Changed():

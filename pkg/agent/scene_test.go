@@ -215,15 +215,15 @@ func parse(tb testing.TB, r io.Reader) scrape {
 }
 
 // get scrapes an agent over HTTP.
-func get(tb testing.TB, url string) scrape {
+func get(tb testing.TB) scrape {
 	tb.Helper()
-	resp, err := http.Get(url)
+	resp, err := http.Get(metricsURL)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		tb.Fatalf("%s: %s", url, resp.Status)
+		tb.Fatalf("%s: %s", metricsURL, resp.Status)
 	}
 	return parse(tb, resp.Body)
 }

@@ -33,7 +33,7 @@ type server struct {
 
 // listen opens all addresses before anything is served: an agent that cannot
 // be reached should not begin.
-func listen(s *sampler) (servers []*server, err error) {
+func listen(ctx context.Context, s *sampler) (servers []*server, err error) {
 	defer func() {
 		if err == nil {
 			return
@@ -44,7 +44,7 @@ func listen(s *sampler) (servers []*server, err error) {
 		servers = nil
 	}()
 	open := func(flag, address string, h http.Handler, flags *web.FlagConfig) error {
-		l, err := net.Listen("tcp", address)
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 		if errors.Is(err, unix.EADDRINUSE) {
 			return fmt.Errorf("listen on %s (%s): address already in use", address, flag)
 		}
