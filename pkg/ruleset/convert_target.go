@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
+	"strings"
 
 	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
 )
@@ -125,20 +126,20 @@ func (c *Converter) nflog(group uint16, prefix string, size uint32, threshold ui
 		return a
 	}
 	// extensions/libxt_NFLOG.c, nflog_print.
-	args := ""
+	var args []string
 	if prefix != "" {
-		args += " --nflog-prefix " + quote(prefix)
+		args = append(args, "--nflog-prefix "+quote(prefix))
 	}
 	if group != 0 {
-		args += " --nflog-group " + itoa(uint64(group))
+		args = append(args, "--nflog-group "+itoa(uint64(group)))
 	}
 	if size != 0 {
-		args += " --nflog-size " + itoa(uint64(size))
+		args = append(args, "--nflog-size "+itoa(uint64(size)))
 	}
 	if threshold > 1 {
-		args += " --nflog-threshold " + itoa(uint64(threshold))
+		args = append(args, "--nflog-threshold "+itoa(uint64(threshold)))
 	}
-	a.Args = c.name(args[1:])
+	a.Args = c.name(strings.Join(args, " "))
 	return a
 }
 
@@ -146,12 +147,12 @@ func (c *Converter) nflog(group uint16, prefix string, size uint32, threshold ui
 func (c *Converter) syslog(prefix string, level, flags uint8) Action {
 	const warning = 4
 	a := Action{Kind: Log, Name: "LOG", Prefix: c.name(prefix)}
-	args := ""
+	var args []string
 	if prefix != "" {
-		args += " --log-prefix " + quote(prefix)
+		args = append(args, "--log-prefix "+quote(prefix))
 	}
 	if level != warning {
-		args += " --log-level " + itoa(uint64(level))
+		args = append(args, "--log-level "+itoa(uint64(level)))
 	}
 	for _, f := range [...]bit{{1, "sequence"}, {2, "options"}, {4, "ip-options"}, {8, "uid"}, {32, "macdecode"}} {
 		name := f.name
@@ -160,11 +161,9 @@ func (c *Converter) syslog(prefix string, level, flags uint8) Action {
 			name = "tcp-" + name
 		}
 		if uint32(flags)&f.mask != 0 {
-			args += " --log-" + name
+			args = append(args, "--log-"+name)
 		}
 	}
-	if args != "" {
-		a.Args = c.name(args[1:])
-	}
+	a.Args = c.name(strings.Join(args, " "))
 	return a
 }

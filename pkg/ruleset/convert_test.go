@@ -140,7 +140,7 @@ func TestBothBackendsGiveTheSameRulesForTheSameInput(t *testing.T) {
 // known leaves rules out whose text needs a decoder that we do not have.
 func known(text string) string {
 	var out []string
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		unknown := false
 		for _, word := range []string{"-m length", "-j CONNMARK", "-j TCPMSS", "-j TTL"} {
 			unknown = unknown || strings.Contains(line, word)

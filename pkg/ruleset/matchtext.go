@@ -239,13 +239,11 @@ func (m Multiport) String() string {
 	default:
 		s += "--dports "
 	}
+	ports := make([]string, len(m.Ports))
 	for i, p := range m.Ports {
-		if i > 0 {
-			s += ","
-		}
-		s += p.String()
+		ports[i] = p.String()
 	}
-	return s
+	return s + strings.Join(ports, ",")
 }
 
 func (m Limit) String() string { return "-m limit " + m.Text }

@@ -71,7 +71,7 @@ func Normalize(text string) string {
 		rules  map[string][]string
 	}
 	var tables []table
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' || line == "COMMIT" {
 			continue

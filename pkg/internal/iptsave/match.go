@@ -96,7 +96,7 @@ func portRange(s string) (ruleset.PortRange, error) {
 // bits sums the values of names in a list like "A,B".
 func bits(list string, values map[string]uint32) (uint32, error) {
 	var v uint32
-	for _, n := range strings.Split(list, ",") {
+	for n := range strings.SplitSeq(list, ",") {
 		b, ok := values[n]
 		if !ok {
 			return 0, fmt.Errorf("name %q", n)
@@ -255,7 +255,7 @@ func multiport(opts []option) (ruleset.Match, error) {
 	}
 	o := opts[0]
 	m := ruleset.Multiport{Not: o.not, Source: o.name == "--sports" || o.name == "--ports", Dest: o.name == "--dports" || o.name == "--ports"}
-	for _, s := range strings.Split(o.args[0].text, ",") {
+	for s := range strings.SplitSeq(o.args[0].text, ",") {
 		r, err := portRange(s)
 		if err != nil {
 			return nil, err

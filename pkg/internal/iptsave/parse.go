@@ -88,7 +88,7 @@ func (p *parser) chain(name string) *ruleset.Chain {
 
 // base is what iptables makes of a chain of that name, nil for user chains.
 func base(b ruleset.Backend, table, chain string) *ruleset.Base {
-	for h := netfilter.Hook(0); h < netfilter.NumHooks; h++ {
+	for h := range netfilter.Hook(netfilter.NumHooks) {
 		if h.String() == chain {
 			base := &ruleset.Base{Hook: h, Policy: ruleset.Accept}
 			if b == ruleset.NFT {
