@@ -28,7 +28,7 @@ type fakeTable struct {
 	names  []int // the options asked for
 }
 
-func (f *fakeTable) getsockopt(level, name int, buf []byte) (int, error) {
+func (f *fakeTable) getsockopt(_, name int, buf []byte) (int, error) {
 	if f.before != nil {
 		if err := f.before(f.calls, name); err != nil {
 			return 0, err
@@ -102,7 +102,7 @@ func TestLegacyRead(t *testing.T) {
 	}
 	want := errors.New("mine")
 	err = r.Read(t.Context(), netfilter.IPv4, "filter", func(*xtables.Table) error { return want })
-	if err != want {
+	if !errors.Is(err, want) {
 		t.Errorf("got %v, want the callback's error", err)
 	}
 }

@@ -4,8 +4,10 @@ package kernel
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -45,7 +47,7 @@ func (s *fakeSocket) Send(m netlink.Message) (netlink.Message, error) {
 	s.seq++
 	m.Header.Sequence = s.seq
 	s.queue, s.err = s.kernel.answer(m)
-	if errno, ok := s.err.(syscall.Errno); ok && errno != unix.ENOBUFS {
+	if errno, ok := errors.AsType[syscall.Errno](s.err); ok && errno != unix.ENOBUFS {
 		s.queue, s.err = []netlink.Message{errnoMessage(netlink.Error, errno)}, nil
 	}
 	return m, nil
@@ -150,7 +152,7 @@ func (s *scene) answer(req netlink.Message) ([]netlink.Message, error) {
 	default:
 		return nil, unix.EINVAL
 	}
-	return append(out[:len(out):len(out)], errnoMessage(netlink.Done, 0)), nil
+	return append(slices.Clip(out), errnoMessage(netlink.Done, 0)), nil
 }
 
 func ofFamily(msgs []netlink.Message, f netfilter.Family) (out []netlink.Message) {

@@ -33,7 +33,7 @@ func (s *socket) Send(m netlink.Message) (netlink.Message, error) {
 	}
 	wait := s.raw.Write(func(fd uintptr) bool {
 		err = unix.Sendto(int(fd), b, unix.MSG_DONTWAIT, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
-		return err != unix.EAGAIN && err != unix.EINTR
+		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
 	})
 	return m, errors.Join(wait, err)
 }
@@ -62,7 +62,7 @@ func (s *socket) Receive(buf []byte) (int, error) {
 		)
 		wait := s.raw.Read(func(fd uintptr) bool {
 			n, _, _, from, err = unix.Recvmsg(int(fd), buf, nil, unix.MSG_TRUNC|unix.MSG_DONTWAIT)
-			return err != unix.EAGAIN && err != unix.EINTR
+			return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
 		})
 		switch sa, ok := from.(*unix.SockaddrNetlink); {
 		case wait != nil:

@@ -147,7 +147,7 @@ func TestChangeWhileReading(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := readScene(t, "kube-proxy")
-			only := func(table nftables.Table, chains []nftables.Chain) []nftables.Chain {
+			only := func(_ nftables.Table, chains []nftables.Chain) []nftables.Chain {
 				i := slices.IndexFunc(chains, func(c nftables.Chain) bool { return c.Name == "KUBE-MARK-MASQ" })
 				if i < 0 {
 					return nil
@@ -217,7 +217,7 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 			var capability *CapabilityError
-			if got := errors.As(err, &capability); got != (tt.errno == unix.EPERM) {
+			if got := errors.As(err, &capability); got != errors.Is(tt.errno, unix.EPERM) {
 				t.Errorf("CapabilityError: got %v", got)
 			}
 			if k.open != 0 {

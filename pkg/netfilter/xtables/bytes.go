@@ -29,11 +29,8 @@ func be16(b []byte, off int) uint16      { return binary.BigEndian.Uint16(b[off:
 
 // cstr returns the bytes before the first NUL; ok is false without one.
 func cstr(b []byte) (s []byte, ok bool) {
-	i := bytes.IndexByte(b, 0)
-	if i < 0 {
-		return b, false
-	}
-	return b[:i], true
+	s, _, ok = bytes.Cut(b, []byte{0})
+	return s, ok
 }
 
 // str is cstr for fields that the kernel does not require to be terminated.

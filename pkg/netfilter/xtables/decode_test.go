@@ -20,10 +20,10 @@ import (
 // headers of Linux 6.1.
 func TestSizes(t *testing.T) {
 	tests := []struct {
-		name     string
-		revision uint8
-		struct_  string
-		size     int
+		name      string
+		revision  uint8
+		structure string
+		size      int
 	}{
 		{"comment", 0, "xt_comment_info", 256},
 		{"tcp", 0, "xt_tcp", 12},
@@ -64,12 +64,12 @@ func TestSizes(t *testing.T) {
 			name, size = matchDecoder(tt.name, tt.revision).name, matchDecoder(tt.name, tt.revision).size
 			decode = func(b []byte) error { _, err := DecodeMatch(netfilter.IPv4, tt.name, tt.revision, b); return err }
 		}
-		if name != tt.struct_ || size != tt.size {
-			t.Errorf("%s revision %d: got %s of %d bytes, want %s of %d", tt.name, tt.revision, name, size, tt.struct_, tt.size)
+		if name != tt.structure || size != tt.size {
+			t.Errorf("%s revision %d: got %s of %d bytes, want %s of %d", tt.name, tt.revision, name, size, tt.structure, tt.size)
 		}
 		var short *netfilter.ShortError
-		if err := decode(make([]byte, tt.size-1)); !errors.As(err, &short) || short.Struct != tt.struct_ {
-			t.Errorf("%s revision %d: one byte too few: got %v, want a ShortError of %s", tt.name, tt.revision, err, tt.struct_)
+		if err := decode(make([]byte, tt.size-1)); !errors.As(err, &short) || short.Struct != tt.structure {
+			t.Errorf("%s revision %d: one byte too few: got %v, want a ShortError of %s", tt.name, tt.revision, err, tt.structure)
 		}
 		if err := decode(make([]byte, tt.size+4)); err != nil {
 			t.Errorf("%s revision %d: padding: %v", tt.name, tt.revision, err)
