@@ -5,6 +5,7 @@ package correlate
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,17 +138,14 @@ func (in input) build(t *testing.T) *Snapshot {
 	return Build(Inputs{NodeName: "node-a", Names: in.names, Rules: rules, Ledger: l}, at.Add(time.Minute))
 }
 
-func repeat(b ruleset.Backend, n int) []ruleset.Backend {
-	out := make([]ruleset.Backend, n)
-	for i := range out {
-		out[i] = b
-	}
-	return out
+// fromNFT says that all of n texts are of iptables-nft.
+func fromNFT(n int) []ruleset.Backend {
+	return slices.Repeat([]ruleset.Backend{ruleset.NFT}, n)
 }
 
 func TestNamesFromComments(t *testing.T) {
 	s := input{
-		names: NewNames(nil, nil), max: 10, backend: repeat(ruleset.NFT, 3),
+		names: NewNames(nil, nil), max: 10, backend: fromNFT(3),
 		texts: []string{save(1, 1, 1, 1), save(1, 1, 1, 1), save(11, 21, 6, 4)},
 	}.build(t)
 	want := []ServicePort{{
@@ -188,7 +186,7 @@ var addrs = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})
 
 func TestTheAPIDecidesWhichServicesThereAre(t *testing.T) {
 	s := input{
-		names: NewNames(catalog(), nil), max: 10, backend: repeat(ruleset.NFT, 3),
+		names: NewNames(catalog(), nil), max: 10, backend: fromNFT(3),
 		texts: []string{save(1, 1, 1, 1), save(1, 1, 1, 1), save(11, 21, 6, 4)},
 	}.build(t)
 	var got []string
@@ -227,7 +225,7 @@ func TestLargeClustersHaveNoComments(t *testing.T) {
 		kubeproxy.EndpointChain(web, pod1): pod1, kubeproxy.EndpointChain(web, pod2): pod2,
 	}
 	s := input{
-		names: NewNames(catalog(), known), max: 10, backend: repeat(ruleset.NFT, 2), texts: []string{b.String(), b.String()},
+		names: NewNames(catalog(), known), max: 10, backend: fromNFT(2), texts: []string{b.String(), b.String()},
 	}.build(t)
 	p := s.Services[1]
 	if p.KernelCount != 2 || p.Endpoints[0].Addr != pod1 || p.Endpoints[1].Addr != pod2 {
@@ -254,7 +252,7 @@ func TestBothBackendsAreSummed(t *testing.T) {
 
 func TestServicesAboveTheCap(t *testing.T) {
 	s := input{
-		names: NewNames(nil, nil), max: 1, backend: repeat(ruleset.NFT, 4),
+		names: NewNames(nil, nil), max: 1, backend: fromNFT(4),
 		texts: []string{save(0, 0, 0, 0), save(0, 0, 0, 0), save(1, 0, 0, 0), save(1, 0, 0, 2)},
 	}.build(t)
 	if s.Services[0].Exposed || !s.Services[1].Exposed {
@@ -277,7 +275,7 @@ func TestRefusalsByAddress(t *testing.T) {
 	// A comment cut short: the hash of what it says is nobody's.
 	text := strings.NewReplacer("10.96.0.11", "10.96.0.10", "shop/ghost has", "shop/we has")
 	s := input{
-		names: NewNames(c, nil), max: 10, backend: repeat(ruleset.NFT, 3),
+		names: NewNames(c, nil), max: 10, backend: fromNFT(3),
 		texts: []string{text.Replace(save(0, 0, 0, 0)), text.Replace(save(0, 0, 0, 0)), text.Replace(save(0, 0, 0, 9))},
 	}.build(t)
 	if got := s.Services[1].Rejected[NoEndpoints]; got != 9 {

@@ -114,8 +114,7 @@ func unavailable(err error) bool {
 // reason takes the URL of a request out of err: it is long and says nothing
 // that the operation does not.
 func reason(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

@@ -172,7 +172,7 @@ func (w *Watcher) holdBack(ctx context.Context) bool {
 	if w.cfg.StartJitter <= 0 {
 		return ctx.Err() == nil
 	}
-	d := rand.N(w.cfg.StartJitter)
+	d := rand.N(w.cfg.StartJitter) //nolint:gosec // G404: it spreads load and keeps no secret
 	w.update(func() { w.waiting = time.Now().Add(d) })
 	ok := sleep(ctx, d)
 	w.update(func() { w.waiting = time.Time{} })

@@ -20,7 +20,7 @@ import (
 func parseEndpoints(t *testing.T, text string) []service.Endpoint {
 	t.Helper()
 	var out []service.Endpoint
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		parts := strings.Split(word, ",")
 		e := service.Endpoint{Addr: netip.MustParseAddrPort("10.1.2." + parts[0] + ":80")}
 		for _, p := range parts[1:] {

@@ -116,7 +116,7 @@ func TestViewOfKubeProxysRules(t *testing.T) {
 // nat is a nat table with these rules, chains declared.
 func nat(rules string) string {
 	seen, chains := map[string]bool{}, ""
-	for _, f := range strings.Fields(rules) {
+	for f := range strings.FieldsSeq(rules) {
 		if strings.HasPrefix(f, "KUBE-") && !seen[f] {
 			seen[f], chains = true, chains+":"+f+" - [0:0]\n"
 		}

@@ -18,10 +18,10 @@ func endpointAddr(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 8080)
 }
 
-// manyServices returns a snapshot of n Services with three endpoints each, all
+// manyServices returns a snapshot of 10,000 Services with three endpoints each, all
 // of them exposed and with traffic that grows with round.
-func manyServices(n int, round uint64) *correlate.Snapshot {
-	s := &correlate.Snapshot{Time: started(), Services: make([]correlate.ServicePort, n)}
+func manyServices(round uint64) *correlate.Snapshot {
+	s := &correlate.Snapshot{Time: started(), Services: make([]correlate.ServicePort, 10_000)}
 	for i := range s.Services {
 		p := &s.Services[i]
 		*p = correlate.ServicePort{
@@ -67,7 +67,7 @@ func BenchmarkScrape(b *testing.B) {
 		{"protobuf", protobuf, "identity", Config{}},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
-			snapshots := []*correlate.Snapshot{manyServices(10_000, 1), manyServices(10_000, 2)}
+			snapshots := []*correlate.Snapshot{manyServices(1), manyServices(2)}
 			n := 0
 			h := Handler(NewRegistry(func() *correlate.Snapshot { n++; return snapshots[n%2] }, bb.cfg))
 			req := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/metrics", nil)
@@ -87,7 +87,7 @@ func BenchmarkScrape(b *testing.B) {
 
 // BenchmarkGather is the part of a scrape that is not formatting.
 func BenchmarkGather(b *testing.B) {
-	snapshots := []*correlate.Snapshot{manyServices(10_000, 1), manyServices(10_000, 2)}
+	snapshots := []*correlate.Snapshot{manyServices(1), manyServices(2)}
 	n := 0
 	g := NewGatherer(func() *correlate.Snapshot { n++; return snapshots[n%2] }, Config{})
 	b.ReportAllocs()

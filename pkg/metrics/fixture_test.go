@@ -53,8 +53,8 @@ func richSnapshot() *correlate.Snapshot {
 		Conntrack: &correlate.Conntrack{
 			Entries: 1200, Peak: 1300, Limit: 262144, Buckets: 65536,
 			Stats: correlate.ConntrackStats{
-				Found: number(12), Invalid: number(34), InsertFailed: number(5), Drop: number(6), EarlyDrop: number(0),
-				Error: number(7), SearchRestart: number(1 << 33), ClashResolve: number(8), ChainTooLong: number(9),
+				Found: new(uint64(12)), Invalid: new(uint64(34)), InsertFailed: new(uint64(5)), Drop: new(uint64(6)), EarlyDrop: new(uint64(0)),
+				Error: new(uint64(7)), SearchRestart: new(uint64(1 << 33)), ClashResolve: new(uint64(8)), ChainTooLong: new(uint64(9)),
 			},
 		},
 		Counting: []correlate.CountingMethod{{What: "connections", Method: "rules"}, {What: "refusals", Method: "rules"}},
@@ -122,5 +122,3 @@ func richSelf() correlate.Self {
 		SeriesLimit: 500, SeriesDropped: 12,
 	}
 }
-
-func number(n uint64) *uint64 { return &n }

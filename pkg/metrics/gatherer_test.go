@@ -58,7 +58,7 @@ func TestEmptySnapshotClaimsNothing(t *testing.T) {
 }
 
 func TestStatisticThatTheKernelLacksIsAbsent(t *testing.T) {
-	s := &correlate.Snapshot{Conntrack: &correlate.Conntrack{Stats: correlate.ConntrackStats{Drop: number(0)}}}
+	s := &correlate.Snapshot{Conntrack: &correlate.Conntrack{Stats: correlate.ConntrackStats{Drop: new(uint64(0))}}}
 	want := []string{
 		"svcscope_conntrack_buckets 0",
 		"svcscope_conntrack_drop_total 0",

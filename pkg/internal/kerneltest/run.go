@@ -137,8 +137,7 @@ func finish(tb testing.TB, cmd *exec.Cmd, out *bytes.Buffer) (string, error) {
 		return out.String(), err
 	case <-tb.Context().Done():
 		_ = cmd.Process.Kill()
-		<-done
-		return out.String(), errors.New("test ended")
+		return out.String(), errors.Join(errors.New("test ended"), <-done)
 	}
 }
 
