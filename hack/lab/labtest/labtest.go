@@ -102,7 +102,7 @@ func Start(t testing.TB, o Options) *Lab {
 	})
 	if err := json.NewDecoder(stdout).Decode(&l.Info); err != nil {
 		stdin.Close()
-		io.Copy(io.Discard, stdout)
+		_, _ = io.Copy(io.Discard, stdout) // until it has ended
 		t.Fatalf("lab up: %v\n%s", err, log.String())
 	}
 	return l
@@ -263,18 +263,18 @@ func (l *Lab) StartWith(flags []string, where string, argv ...string) *Process {
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
-	l.t.Cleanup(func() { p.Stop() })
+	l.t.Cleanup(func() { _ = p.Stop() })
 	return p
 }
 
 // Stop sends SIGTERM, waits up to ten seconds for the end, then kills. It
 // returns how the command ended. It may be called again.
 func (p *Process) Stop() error {
-	p.cmd.Process.Signal(syscall.SIGTERM)
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
 	case <-p.done:
 	case <-time.After(10 * time.Second):
-		p.cmd.Process.Kill()
+		_ = p.cmd.Process.Kill()
 		<-p.done
 		return fmt.Errorf("did not end within 10 s of SIGTERM: %w", p.err)
 	}
@@ -283,7 +283,7 @@ func (p *Process) Stop() error {
 
 // Kill ends the command with SIGKILL.
 func (p *Process) Kill() {
-	p.cmd.Process.Kill()
+	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 

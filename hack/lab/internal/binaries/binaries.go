@@ -36,9 +36,9 @@ const KubernetesVersion = "v1.37.2"
 
 // Sets returns all sets in the order in which they are built.
 func Sets() []Set {
-	x := "-s -w"
+	kubernetes := []string{"-s -w"}
 	for _, kv := range []string{"gitVersion=" + KubernetesVersion, "gitMajor=1", "gitMinor=37", "gitTreeState=clean"} {
-		x += " -X k8s.io/component-base/version." + kv
+		kubernetes = append(kubernetes, "-X k8s.io/component-base/version."+kv)
 	}
 	return []Set{
 		{
@@ -48,7 +48,7 @@ func Sets() []Set {
 		{
 			Name: "kubernetes", Version: KubernetesVersion, CPU: 1066 * time.Second,
 			Programs: []string{"kube-apiserver", "kube-proxy", "kubectl"},
-			builds:   [][]string{{"-ldflags", x, "-o", "%s/", "tool"}},
+			builds:   [][]string{{"-ldflags", strings.Join(kubernetes, " "), "-o", "%s/", "tool"}},
 		},
 		{
 			// Prometheus 3.16 is module version 0.316.

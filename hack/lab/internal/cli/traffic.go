@@ -100,7 +100,7 @@ func (o *loadOptions) run(ctx context.Context, w io.Writer) error {
 	if o.output == "json" {
 		err = writeJSON(w, r)
 	} else {
-		err = loadText(w, r)
+		loadText(w, r)
 	}
 	if err == nil && o.requireSucceeded && r.Succeeded != r.Connections {
 		return exitStatus(1)
@@ -146,7 +146,7 @@ func (o *loadOptions) sourceAddrs(to netip.AddrPort) ([]netip.Addr, error) {
 	return out, nil
 }
 
-func loadText(w io.Writer, r *traffic.Result) error {
+func loadText(w io.Writer, r *traffic.Result) {
 	fmt.Fprintf(w, "%d %s connections to %s in %.2f s: %d succeeded, %d refused, %d timed out, %d failed\n",
 		r.Connections, r.Proto, r.To, r.Seconds, r.Succeeded, r.Refused, r.TimedOut, r.Failed)
 	for _, m := range []struct {
@@ -157,5 +157,4 @@ func loadText(w io.Writer, r *traffic.Result) error {
 			fmt.Fprintf(w, "  %s %s: %d\n", m.what, k, m.counts[k])
 		}
 	}
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -106,7 +107,7 @@ func upCommand() *cobra.Command {
 func stay(ctx context.Context, s *instance.Started) error {
 	gone := make(chan struct{})
 	go func() {
-		io.Copy(io.Discard, os.Stdin)
+		_, _ = io.Copy(io.Discard, os.Stdin) // an error is an end, too
 		close(gone)
 	}()
 	ended := make(chan error, 1)
@@ -201,12 +202,7 @@ func (o *upOptions) complete() error {
 }
 
 func oneOf(v, choices string) bool {
-	for _, c := range strings.Split(choices, " ") {
-		if c == v {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(strings.Split(choices, " "), v)
 }
 
 // rules finds the IPv6 file beside the IPv4 one and makes paths absolute.

@@ -44,8 +44,7 @@ func (r Rules) text(ctx context.Context, family string) (string, error) {
 	cmd.Args = full
 	out, err := cmd.Output()
 	if err != nil {
-		var ee *exec.ExitError
-		if errors.As(err, &ee) {
+		if ee, ok := errors.AsType[*exec.ExitError](err); ok {
 			err = fmt.Errorf("%w: %s", err, ee.Stderr)
 		}
 		return "", fmt.Errorf("%s on %s: %w", strings.Join(argv, " "), r.Node, err)

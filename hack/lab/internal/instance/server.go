@@ -111,10 +111,10 @@ func (s *server) relay(c *net.UnixConn, pgid int, ended <-chan struct{}) {
 		default:
 		}
 		if err != nil {
-			unix.Kill(-pgid, unix.SIGKILL)
+			_ = unix.Kill(-pgid, unix.SIGKILL)
 			return
 		}
-		unix.Kill(-pgid, unix.Signal(sig.Signal))
+		_ = unix.Kill(-pgid, unix.Signal(sig.Signal)) // it may just have ended
 	}
 }
 

@@ -65,8 +65,7 @@ func Start(ctx context.Context, cfg Config, progress func(string)) (*Started, er
 	}
 	s := &Started{state: state, lock: lock}
 	if err := s.start(ctx, cfg, progress); err != nil {
-		s.Stop()
-		return nil, err
+		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
 }
@@ -86,7 +85,7 @@ func (s *Started) start(ctx context.Context, cfg Config, progress func(string)) 
 		return err
 	}
 	defer report.Close()
-	stop := context.AfterFunc(ctx, func() { report.SetReadDeadline(aLongTimeAgo) })
+	stop := context.AfterFunc(ctx, func() { _ = report.SetReadDeadline(aLongTimeAgo) })
 	defer stop()
 	if err := s.state.writeProcess(s.cmd.Process.Pid); err != nil {
 		return err
@@ -198,8 +197,8 @@ func (s *Started) Wait() error { return s.cmd.Wait() }
 // Stop ends the lab and removes its state. It returns when nothing is left.
 func (s *Started) Stop() error {
 	if s.cmd != nil {
-		s.cmd.Process.Kill()
-		s.cmd.Wait()
+		_ = s.cmd.Process.Kill() // it may have ended
+		_ = s.cmd.Wait()         // it was killed
 	}
 	if s.life != nil {
 		s.life.Close()

@@ -101,6 +101,7 @@ func (s State) Lock() (*os.File, error) {
 	return nil, fmt.Errorf("lab %s: lock file vanishes again and again", s.Name)
 }
 
+// tryLock returns nil without an error if the folder went away under it.
 func (s State) tryLock() (*os.File, error) {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("lab %s: %w", s.Name, err)
@@ -132,7 +133,7 @@ func (s State) tryLock() (*os.File, error) {
 	named, err2 := os.Stat(f.Name())
 	if err1 != nil || err2 != nil || !os.SameFile(held, named) {
 		f.Close()
-		return nil, nil
+		return nil, nil //nolint:nilerr // see above
 	}
 	return f, nil
 }

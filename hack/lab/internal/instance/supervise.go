@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -58,7 +59,7 @@ func SuperviseMain(stateDir string) error {
 		case err := <-up:
 			if err != nil {
 				s.log.Error("bring up", "err", err)
-				s.report.Encode(Report{Error: err.Error()})
+				_ = s.report.Encode(Report{Error: err.Error()})
 				return err
 			}
 		case detached := <-caller:
@@ -76,7 +77,8 @@ func watchCaller(life *os.File) bool {
 	return n == 1
 }
 
-func (s *supervisor) step(what string) { s.report.Encode(Report{Step: what}) }
+// step tells the caller what is done now; without a caller the lab ends anyway.
+func (s *supervisor) step(what string) { _ = s.report.Encode(Report{Step: what}) }
 
 func (s *supervisor) up(ctx context.Context) error {
 	if err := s.programs(); err != nil {
@@ -116,9 +118,7 @@ func (s *supervisor) up(ctx context.Context) error {
 // programs puts links to the lab's programs in front of PATH.
 func (s *supervisor) programs() error {
 	links := map[string]string{}
-	for name, path := range s.cfg.Binaries {
-		links[name] = path
-	}
+	maps.Copy(links, s.cfg.Binaries)
 	for _, v := range []string{"iptables", "ip6tables"} {
 		for _, suffix := range []string{"", "-save", "-restore"} {
 			links[v+suffix] = s.cfg.Xtables

@@ -122,7 +122,7 @@ func Exec(s State, req ExecRequest) (int, error) {
 		enc := json.NewEncoder(conn)
 		for sig := range sigs {
 			if n, ok := sig.(unix.Signal); ok {
-				enc.Encode(signalled{Signal: int(n)})
+				_ = enc.Encode(signalled{Signal: int(n)})
 			}
 		}
 	}()

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -69,18 +70,19 @@ func (s *Server) Serve(ctx context.Context) error {
 			w.Header().Set("Content-Type", "application/json")
 			// One request a connection: a connection is what is counted.
 			w.Header().Set("Connection", "close")
-			json.NewEncoder(w).Encode(Answer{Pod: s.Name, Client: r.RemoteAddr})
+			_ = json.NewEncoder(w).Encode(Answer{Pod: s.Name, Client: r.RemoteAddr})
 		}),
 	}
 	errs := make(chan error, 2)
-	go func() { errs <- srv.Serve(s.tcp) }()
-	go func() { errs <- s.echo() }()
+	var both sync.WaitGroup
+	both.Go(func() { errs <- srv.Serve(s.tcp) })
+	both.Go(func() { errs <- s.echo() })
 	stop := context.AfterFunc(ctx, func() { srv.Close(); s.udp.Close() })
 	defer stop()
 	err := <-errs
 	srv.Close()
 	s.udp.Close()
-	<-errs
+	both.Wait()
 	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
