@@ -49,14 +49,16 @@ show() {
 	bin/lab load --name "$name" --to 10.96.0.80:80 --connections "$1"
 	bin/lab load --name "$name" --to 192.168.50.11:30080 --connections "$2"
 	bin/lab load --name "$name" --to 10.96.0.99:80 --connections 5
+	counted=
 	for _ in $(seq 50); do
-		if [ "$(metrics | grep -cE "ip_family=\"IPv4\".*(name=\"web\".*(via=\"cluster\"} $1|via=\"external\"} $2)|\"broken\".*} 5)\$")" = 3 ]; then break; fi
+		if [ "$(metrics | grep -cE "ip_family=\"IPv4\".*(name=\"web\".*(via=\"cluster\"} $1|via=\"external\"} $2)|\"broken\".*} 5)\$")" = 3 ]; then counted=1; break; fi
 		sleep 0.1
 	done
 	echo; echo "What the kernel did with them, as svcscope sees it:"
 	printf '$ svcscope services\n'; in_node "$svcscope" services
-	printf '\n$ curl -s http://127.0.0.1:10988/metrics | grep ...\n'
+	printf '\nfrom http://127.0.0.1:10988/metrics:\n'
 	metrics | grep -E '^svcscope_(service_(connections|rejected_packets)_total.*ip_family="IPv4".*name="(web|broken)"|dispatch_rules|conntrack_entries)' | grep -v ' 0$' || true
+	[ -n "$counted" ] || { echo "svcscope: the numbers are not those of the connections opened" >&2; exit 1; }
 }
 metrics() {
 	bin/lab exec --name "$name" node1 -- bash -c \
@@ -69,8 +71,8 @@ say "Building svcscope and the lab (a minute the first time)"
 # Without the Kubernetes client at first: it is a third of the compiler's work.
 export CGO_ENABLED=0
 svcscope=$work/svcscope
-(go build -trimpath -ldflags '-s -w' -tags nokube -o "$svcscope" ./cmd/svcscope &&
-	cd hack/lab && go build -trimpath -o ../../bin/lab .) &
+setsid sh -c 'go build -trimpath -ldflags "-s -w" -tags nokube -o "$1" ./cmd/svcscope &&
+	cd hack/lab && go build -trimpath -o ../../bin/lab .' build "$svcscope" &
 build=$!
 hack/preflight.sh packages
 wait "$build" || exit 1

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Prints what a test run could leave behind; two runs of it are compared. A
-# namespace lives as long as a process or a mount holds it, and a socket as
-# long as a process, so those two are what is looked for.
+# Prints what a test run has left behind: leftovers.sh MARK FOLDER.
+# MARK is the value of SVCSCOPE_TEST_RUN in the run's environment, which all
+# its processes inherit; FOLDER was its TMPDIR. A namespace lives as long as a
+# process or a mount holds it, a socket as long as a process.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/svcscope
-tmp=${GOTMPDIR:-/tmp} # test binaries run from there
+mark=$1 folder=$2
 
-find /proc -maxdepth 2 -path '/proc/[0-9]*/exe' -printf '%l\n' 2>/dev/null |
-	grep -E "^($PWD/bin|$cache)/|^$tmp/go-build[0-9]+/.*\.test( |$)" | sort | sed 's/^/process /' || true
-grep -E ' nsfs |/svcscope' /proc/self/mountinfo | sed 's/^/mount /' || true
-find /run/netns -mindepth 1 2>/dev/null | sed 's/^/netns /' || true
-find /tmp "${TMPDIR:-/tmp}" "${XDG_RUNTIME_DIR:-/tmp}" -maxdepth 1 -iname '*svcscope*' 2>/dev/null | sort -u | sed 's/^/file /' || true
-git status --porcelain --ignored 2>/dev/null | grep -v ' bin/$' | sed 's/^/worktree /' || true
+for p in /proc/[0-9]*; do
+	if tr '\0' '\n' 2>/dev/null <"$p/environ" | grep -qx "SVCSCOPE_TEST_RUN=$mark"; then
+		echo "process ${p#/proc/}: $(tr '\0' ' ' 2>/dev/null <"$p/cmdline")"
+	fi
+done 2>/dev/null
+find "$folder" -mindepth 1 -maxdepth 1 ! -name 'go-build*' -printf 'file %p\n'
+grep -F "$folder" /proc/self/mountinfo | sed 's/^/mount /' || true

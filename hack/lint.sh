@@ -11,3 +11,4 @@ if [ ! -x "$bin/golangci-lint" ]; then
 	GOBIN=$bin go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$version"
 fi
 "$bin/golangci-lint" run ./...
+(cd hack/lab && "$bin/golangci-lint" run ./...) # a module of its own, the same .golangci.yml

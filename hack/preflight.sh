@@ -16,6 +16,7 @@ fail() { printf 'svcscope: %s\n' "$@" >&2; exit 1; }
 	"netfilter is Linux's: this needs a Linux machine, here is $(uname -s)." \
 	"Use a Linux virtual machine (for example: limactl start, or multipass launch) and run the same command in it."
 
+command -v git >/dev/null || fail "git is not on PATH: install git."
 command -v go >/dev/null || fail "Go is not on PATH: install Go 1.26 or newer (https://go.dev/dl)."
 have=$(go env GOVERSION | sed 's/^go//; s/[a-z].*//')
 need=$(awk '$1 == "go" {print $2}' "$(dirname "$0")/../go.mod")
@@ -51,8 +52,8 @@ sudo=
 if ! command -v apt-get >/dev/null; then
 	fail "missing: ${missing[*]} (Debian's package names). Install them with this system's package manager and run again."
 fi
-if [ -n "$sudo" ] && ! sudo -n true 2>/dev/null; then
-	fail "missing: ${missing[*]}. Run: sudo apt-get update && sudo $line"
+if [ -n "$sudo" ] && ! { command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; }; then
+	fail "missing: ${missing[*]}. Run as root: apt-get update && $line"
 fi
 echo "svcscope: installing from the system's packages: ${missing[*]}"
 $sudo env DEBIAN_FRONTEND=noninteractive sh -c "apt-get update -qq && $line -qq" >/dev/null

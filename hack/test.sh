@@ -12,12 +12,16 @@ export CGO_ENABLED=${CGO_ENABLED:-0}
 step() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
 SECONDS=0
 
-export GOTMPDIR=$(mktemp -d)
-trap 'rm -rf "$GOTMPDIR"' EXIT
+# All that a test makes outside of namespaces lands here, and all its processes
+# carry the mark: so what is left behind can be told from what was there.
+own=$(mktemp -d /tmp/sv.XXXXXX)
+trap 'rm -rf "$own"' EXIT
+export TMPDIR=$own GOTMPDIR=$own SVCSCOPE_TEST_RUN=$$.$RANDOM
+state() { git status --porcelain 2>/dev/null; ls -A /run/netns 2>/dev/null; grep -c ' nsfs ' /proc/self/mountinfo; true; }
 
 step "what this machine needs"
 hack/preflight.sh packages
-before=$(hack/leftovers.sh)
+before=$(state)
 
 step "build"
 make --no-print-directory build
@@ -34,11 +38,11 @@ hack/verify.sh
 # A skipped test is a failure here: this machine has what they need.
 export SVCSCOPE_REQUIRE_KERNEL=1 SVCSCOPE_REQUIRE_LAB=1
 if [ "$mode" = long ]; then
-	export SVCSCOPE_LONG=1 SVCSCOPE_RESULTS=$GOTMPDIR/results
+	export SVCSCOPE_LONG=1 SVCSCOPE_RESULTS=$own/go-build.results
 	: >"$SVCSCOPE_RESULTS"
 fi
 step "decoders, readers, joins, metrics, command line"
-go test -timeout 15m ./...
+go test -count=1 -timeout 15m ./...
 step "the lab: real etcd, kube-apiserver, kube-proxy, Prometheus"
 (cd hack/lab && go test -count=1 -timeout 40m ./...)
 
@@ -52,10 +56,8 @@ if [ "$mode" = long ]; then
 fi
 
 step "nothing left behind"
-after=$(hack/leftovers.sh)
-if [ "$before" != "$after" ]; then
-	echo "left behind (or gone) since the start:" >&2
-	diff <(echo "$before") <(echo "$after") >&2 || true
-	exit 1
-fi
+left=$(env -u SVCSCOPE_TEST_RUN hack/leftovers.sh "$SVCSCOPE_TEST_RUN" "$own")
+[ -z "$left" ] || { printf 'left behind:\n%s\n' "$left" >&2; exit 1; }
+after=$(state)
+[ "$before" = "$after" ] || { echo "changed by the tests:" >&2; diff <(echo "$before") <(echo "$after") >&2 || true; exit 1; }
 step "done"
