@@ -13,12 +13,13 @@ import (
 
 // opened is what was really opened in one family.
 type opened struct {
-	cluster, external int // connections
-	refused           int // packets
+	cluster, external int // connections to web
+	udp               int // flows to dns
+	refused           int // packets to broken
 }
 
 func (o *opened) String() string {
-	return fmt.Sprintf("%d by cluster address, %d by node port, %d packets refused", o.cluster, o.external, o.refused)
+	return fmt.Sprintf("%d by cluster address, %d by node port, %d UDP flows, %d packets refused", o.cluster, o.external, o.udp, o.refused)
 }
 
 var families = []struct {
@@ -30,13 +31,13 @@ var families = []struct {
 }
 
 // scene is a node with an agent, a Service with three endpoints and a node
-// port, and one without endpoints.
+// port, a UDP Service, and one without endpoints.
 type scene struct {
-	t           *testing.T
-	lab         *labtest.Lab
-	agent       *agent
-	web, broken labtest.Service
-	total       map[string]*opened // by family
+	t                *testing.T
+	lab              *labtest.Lab
+	agent            *agent
+	web, dns, broken labtest.Service
+	total            map[string]*opened // by family
 }
 
 func newScene(t *testing.T, backend string) *scene {
@@ -44,6 +45,7 @@ func newScene(t *testing.T, backend string) *scene {
 	lab := labtest.Start(t, labtest.Options{Backend: backend})
 	s := &scene{t: t, lab: lab, total: map[string]*opened{"IPv4": {}, "IPv6": {}}}
 	s.web = lab.Expose("web", "--port=80", "--type=NodePort", "--node-port=30080", "--pods=pod1,pod2,pod3")
+	s.dns = lab.Expose("dns", "--port=53", "--protocol=UDP", "--pods=pod1,pod2")
 	s.broken = lab.Expose("broken", "--port=80", "--pods=none")
 	return s
 }
@@ -64,17 +66,20 @@ func (s *scene) start(kube bool) {
 func (s *scene) open(n int) {
 	s.t.Helper()
 	for _, f := range families {
-		vip, none := s.web.VIP4(), s.broken.VIP4()
+		vip, dns, none := s.web.VIP4(), s.dns.VIP4(), s.broken.VIP4()
 		if f.v6 {
-			vip, none = s.web.VIP6(), s.broken.VIP6()
+			vip, dns, none = s.web.VIP6(), s.dns.VIP6(), s.broken.VIP6()
 		}
-		cluster, external, refused := n+rand.IntN(100), n/2+rand.IntN(100), 3+rand.IntN(10)
+		cluster, external, udp, refused := n+rand.IntN(100), n/2+rand.IntN(100), n/5+rand.IntN(100), 3+rand.IntN(10)
 		if r := s.lab.Load("client", vip, cluster); r.Succeeded != cluster {
 			s.t.Fatalf("%s: %d of %d connections to %s succeeded: %v", f.name, r.Succeeded, cluster, vip, r.Errors)
 		}
 		np := s.lab.NodePort(30080, f.v6)
 		if r := s.lab.Load("client", np, external); r.Succeeded != external {
 			s.t.Fatalf("%s: %d of %d connections to %s succeeded: %v", f.name, r.Succeeded, external, np, r.Errors)
+		}
+		if r := s.lab.Load("client", dns, udp, "--proto=udp"); r.Succeeded != udp {
+			s.t.Fatalf("%s: %d of %d datagrams to %s were answered: %v", f.name, r.Succeeded, udp, dns, r.Errors)
 		}
 		// A refused client may try again: packets are what the rule counts.
 		before := s.refusals(f.save)
@@ -86,7 +91,7 @@ func (s *scene) open(n int) {
 			s.t.Fatalf("%s: the rule counts %d packets of %d refused connections", f.name, packets, refused)
 		}
 		o := s.total[f.name]
-		o.cluster, o.external, o.refused = o.cluster+cluster, o.external+external, o.refused+packets
+		o.cluster, o.external, o.udp, o.refused = o.cluster+cluster, o.external+external, o.udp+udp, o.refused+packets
 	}
 }
 
@@ -111,6 +116,7 @@ func (s *scene) compare() error {
 			{"svcscope_service_connections_total", service("web", "via", "cluster"), 1, o.cluster},
 			{"svcscope_service_connections_total", service("web", "via", "external"), 1, o.external},
 			{"svcscope_service_endpoint_connections_total", service("web"), 3, o.cluster + o.external},
+			{"svcscope_service_connections_total", service("dns", "protocol", "UDP", "via", "cluster"), 1, o.udp},
 			{"svcscope_service_rejected_packets_total", service("broken", "reason", "no_endpoints"), 1, o.refused},
 			{"svcscope_service_connections_total", service("broken"), 0, 0},
 		} {
