@@ -74,7 +74,9 @@ type NFTablesReading struct {
 	// Retries counts the attempts that a change of the ruleset spoiled.
 	Retries int
 	// Skipped counts messages that could not be decoded and are left out,
-	// by kind: table, chain, rule. SkipErr is the first one's error.
+	// by kind: table, chain, rule. SkipErr is the first one's error, with
+	// family, table and chain. None of them is of a table of iptables: without
+	// one of those messages, Read fails with a *DamagedError.
 	Skipped map[string]uint64
 	SkipErr error
 	// Undecoded counts expressions that are kept as nftables.Opaque, by
@@ -97,6 +99,25 @@ func (e *TornError) Error() string {
 // Unwrap returns ErrInterrupted.
 func (e *TornError) Unwrap() error { return ErrInterrupted }
 
+// DamagedError says that a message of a table of iptables (nat, filter,
+// mangle, raw, security), or of a table whose name cannot be read, could not
+// be decoded: the reading has no such table, chain or rule, and must not be
+// taken for a whole one. Reading again gives the same while the rules stand.
+type DamagedError struct {
+	// Skipped counts all messages that could not be decoded, of any table, by
+	// kind: table, chain, rule.
+	Skipped map[string]uint64
+	// Err is the first one's of such a table, with operation and object:
+	// "read rules of chain KUBE-SVC-X of table nat (IPv4): ...".
+	Err error
+}
+
+// Error names the operation, the object and the damage.
+func (e *DamagedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the decoder's error.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
 // readAttempts bounds how often Read starts anew.
 const readAttempts = 5
 
@@ -104,7 +125,8 @@ const readAttempts = 5
 // rules with a nil Selector. Rules are asked for chain by chain, because a
 // dump of a whole table costs the kernel time with the square of its rules.
 // What it returns is of one generation: when the ruleset changes meanwhile it
-// starts anew, and after some attempts returns a *TornError.
+// starts anew, and after some attempts returns a *TornError. It returns a
+// *DamagedError when something of a table of iptables could not be decoded.
 func (n *NFTables) Read(ctx context.Context, sel Selector) (*NFTablesReading, error) {
 	const op = "read nf_tables rules"
 	for attempt := range readAttempts {
@@ -112,6 +134,9 @@ func (n *NFTables) Read(ctx context.Context, sel Selector) (*NFTablesReading, er
 			Retries: attempt, Skipped: map[string]uint64{}, Undecoded: map[string]uint64{},
 		}}
 		err := n.attempt(ctx, r)
+		if err == nil && r.damage != nil {
+			return nil, &DamagedError{Skipped: r.out.Skipped, Err: r.damage}
+		}
 		if err == nil {
 			return r.out, nil
 		}

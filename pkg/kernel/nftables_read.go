@@ -21,13 +21,16 @@ type nftablesRead struct {
 	out   *NFTablesReading
 	rules nftables.RuleDecoder
 	arena arena
+	// damage is the first message of a table of iptables that was skipped.
+	damage error
 }
 
 // family reads the tables of one family, their chains, then the rules.
 func (r *nftablesRead) family(ctx context.Context, family netfilter.Family) error {
 	first := len(r.out.Tables)
 	err := r.dump(ctx, request{typ: getTable, family: family}, func(b []byte) {
-		if t, err := nftables.DecodeTable(b); r.decoded("table", err) {
+		t, err := nftables.DecodeTable(b)
+		if r.decoded(message{"table", nameIn(b, unix.NFTA_TABLE_NAME), "", family}, err) {
 			r.out.Tables = append(r.out.Tables, nftables.TableContent{Table: t})
 		}
 	})
@@ -38,7 +41,7 @@ func (r *nftablesRead) family(ctx context.Context, family netfilter.Family) erro
 	chains := make([][]nftables.Chain, len(tables))
 	err = r.dump(ctx, request{typ: getChain, family: family}, func(b []byte) {
 		c, err := nftables.DecodeChain(b)
-		if !r.decoded("chain", err) {
+		if !r.decoded(message{"chain", nameIn(b, unix.NFTA_CHAIN_TABLE), "", family}, err) {
 			return
 		}
 		for i := range tables {
@@ -86,7 +89,7 @@ func (r *nftablesRead) chain(ctx context.Context, c *nftables.Chain) ([]nftables
 	var rules []nftables.Rule
 	err := r.dump(ctx, request{typ: getRule, family: c.Family, attrs: attrs}, func(b []byte) {
 		rule, err := r.rules.Decode(r.arena.keep(b))
-		if !r.decoded("rule", err) {
+		if !r.decoded(message{"rule", c.Table, c.Name, c.Family}, err) {
 			return
 		}
 		r.countOpaque(rule.Exprs)
@@ -113,13 +116,64 @@ func (r *nftablesRead) dump(ctx context.Context, req request, visit func([]byte)
 }
 
 // decoded counts a message that was not.
-func (r *nftablesRead) decoded(kind string, err error) bool {
+func (r *nftablesRead) decoded(m message, err error) bool {
 	if err == nil {
 		return true
 	}
-	r.out.Skipped[kind]++
+	err = fmt.Errorf("%s: %w", m, err)
+	r.out.Skipped[m.kind]++
 	if r.out.SkipErr == nil {
 		r.out.SkipErr = err
+	}
+	if r.damage == nil && ofIPTables(m.table) {
+		r.damage = err
+	}
+	return false
+}
+
+// message is where a message belongs, as far as that is known.
+type message struct {
+	kind         string // table, chain or rule
+	table, chain string
+	family       netfilter.Family
+}
+
+// String is what was read with it.
+func (m message) String() string {
+	var of string
+	if m.chain != "" {
+		of += " of chain " + m.chain
+	}
+	if m.table != "" && m.kind != "table" {
+		of += " of table " + m.table
+	}
+	if m.table != "" && m.kind == "table" {
+		return fmt.Sprintf("read table %s (%v)", m.table, m.family)
+	}
+	return fmt.Sprintf("read %ss%s (%v)", m.kind, of, m.family)
+}
+
+// nameIn finds the name of a table in a message that may be damaged; empty
+// where it has none that can be read.
+func nameIn(b []byte, attr uint16) string {
+	_, attrs, err := netfilter.DecodeGenMsg(b)
+	if err != nil {
+		return ""
+	}
+	for a := nlattr.Attrs(attrs); a.Next(); {
+		if a.Type() == attr {
+			return a.String()
+		}
+	}
+	return ""
+}
+
+// ofIPTables reports whether a table is one of iptables, or might be: its
+// name is empty where the message does not tell.
+func ofIPTables(table string) bool {
+	switch table {
+	case "", "nat", "filter", "mangle", "raw", "security":
+		return true
 	}
 	return false
 }

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -93,22 +94,74 @@ func TestReadInTheSelectorsOrder(t *testing.T) {
 	}
 }
 
+// damageOne answers as the kernel does, but cuts the end off the first message
+// of that type that is of a table; n bytes.
+func damageOne(s *scene, typ requestType, table string, n int) func(netlink.Message) ([]netlink.Message, error) {
+	done := false
+	return func(req netlink.Message) ([]netlink.Message, error) {
+		msgs, err := s.answer(req)
+		if requestType(req.Header.Type) != typ || done {
+			return msgs, err
+		}
+		msgs = slices.Clone(msgs)
+		for i, m := range msgs {
+			if !done && m.Header.Type != netlink.Done && bytes.Contains(m.Data, []byte(table+"\x00")) {
+				msgs[i].Data, done = m.Data[:len(m.Data)-n], true
+			}
+		}
+		return msgs, err
+	}
+}
+
 func TestBadMessageIsSkipped(t *testing.T) {
 	s := readScene(t, "native")
-	bad := slices.Clone(s.rules[0].Data)
-	s.rules[0].Data = bad[:len(bad)-4]
-	n := openFake(t, &fakeKernel{answer: s.answer})
+	n := openFake(t, &fakeKernel{answer: damageOne(s, getRule, "tool", 4)})
 	r, err := n.Read(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The fake cannot tell where a damaged rule belongs, and answers it for every chain.
-	if r.Skipped["rule"] != 4 || r.SkipErr == nil {
+	if r.Skipped["rule"] != 1 || r.SkipErr == nil || !strings.HasPrefix(r.SkipErr.Error(), "read rules of chain ") {
 		t.Errorf("skipped %v, %v", r.Skipped, r.SkipErr)
 	}
 	want := map[string]uint64{"expression/connlimit": 1, "expression/exthdr": 1, "expression/hash": 1, "expression/rt": 1}
 	if d := cmp.Diff(want, r.Undecoded); d != "" {
 		t.Errorf("undecoded (-want +got):\n%s", d)
+	}
+}
+
+func TestDamageInATableOfIPTablesFailsTheReading(t *testing.T) {
+	tests := []struct {
+		name string
+		kind string
+		typ  requestType
+		cut  int
+		want string
+	}{
+		{"table", "table", getTable, 4, "read table nat (IPv4): "},
+		{"table without a name", "table", getTable, 32, "read tables (IPv4): "},
+		{"chain", "chain", getChain, 4, "read chains of table nat (IPv4): "},
+		{"rule", "rule", getRule, 4, "read rules of chain KUBE-"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := openFake(t, &fakeKernel{answer: damageOne(readScene(t, "kube-proxy"), tt.typ, "nat", tt.cut)})
+			r, err := n.Read(t.Context(), func(table nftables.Table, chains []nftables.Chain) []nftables.Chain {
+				if table.Name != "nat" {
+					return nil
+				}
+				return slices.DeleteFunc(chains, func(c nftables.Chain) bool { return !strings.HasPrefix(c.Name, "KUBE-S") })
+			})
+			var damaged *DamagedError
+			if r != nil || !errors.As(err, &damaged) {
+				t.Fatalf("got %v, %v; want a DamagedError", r, err)
+			}
+			if d := cmp.Diff(map[string]uint64{tt.kind: 1}, damaged.Skipped); d != "" {
+				t.Errorf("skipped (-want +got):\n%s", d)
+			}
+			if !strings.HasPrefix(err.Error(), tt.want) || !strings.Contains(err.Error(), "(IPv4): ") {
+				t.Errorf("got %q, want %q", err, tt.want)
+			}
+		})
 	}
 }
 
