@@ -93,7 +93,7 @@ func runServices(ctx context.Context, e *env, o servicesOptions) error {
 		err = writeObject(e.stdout, o.format, report)
 	case len(report.Items) > 0:
 		err = writeServices(e.stdout, &report, o)
-		noteFolded(e, &report)
+		noteUncounted(e, &report)
 	case len(missing) == 0 && unread == nil:
 		fmt.Fprintln(e.stderr, noServices(o.namespace))
 	}
@@ -153,17 +153,22 @@ func filterServices(r *correlate.ServicesReport, o servicesOptions) (missing []s
 	return missing
 }
 
-// noteFolded explains the lines without a count.
-func noteFolded(e *env, r *correlate.ServicesReport) {
-	folded := 0
+// noteUncounted explains the lines without a count, one line a reason.
+func noteUncounted(e *env, r *correlate.ServicesReport) {
+	lines := map[correlate.Uncounted]int{}
 	for i := range r.Items {
-		if r.Items[i].Connections == nil {
-			folded++
-		}
+		lines[r.Items[i].Uncounted]++
 	}
-	if folded > 0 {
+	if lines[correlate.UncountedMode] > 0 {
+		fmt.Fprintf(e.stderr, "note: kube-proxy works in %s mode here: connections are not counted in this mode yet\n",
+			r.ProxyMode)
+	}
+	if n := lines[correlate.UncountedUnread]; n > 0 {
+		fmt.Fprintf(e.stderr, "note: lines without a count (%d): their rules could not be read\n", n)
+	}
+	if n := lines[correlate.UncountedCap]; n > 0 {
 		fmt.Fprintf(e.stderr, "note: lines without a count (%d) are above the agent's --metrics.max-services: "+
-			"counted together as _other\n", folded)
+			"counted together as _other\n", n)
 	}
 }
 

@@ -65,11 +65,12 @@ type ServiceReport struct {
 	Port      uint16 `json:"port,omitempty"`
 	NodePort  uint16 `json:"nodePort,omitempty"`
 
-	// Connections is nil for a Service above the series cap, whose counts
-	// are part of ServicesReport.Other, and in a proxy mode that gives none.
+	// Connections is nil where Uncounted says why.
 	Connections *ConnectionsReport `json:"connections,omitempty"`
+	// Uncounted is why the Service has no counts of its own; empty: it has.
+	Uncounted Uncounted `json:"uncounted,omitempty"`
 	// Since is when the counts started at 0; nil where they are the rules'
-	// own counters, or where the Service is above the cap.
+	// own counters, or where there are none.
 	Since *time.Time `json:"since,omitempty"`
 	// RejectedPackets is by reason, in the spelling of the metric's label;
 	// only reasons that were seen.
@@ -78,6 +79,20 @@ type ServiceReport struct {
 	// Rules counts the Service's rules on this node, by table.
 	Rules map[string]int `json:"rules,omitempty"`
 }
+
+// Uncounted is why a Service has no counts of its own.
+type Uncounted string
+
+// The reasons of Uncounted.
+const (
+	// UncountedMode: nothing counts in ServicesReport.ProxyMode yet.
+	UncountedMode Uncounted = "proxy_mode"
+	// UncountedUnread: the rules could not be read.
+	UncountedUnread Uncounted = "rules_unread"
+	// UncountedCap: the Service is above the agent's series cap and its
+	// counts are part of ServicesReport.Other. One reading has no cap.
+	UncountedCap Uncounted = "above_cap"
+)
 
 // ConnectionsReport counts new connections that were sent to an endpoint.
 type ConnectionsReport struct {
@@ -135,7 +150,7 @@ func NewServicesReport(s *Snapshot) ServicesReport {
 		if s.Services[i].SinceRule {
 			r.Source = SourceKernel
 		}
-		r.Items = append(r.Items, newServiceReport(&s.Services[i]))
+		r.Items = append(r.Items, newServiceReport(&s.Services[i], s.Node.ProxyMode))
 	}
 	for i := range s.Other {
 		o := &s.Other[i]
@@ -152,7 +167,7 @@ func NewServicesReport(s *Snapshot) ServicesReport {
 	return r
 }
 
-func newServiceReport(p *ServicePort) ServiceReport {
+func newServiceReport(p *ServicePort, mode string) ServiceReport {
 	r := ServiceReport{
 		Namespace: p.Port.Namespace,
 		Name:      p.Port.Name.Name,
@@ -165,19 +180,19 @@ func newServiceReport(p *ServicePort) ServiceReport {
 		NodePort:  p.NodePort,
 		Endpoints: EndpointsReport{Kernel: p.KernelCount},
 		Rules:     copyMap(p.Rules),
+		Uncounted: uncounted(p, mode),
 	}
 	if p.APICount >= 0 {
 		n := p.APICount
 		r.Endpoints.API = &n
 	}
-	// One reading has no cap: every Service has its own counts there.
-	if (p.Exposed || p.SinceRule) && !p.Uncounted {
+	if r.Uncounted == "" {
 		c := newConnectionsReport(p.Cluster, p.External)
 		r.Connections = &c
 		r.RejectedPackets = copyMap(p.Rejected)
-	}
-	if p.Exposed && !p.SinceRule {
-		r.Since = reportTime(p.Created)
+		if !p.SinceRule {
+			r.Since = reportTime(p.Created)
+		}
 	}
 	for _, e := range p.Endpoints {
 		r.Endpoints.Items = append(r.Endpoints.Items, EndpointReport{
@@ -185,6 +200,19 @@ func newServiceReport(p *ServicePort) ServiceReport {
 		})
 	}
 	return r
+}
+
+// uncounted is why p has no counts of its own in a proxy's mode.
+func uncounted(p *ServicePort, mode string) Uncounted {
+	switch {
+	case p.Uncounted && (mode == "nftables" || mode == "ipvs"):
+		return UncountedMode
+	case p.Uncounted || p.SinceRule && p.KernelCount < 0:
+		return UncountedUnread
+	case !p.Exposed && !p.SinceRule:
+		return UncountedCap
+	}
+	return ""
 }
 
 func newConnectionsReport(cluster, external uint64) ConnectionsReport {

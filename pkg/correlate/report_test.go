@@ -119,6 +119,7 @@ const wantReport = `{
       "name": "web2",
       "protocol": "UDP",
       "ipFamily": "IPv6",
+      "uncounted": "above_cap",
       "endpoints": {
         "kernel": 0
       }
@@ -182,6 +183,40 @@ func TestServicesReportOfOneReading(t *testing.T) {
 	}
 	if !strings.Contains(string(b), `"cluster":18446744073709551615`) {
 		t.Errorf("a large count is not a whole number: %s", b)
+	}
+}
+
+// TestServicesReportWithoutCounts checks that a Service without counts says
+// why, and gives none of them as 0.
+func TestServicesReportWithoutCounts(t *testing.T) {
+	for _, tc := range []struct {
+		name, mode string
+		port       ServicePort
+		want       Uncounted
+	}{
+		{"nftables mode", "nftables", ServicePort{Exposed: true, Uncounted: true}, UncountedMode},
+		{"nftables mode above the cap", "nftables", ServicePort{Uncounted: true}, UncountedMode},
+		{"one reading in IPVS mode", "ipvs", ServicePort{SinceRule: true, Uncounted: true}, UncountedMode},
+		{"rules not read", "unknown", ServicePort{Exposed: true, Uncounted: true}, UncountedUnread},
+		{"one family not read", "iptables", ServicePort{SinceRule: true, Uncounted: true}, UncountedUnread},
+		{"one reading of no rules", "unknown", ServicePort{SinceRule: true, KernelCount: -1}, UncountedUnread},
+		{"above the cap", "iptables", ServicePort{}, UncountedCap},
+		{"one reading", "iptables", ServicePort{SinceRule: true}, ""},
+		{"counted", "iptables", ServicePort{Exposed: true}, ""},
+		{"counted before the rules were lost", "iptables", ServicePort{Exposed: true, KernelCount: -1}, ""},
+	} {
+		tc.port.Created = time.Unix(1e9, 0)
+		tc.port.Rejected = map[Reason]uint64{NoEndpoints: 1}
+		r := NewServicesReport(&Snapshot{Node: NodeInfo{ProxyMode: tc.mode}, Services: []ServicePort{tc.port}}).Items[0]
+		if r.Uncounted != tc.want {
+			t.Errorf("%s: uncounted %q, want %q", tc.name, r.Uncounted, tc.want)
+		}
+		if tc.want != "" && (r.Connections != nil || r.Since != nil || r.RejectedPackets != nil) {
+			t.Errorf("%s: connections %v since %v rejected %v, want none", tc.name, r.Connections, r.Since, r.RejectedPackets)
+		}
+		if tc.want == "" && r.Connections == nil {
+			t.Errorf("%s: no connections", tc.name)
+		}
 	}
 }
 
