@@ -100,6 +100,9 @@ func Reading(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names) ledger.Readin
 		}
 		b.add(f.Table, f.Chain, f.Rule, c)
 	}
+	if rs.Backend == ruleset.NFT {
+		r.Witnesses = witnesses(rs)
+	}
 	return r
 }
 
@@ -145,7 +148,7 @@ func (b *readingBuilder) add(table string, chain *ruleset.Chain, r *ruleset.Rule
 	if !r.HasCounter {
 		return
 	}
-	c.Packets = r.Counter.Packets
+	c.Packets, c.Chain = r.Counter.Packets, chain.Name
 	c.ID = ledger.ID{Table: table}
 	if b.rs.Backend == ruleset.NFT {
 		c.ID.TableHandle, c.ID.RuleHandle = b.rs.Table(table).Handle, r.Handle
@@ -155,6 +158,42 @@ func (b *readingBuilder) add(table string, chain *ruleset.Chain, r *ruleset.Rule
 		b.seen[c.ID.Digest]++
 	}
 	b.reading.Counters = append(b.reading.Counters, c)
+}
+
+// witnesses returns the jumps from built-in chains of nat and filter that
+// kube-proxy makes sure of once and leaves alone after (iptablesJumpChains in
+// pkg/proxy/iptables/proxier.go). They tell a table that somebody restored.
+func witnesses(rs *ruleset.Ruleset) []ledger.Witness {
+	var ws []ledger.Witness
+	for _, t := range rs.Tables {
+		if t.Name != "nat" && t.Name != "filter" {
+			continue
+		}
+		for _, c := range t.Chains {
+			if c.Base == nil {
+				continue
+			}
+			for i := range c.Rules {
+				r := &c.Rules[i]
+				if !r.HasCounter || !isPermanent(r.Action) {
+					continue
+				}
+				ws = append(ws, ledger.Witness{
+					ID:   ledger.ID{Table: t.Name, TableHandle: t.Handle, RuleHandle: r.Handle},
+					Rule: digest(t.Name, c, r), Packets: r.Counter.Packets,
+				})
+			}
+		}
+	}
+	return ws
+}
+
+func isPermanent(a ruleset.Action) bool {
+	switch a.Chain {
+	case "KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL":
+		return a.Kind == ruleset.Jump
+	}
+	return false
 }
 
 // digest is what identifies a rule without a handle: its place and what it

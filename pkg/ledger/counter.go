@@ -2,6 +2,8 @@
 
 package ledger
 
+import "net/netip"
+
 // source is the state of one Source between readings.
 type source struct {
 	bit uint64 // marks endpoints that this source's last reading holds
@@ -10,12 +12,25 @@ type source struct {
 	baselined bool
 	counters  map[ID]*counter
 	splits    map[Port]*split
+	witnesses []Witness // of the last reading
+}
+
+// meaning is what equal rules have in common.
+type meaning struct {
+	port     Port
+	kind     Kind
+	endpoint netip.AddrPort
+	reason   string
+	chain    string
+}
+
+func (k *Counter) meaning() meaning {
+	return meaning{port: k.Port, kind: k.Kind, endpoint: k.Endpoint, reason: k.Reason, chain: k.Chain}
 }
 
 // counter is the state of one kernel counter.
 type counter struct {
-	port   Port
-	kind   Kind
+	meaning
 	last   uint64 // value up to which packets are credited
 	serial uint64 // reading that held it last
 	// credited tells that packets have gone to the port's total. Until
@@ -109,7 +124,7 @@ func (s *source) baseline(r *Reading) bool {
 			c = &counter{}
 			s.counters[k.ID] = c
 		}
-		c.port, c.kind, c.serial = k.Port, k.Kind, s.serial
+		c.meaning, c.serial = k.meaning(), s.serial
 		if k.Kind == External && k.Packets > c.last {
 			moved[k.Port] += k.Packets - c.last
 		}
@@ -120,6 +135,7 @@ func (s *source) baseline(r *Reading) bool {
 			c.alive = s.serial
 		}
 	}
+	s.witnesses = r.Witnesses
 	s.baselined = s.serial > 1
 	if s.baselined && r.ConnectionsFirst {
 		for p, n := range moved {

@@ -47,7 +47,8 @@ func (l *Ledger) Baselined(s Source) bool {
 
 // Apply adds what has happened since the source's last reading. The first two
 // readings of a source are its baseline and add nothing; counters that appear
-// later start at 0.
+// later start at 0, but for those of a table that was restored with its
+// counters.
 func (l *Ledger) Apply(r Reading, now time.Time) Outcome {
 	src := l.sources[r.Source]
 	if src == nil {
@@ -69,6 +70,7 @@ func (l *Ledger) Apply(r Reading, now time.Time) Outcome {
 		return Outcome{Suspect: again}
 	}
 	l.present(src, &r, now)
+	src.carry(&r)
 	suspect := l.count(src, &r, now)
 	return Outcome{Suspect: suspect, Pending: l.settle(src, &r, now)}
 }
@@ -111,7 +113,7 @@ func (s *source) take(k *Counter, needed int, known bool) (*counter, step) {
 		c = &counter{}
 		s.counters[k.ID] = c
 	}
-	c.port, c.kind, c.serial = k.Port, k.Kind, s.serial
+	c.meaning, c.serial = k.meaning(), s.serial
 	if !known && !c.credited {
 		return nil, step{}
 	}

@@ -60,7 +60,18 @@ type Counter struct {
 	Port     Port
 	Endpoint netip.AddrPort // Connection only; the zero value where unknown
 	Reason   string         // Refusal only
+	Chain    string         // the rule's chain
 	Packets  uint64
+}
+
+// Witness is the counter of a rule that its writer never rewrites while it
+// exists: kube-proxy's jumps from the built-in chains. When all of a table's
+// are other rules in the next reading, somebody else has restored the table,
+// and their values tell whether the counters were restored with it.
+type Witness struct {
+	ID      ID
+	Rule    [16]byte // a digest of the rule's chain, matches and action
+	Packets uint64
 }
 
 // Reading is all counters of one source at one time. Only complete and
@@ -69,6 +80,9 @@ type Counter struct {
 type Reading struct {
 	Source   Source
 	Counters []Counter
+	// Witnesses may be left out where identities outlive a restored table,
+	// as digests do.
+	Witnesses []Witness
 	// ConnectionsFirst tells that every Connection counter was read before
 	// any External counter. A packet passes the External jump first, so
 	// connections less externals are then never more than what came by the

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import "testing"
+
+// jump is a witness in nat.
+func jump(handle, packets uint64) Witness {
+	return Witness{ID: ID{Table: "nat", RuleHandle: handle}, Rule: [16]byte{1}, Packets: packets}
+}
+
+func with(r Reading, ws ...Witness) Reading {
+	r.Witnesses = ws
+	return r
+}
+
+func TestRestoredTables(t *testing.T) {
+	before := with(reading(nft, conn(1, 70), ext(2, 30), refusal(3, 9)), jump(5, 70))
+	output := func(handle, packets uint64) Witness {
+		w := jump(handle, packets)
+		w.Rule = [16]byte{2}
+		return w
+	}
+	again := conn(14, 4)
+	again.Endpoint = ep2
+	tests := []struct {
+		name     string
+		readings []Reading // after two of before
+		want     string
+	}{
+		{
+			name:     "with counters",
+			readings: []Reading{with(reading(nft, conn(11, 70), ext(12, 30), refusal(3, 9)), jump(15, 70))},
+			want:     "cluster 0 external 0 refused 0",
+		},
+		{
+			name:     "with counters, and packets before and after",
+			readings: []Reading{with(reading(nft, conn(11, 75), ext(12, 31), refusal(3, 9)), jump(15, 75))},
+			want:     "cluster 4 external 1 refused 0",
+		},
+		{
+			name: "twice",
+			readings: []Reading{
+				with(reading(nft, conn(11, 75), ext(12, 31), refusal(3, 9)), jump(15, 75)),
+				with(reading(nft, conn(21, 76), ext(22, 31), refusal(3, 9)), jump(25, 76)),
+			},
+			want: "cluster 5 external 1 refused 0",
+		},
+		{
+			name:     "with counters saved before the last reading",
+			readings: []Reading{with(reading(nft, conn(11, 69), ext(12, 30), refusal(3, 9)), jump(15, 90))},
+			want:     "cluster 0 external 0 refused 0",
+		},
+		{
+			name:     "without counters",
+			readings: []Reading{with(reading(nft, conn(11, 6), ext(12, 2), refusal(3, 9)), jump(15, 6))},
+			want:     "cluster 4 external 2 refused 0",
+		},
+		{
+			name:     "without counters and traffic",
+			readings: []Reading{with(reading(nft, conn(11, 0), ext(12, 0), refusal(3, 9)), jump(15, 0))},
+			want:     "cluster 0 external 0 refused 0",
+		},
+		{
+			name:     "a Service made anew that passes its old value is not restored",
+			readings: []Reading{with(reading(nft, conn(11, 80), ext(12, 30), refusal(3, 9)), jump(5, 150))},
+			want:     "cluster 50 external 30 refused 0",
+		},
+		{
+			name:     "nor is one of another table",
+			readings: []Reading{with(reading(nft, conn(11, 75), ext(12, 31), refusal(13, 9)), jump(15, 75))},
+			want:     "cluster 4 external 1 refused 9",
+		},
+		{
+			name: "nor is one when only one jump was made anew",
+			readings: []Reading{
+				with(reading(nft, conn(1, 70), ext(2, 30)), jump(5, 70), output(6, 1)),
+				with(reading(nft, conn(11, 80), ext(2, 30)), jump(15, 80), output(6, 1)),
+			},
+			want: "cluster 80 external 0 refused 0",
+		},
+		{
+			name: "a rule that the table did not have starts at 0",
+			readings: []Reading{
+				with(reading(nft, conn(11, 75), again, ext(12, 30), refusal(3, 9)), jump(15, 79)),
+			},
+			want: "cluster 9 external 0 refused 0",
+		},
+		{
+			name: "a table of another handle",
+			readings: []Reading{
+				with(reading(nft, Counter{
+					ID: ID{Table: "nat", TableHandle: 2, RuleHandle: 1}, Kind: Connection, Port: web, Endpoint: ep1, Packets: 73,
+				}, refusal(3, 9)),
+					Witness{ID: ID{Table: "nat", TableHandle: 2, RuleHandle: 5}, Rule: [16]byte{1}, Packets: 73}),
+			},
+			want: "cluster 3 external 0 refused 0",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(10)
+			for _, rd := range append([]Reading{before, before}, tt.readings...) {
+				r.apply(rd)
+			}
+			if got := total(t, r.Ledger, web); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestEqualRulesAreCarriedInOrder has what affinity makes: two jumps of one
+// chain to one endpoint.
+func TestEqualRulesAreCarriedInOrder(t *testing.T) {
+	r := newRig(10)
+	before := with(reading(nft, conn(2, 3), conn(1, 70)), jump(5, 73))
+	r.apply(before)
+	r.apply(before)
+	r.apply(with(reading(nft, conn(12, 4), conn(11, 72)), jump(15, 76)))
+	if got, want := total(t, r.Ledger, web), "cluster 3 external 0 refused 0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := endpoints(r)[ep1]; got != 3 {
+		t.Errorf("endpoint %d, want 3", got)
+	}
+}
