@@ -4,7 +4,6 @@ package cli
 
 import (
 	"cmp"
-	"fmt"
 	"io"
 	"strconv"
 	"time"
@@ -17,6 +16,10 @@ import (
 // noValue stands where there is no number to show: unlike 0 it does not say
 // that nothing happened.
 const noValue = "-"
+
+// otherService stands for the Services above the series cap. It is no valid
+// name of a Service.
+const otherService = "_other"
 
 // serviceColumn is one column of the table of Services.
 type serviceColumn struct {
@@ -85,9 +88,8 @@ func writeServices(w io.Writer, r *correlate.ServicesReport, o servicesOptions) 
 // series have.
 func otherRow(o *correlate.OtherReport) *correlate.ServiceReport {
 	return &correlate.ServiceReport{
-		Namespace: noValue, Name: "_other", Protocol: o.Protocol, IPFamily: o.IPFamily,
+		Namespace: noValue, Name: otherService, Protocol: o.Protocol, IPFamily: o.IPFamily,
 		Connections: &o.Connections, RejectedPackets: o.RejectedPackets, Since: o.Since,
-		Endpoints: correlate.EndpointsReport{Kernel: -1},
 	}
 }
 
@@ -133,17 +135,23 @@ func rejectedCell(s *correlate.ServiceReport) string {
 }
 
 func endpointsCell(s *correlate.ServiceReport) string {
-	switch {
-	case s.Endpoints.Kernel < 0:
+	if s.Name == otherService {
 		return noValue
-	case s.Endpoints.API == nil:
-		return fmt.Sprintf("%d/?", s.Endpoints.Kernel)
 	}
-	return fmt.Sprintf("%d/%d", s.Endpoints.Kernel, *s.Endpoints.API)
+	return countCell(s.Endpoints.Kernel) + "/" + countCell(s.Endpoints.API)
 }
 
+// countCell is a number, or "?" where it is not known.
+func countCell(n *int) string {
+	if n == nil {
+		return "?"
+	}
+	return strconv.Itoa(*n)
+}
+
+// rulesCell shows a number where the rules are known.
 func rulesCell(s *correlate.ServiceReport) string {
-	if s.Endpoints.Kernel < 0 {
+	if s.Endpoints.Kernel == nil {
 		return noValue
 	}
 	sum := 0

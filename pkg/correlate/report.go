@@ -104,7 +104,9 @@ type ConnectionsReport struct {
 // EndpointsReport sets the endpoints in the kernel's rules beside those that
 // the API gives this node.
 type EndpointsReport struct {
-	Kernel int `json:"kernel"`
+	// Kernel is nil where the rules do not tell: they could not be read, or
+	// are of a proxy's mode that is not understood yet.
+	Kernel *int `json:"kernel,omitempty"`
 	// API is nil while the API is not known.
 	API   *int             `json:"api,omitempty"`
 	Items []EndpointReport `json:"items,omitempty"`
@@ -112,10 +114,12 @@ type EndpointsReport struct {
 
 // EndpointReport is one endpoint on this node.
 type EndpointReport struct {
-	Address     string `json:"address"` // address:port, [address]:port in IPv6
-	InKernel    bool   `json:"inKernel"`
-	InAPI       bool   `json:"inAPI"`
-	Connections uint64 `json:"connections"`
+	Address string `json:"address"` // address:port, [address]:port in IPv6
+	// InKernel and InAPI are nil where EndpointsReport's counts are.
+	InKernel *bool `json:"inKernel,omitempty"`
+	InAPI    *bool `json:"inAPI,omitempty"`
+	// Connections is nil where ServiceReport.Connections is.
+	Connections *uint64 `json:"connections,omitempty"`
 }
 
 // OtherReport sums the Services above the series cap of one protocol and
@@ -178,13 +182,8 @@ func newServiceReport(p *ServicePort, mode string) ServiceReport {
 		ClusterIP: reportAddr(p.ClusterIP),
 		Port:      p.Number,
 		NodePort:  p.NodePort,
-		Endpoints: EndpointsReport{Kernel: p.KernelCount},
 		Rules:     copyMap(p.Rules),
 		Uncounted: uncounted(p, mode),
-	}
-	if p.APICount >= 0 {
-		n := p.APICount
-		r.Endpoints.API = &n
 	}
 	if r.Uncounted == "" {
 		c := newConnectionsReport(p.Cluster, p.External)
@@ -194,12 +193,30 @@ func newServiceReport(p *ServicePort, mode string) ServiceReport {
 			r.Since = reportTime(p.Created)
 		}
 	}
+	r.Endpoints = newEndpointsReport(p, r.Connections != nil)
+	return r
+}
+
+func newEndpointsReport(p *ServicePort, counted bool) EndpointsReport {
+	inKernel, inAPI := p.KernelCount >= 0 && !p.Uncounted, p.APICount >= 0
+	r := EndpointsReport{Kernel: known(p.KernelCount, inKernel), API: known(p.APICount, inAPI)}
 	for _, e := range p.Endpoints {
-		r.Endpoints.Items = append(r.Endpoints.Items, EndpointReport{
-			Address: e.Addr.String(), InKernel: e.InKernel, InAPI: e.InAPI, Connections: e.Connections,
+		r.Items = append(r.Items, EndpointReport{
+			Address:     e.Addr.String(),
+			InKernel:    known(e.InKernel, inKernel),
+			InAPI:       known(e.InAPI, inAPI),
+			Connections: known(e.Connections, counted),
 		})
 	}
 	return r
+}
+
+// known returns v, or nil where ok is false.
+func known[T any](v T, ok bool) *T {
+	if !ok {
+		return nil
+	}
+	return &v
 }
 
 // uncounted is why p has no counts of its own in a proxy's mode.

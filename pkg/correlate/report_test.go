@@ -220,6 +220,44 @@ func TestServicesReportWithoutCounts(t *testing.T) {
 	}
 }
 
+// TestServicesReportOfUnknownEndpoints checks that what is not known is absent.
+func TestServicesReportOfUnknownEndpoints(t *testing.T) {
+	endpoint := []Endpoint{{Addr: netip.MustParseAddrPort("10.244.1.5:8080"), InAPI: true}}
+	for _, tc := range []struct {
+		name string
+		port ServicePort
+		want string
+	}{
+		{
+			"proxy mode without counts",
+			ServicePort{Exposed: true, Uncounted: true, APICount: 1, Endpoints: endpoint},
+			`{"api":1,"items":[{"address":"10.244.1.5:8080","inAPI":true}]}`,
+		},
+		{
+			"rules not read", ServicePort{SinceRule: true, KernelCount: -1, APICount: 1, Endpoints: endpoint},
+			`{"api":1,"items":[{"address":"10.244.1.5:8080","inAPI":true}]}`,
+		},
+		{
+			"no API", ServicePort{SinceRule: true, APICount: -1, Endpoints: endpoint},
+			`{"kernel":0,"items":[{"address":"10.244.1.5:8080","inKernel":false,"connections":0}]}`,
+		},
+		{
+			"above the cap", ServicePort{APICount: 1, Endpoints: endpoint},
+			`{"kernel":0,"api":1,"items":[{"address":"10.244.1.5:8080","inKernel":false,"inAPI":true}]}`,
+		},
+		{"nothing", ServicePort{KernelCount: -1, APICount: -1}, `{}`},
+	} {
+		r := NewServicesReport(&Snapshot{Node: NodeInfo{ProxyMode: "nftables"}, Services: []ServicePort{tc.port}})
+		got, err := json.Marshal(r.Items[0].Endpoints)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tc.want, string(got)); diff != "" {
+			t.Errorf("%s: endpoints (-want +got):\n%s", tc.name, diff)
+		}
+	}
+}
+
 func TestServicesReportOfEmptySnapshot(t *testing.T) {
 	b, err := json.Marshal(NewServicesReport(&Snapshot{}))
 	if err != nil {
