@@ -20,10 +20,13 @@ them with the API's Services, and serves the result:
 
 It needs UID 0 and CAP_NET_ADMIN in the node's network namespace, and nothing
 else. It writes nothing to the kernel and starts no process. SIGTERM stops it
-gracefully.`
+gracefully.
 
-const agentExamples = `  # on a node, with the API of a kubeconfig
-  svcscope agent --kubeconfig /etc/kubernetes/kubelet.conf
+The API's user needs the role in deploy/clusterrole.yaml. A kubelet's kubeconfig
+does not do: a kubelet may not list EndpointSlices.`
+
+const agentExamples = `  # on a node, with the API; the user needs the role in deploy/clusterrole.yaml
+  svcscope agent --kubeconfig /etc/svcscope/kubeconfig
 
   # without the API: names come from the rules' comments
   svcscope agent --kube=never`

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -89,5 +90,18 @@ func TestCommandsAreComplete(t *testing.T) {
 	if root := newRoot(testEnv("svcscope")); root.HasAvailableLocalFlags() {
 		t.Errorf("the root command has flags %s: give them to the commands that use them",
 			root.LocalFlags().FlagUsages())
+	}
+}
+
+// TestExamplesNameAUserWithTheRole: a kubelet, whose kubeconfig is on every
+// node, may not list EndpointSlices.
+func TestExamplesNameAUserWithTheRole(t *testing.T) {
+	for _, cmd := range newRoot(testEnv("svcscope")).Commands() {
+		if strings.Contains(cmd.Example, "kubelet") {
+			t.Errorf("%s: the example takes a kubelet for the API's user:\n%s", cmd.Name(), cmd.Example)
+		}
+		if strings.Contains(cmd.Example, "--kubeconfig") && !strings.Contains(cmd.Example+cmd.Long, "deploy/clusterrole.yaml") {
+			t.Errorf("%s: the example does not say which role the API's user needs", cmd.Name())
+		}
 	}
 }
