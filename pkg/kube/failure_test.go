@@ -120,17 +120,62 @@ func TestDownAtStart(t *testing.T) {
 	}
 	f.up()
 	until(t, w, "API came", says(w, webOnly))
-	for _, msg := range []string{"kubernetes api lost", "kubernetes api synced", "kubernetes api back"} {
-		if got := log.count(msg); got != 1 {
-			t.Errorf("%q logged %d times, want 1:\n%s", msg, got, log.String())
+	// An API that has not been there yet cannot be lost.
+	for msg, want := range map[string]int{
+		"kubernetes api not synced": 1, "kubernetes api synced": 1,
+		"kubernetes api lost": 0, "kubernetes api back": 0,
+	} {
+		if got := log.count(msg); got != want {
+			t.Errorf("%q logged %d times, want %d:\n%s", msg, got, want, log.String())
 		}
+	}
+}
+
+func TestNodeOfAnotherName(t *testing.T) {
+	const missing = `node "node-3" does not exist in the API: is --node-name right?`
+	for _, streaming := range []bool{true, false} {
+		t.Run(fmt.Sprintf("streaming %v", streaming), func(t *testing.T) {
+			f := newFakeAPI(t)
+			f.noStreaming = !streaming
+			fill(f)
+			var log logBuffer
+			w := start(t, f, func(c *Config) {
+				c.NodeName = "node-3"
+				c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			})
+			if s := w.State(); s.NodeMissing {
+				t.Errorf("before an answer: %+v", s)
+			}
+			until(t, w, "first list", says(w, webOnly))
+			if s := w.State(); s != (State{Synced: true, Current: true, NodeMissing: true, Err: missing}) {
+				t.Errorf("no such Node: state %+v", s)
+			}
+			f.put(apiNode("node-3"))
+			until(t, w, "the Node", func() bool { return w.State() == State{Synced: true, Current: true} })
+			f.remove(apiNode("node-3"))
+			until(t, w, "no Node again", func() bool { return w.State().NodeMissing })
+			if got := log.count("does not exist"); got != 2 || log.count("lost") != 0 {
+				t.Errorf("want two warnings, one each time:\n%s", log.String())
+			}
+		})
+	}
+}
+
+func TestNoNodeName(t *testing.T) {
+	f := newFakeAPI(t)
+	fill(f)
+	w := start(t, f, func(c *Config) { c.NodeName = "" })
+	until(t, w, "first list", says(w, webOnly))
+	if s := w.State(); s != (State{Synced: true, Current: true}) {
+		t.Errorf("state %+v: no name cannot be a wrong one", s)
 	}
 }
 
 func TestDownLater(t *testing.T) {
 	f := newFakeAPI(t)
 	fill(f)
-	w := start(t, f, nil)
+	var log logBuffer
+	w := start(t, f, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	until(t, w, "first list", says(w, webOnly))
 	useWatches(t, f, w)
 	f.down()
@@ -148,6 +193,11 @@ func TestDownLater(t *testing.T) {
 	for _, r := range f.asked() {
 		if !strings.HasPrefix(r, "watch ") {
 			t.Errorf("%s: everything was listed again", r)
+		}
+	}
+	for _, msg := range []string{"kubernetes api lost", "kubernetes api back"} {
+		if got := log.count(msg); got != 1 {
+			t.Errorf("%q logged %d times, want 1:\n%s", msg, got, log.String())
 		}
 	}
 }

@@ -30,6 +30,7 @@ type tables struct {
 	slices   map[service.Name]*slice // by the slice's own name
 	groups   map[service.Name]*group // by the Service's name
 	node     service.Node
+	nodeless bool        // the API has no Node of that name
 	listed   [kinds]bool // a complete list has arrived
 
 	servicesChanged bool
@@ -141,6 +142,7 @@ func (t *tables) replaceSlices(list []*slice) {
 
 // setNode takes nil where the API has no such Node.
 func (t *tables) setNode(n *service.Node) {
+	t.nodeless = n == nil && t.nodeName != ""
 	if n == nil {
 		n = &service.Node{Name: t.nodeName}
 	}

@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,8 +53,13 @@ type State struct {
 	// Current is true while every resource is followed: the catalog is what
 	// the API says, but for a second.
 	Current bool
+	// NodeMissing is true while the API answers that it has no Node of the
+	// configured name: not before the first answer, and not without a name.
+	// Most likely the name is wrong; zones and local endpoints are then unknown.
+	NodeMissing bool
 	// Err is the last failure of a resource that is not followed now, with
-	// operation and resource; empty while there is none.
+	// operation and resource; without one, what is wrong with NodeMissing;
+	// empty while all is well.
 	Err string
 	// WaitUntil is when the first list will be sent, while it is held back
 	// by StartJitter; else zero.
@@ -71,7 +77,8 @@ type Watcher struct {
 	dirty   chan struct{} // for the builder, one slot
 
 	mu       sync.Mutex
-	lost     bool          // guarded by mu: a loss has been logged
+	failing  bool          // guarded by mu: a failure has been logged
+	lost     bool          // guarded by mu: it was one of an API that had been there
 	tables   *tables       // guarded by mu
 	followed [kinds]bool   // guarded by mu: a watch stands
 	failures [kinds]string // guarded by mu: why none does
@@ -244,26 +251,40 @@ func (w *Watcher) update(change func()) {
 }
 
 func (w *Watcher) nextState() *State {
-	s := &State{Synced: w.Synced(), WaitUntil: w.waiting}
+	s := &State{Synced: w.Synced(), WaitUntil: w.waiting, NodeMissing: w.tables.nodeless}
 	s.Current = s.Synced && w.followed == [kinds]bool{true, true, true}
-	for k := range w.failures {
-		if w.failures[k] != "" && s.Err == "" {
-			s.Err = w.failures[k]
-		}
+	s.Err = w.failure()
+	if s.Err == "" && s.NodeMissing {
+		s.Err = fmt.Sprintf("node %q does not exist in the API: is --node-name right?", w.cfg.NodeName)
 	}
 	return s
 }
 
-// logChange tells of a loss once, until everything is followed again: a server
-// that starts may refuse one resource after another. Needs mu.
+// failure is why a resource is not followed; needs mu.
+func (w *Watcher) failure() string {
+	return cmp.Or(w.failures[:]...)
+}
+
+// logChange tells of a failure once, until everything is followed again: a
+// server that starts may refuse one resource after another. Needs mu.
 func (w *Watcher) logChange(prev, next *State) {
+	failure := w.failure()
 	switch {
-	case next.Err != "" && !w.lost:
-		w.lost = true
-		w.cfg.Logger.Warn("kubernetes api lost", "err", next.Err, "synced", next.Synced)
-	case next.Current && w.lost:
-		w.lost = false
-		w.cfg.Logger.Info("kubernetes api back")
+	case failure != "" && !w.failing:
+		w.failing, w.lost = true, prev.Synced
+		msg := "kubernetes api not synced"
+		if w.lost {
+			msg = "kubernetes api lost"
+		}
+		w.cfg.Logger.Warn(msg, "err", failure)
+	case next.Current && w.failing:
+		if w.lost {
+			w.cfg.Logger.Info("kubernetes api back")
+		}
+		w.failing, w.lost = false, false
+	}
+	if next.NodeMissing && !prev.NodeMissing {
+		w.cfg.Logger.Warn("node does not exist in the kubernetes api: is --node-name right?", "node", w.cfg.NodeName)
 	}
 	if next.Synced && !prev.Synced {
 		c := w.catalog.Load()
