@@ -86,10 +86,10 @@ func writeObject(w io.Writer, format string, v any) error {
 	return nil
 }
 
-// writeTable writes rows, the first of which is the header, in columns three
-// spaces apart, as kubectl does.
+// writeTable writes rows, the first of which is the header, in columns two
+// spaces apart.
 func writeTable(w io.Writer, rows [][]string) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		fmt.Fprintln(tw, strings.Join(row, "\t"))
 	}

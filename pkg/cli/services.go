@@ -19,9 +19,10 @@ const servicesHelp = `Services of this node with what its kernel counted for the
 port and IP family.
 
 An agent on this node is asked first; its counts are totals since it began to
-count, shown as SINCE. Where none answers, the kernel's rules are read directly
-and each count is since kube-proxy last wrote that rule. A line on standard
-error says which it is. With --agent the kernel is not read instead.
+count, and SINCE is how long ago that was. Where none answers, the kernel's
+rules are read directly and each count is since kube-proxy last wrote that rule.
+A line on standard error says which it is. With --agent the kernel is not read
+instead.
 
   CONNECTIONS   new connections sent to an endpoint; wide splits them in CLUSTER
                 (by the cluster address) and EXTERNAL (by a node port, external

@@ -29,7 +29,8 @@ type serviceColumn struct {
 }
 
 // serviceColumns lists the columns for the report in the order shown. The
-// narrow set keeps to 100 columns with names as long as most are.
+// narrow set keeps to 100 characters with names and IPv6 addresses as long as
+// most are.
 func serviceColumns(r *correlate.ServicesReport, o servicesOptions) []serviceColumn {
 	wide := o.format == formatWide
 	agent := r.Source == correlate.SourceAgent
@@ -161,9 +162,10 @@ func rulesCell(s *correlate.ServiceReport) string {
 	return strconv.Itoa(sum)
 }
 
+// sinceCell is how long ago the counts started at 0, as kubectl prints an age.
 func sinceCell(since *time.Time, now time.Time) string {
 	if since == nil {
 		return noValue
 	}
-	return duration.HumanDuration(now.Sub(*since)) + " ago"
+	return duration.HumanDuration(now.Sub(*since))
 }
