@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
 
 	"github.com/svcscope/svcscope/pkg/service"
 )
@@ -303,4 +304,30 @@ func TestReadersDoNotAllocate(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations, want none; state %+v", n, sink)
 	}
+}
+
+// TestStartJitterIsSpread takes many draws: the largest of 30 is below a
+// quarter of the jitter once in 10^18 times.
+func TestStartJitterIsSpread(t *testing.T) {
+	const jitter = time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		var least, most time.Duration = jitter, 0
+		for range 30 {
+			w, err := New(Config{REST: &rest.Config{Host: "http://192.0.2.1"}, StartJitter: jitter})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			begin := time.Now()
+			go w.holdBack(ctx)
+			synctest.Wait()
+			d := w.State().WaitUntil.Sub(begin)
+			least, most = min(least, d), max(most, d)
+			cancel()
+			synctest.Wait()
+		}
+		if least < 0 || most > jitter || most < jitter/4 || least > jitter*3/4 {
+			t.Errorf("30 waits are from %v to %v: not spread over %v", least, most, jitter)
+		}
+	})
 }
