@@ -42,12 +42,12 @@ func (h *health) alive(w http.ResponseWriter, _ *http.Request) {
 	writeText(w, "ok\n")
 }
 
-// ready fails until rules have been read once. The API is told but not waited
+// ready fails until the node's rules are known: a source that cannot be read
+// may be the one that kube-proxy writes to. The API is told but not waited
 // for: without it the agent has names from the rules.
 func (h *health) ready(w http.ResponseWriter, _ *http.Request) {
 	var b strings.Builder
 	s := h.latest.Load()
-	ok := false
 	if s != nil {
 		for _, c := range s.Self.Collectors {
 			switch {
@@ -58,15 +58,14 @@ func (h *health) ready(w http.ResponseWriter, _ *http.Request) {
 			default:
 				fmt.Fprintf(&b, "%s: %s\n", c.Name, c.Err)
 			}
-			ok = ok || c.Name != "conntrack" && !c.LastSuccess.IsZero()
 		}
 	}
 	fmt.Fprintf(&b, "kube: %s\n", h.apiText())
 	switch {
 	case s == nil:
 		http.Error(w, "not ready: the first reading is not complete\n"+b.String(), http.StatusServiceUnavailable)
-	case !ok:
-		http.Error(w, "not ready: no rules could be read\n"+b.String(), http.StatusServiceUnavailable)
+	case s.Node.ProxyMode == "unknown":
+		http.Error(w, "not ready: the rules that could be read have none of kube-proxy's\n"+b.String(), http.StatusServiceUnavailable)
 	default:
 		writeText(w, "ready\n"+b.String())
 	}

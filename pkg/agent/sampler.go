@@ -14,6 +14,7 @@ import (
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/ledger"
+	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
@@ -41,7 +42,8 @@ type sampler struct {
 	table     *collector        // of conntrack
 	undecoded map[string]uint64 // since the start
 	started   time.Time
-	since     bool // totals are the rules' own counters
+	known     map[netfilter.Family]bool // see unread
+	since     bool                      // totals are the rules' own counters
 
 	names    *correlate.Names // of the catalog below
 	catalog  *service.Catalog
@@ -73,7 +75,7 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 		ledger:    ledger.New(cfg.MaxServices),
 		nft:       &nftablesBackend{reader: reader[nftablesReader]{open: h.nftables}},
 		conntrack: &conntrack{reader: reader[conntrackReader]{open: h.conntrack}},
-		undecoded: make(map[string]uint64), started: time.Now(),
+		undecoded: make(map[string]uint64), known: make(map[netfilter.Family]bool), started: time.Now(),
 	}
 	named := func(name string) collector {
 		return collector{log: log, CollectorState: correlate.CollectorState{Name: name, Err: errUnread.Error()}}
@@ -206,14 +208,13 @@ func (s *sampler) publish(table *correlate.Conntrack) {
 	in := correlate.Inputs{
 		NodeName: s.cfg.NodeName, Kernel: s.host.kernel,
 		Kube:  correlate.KubeState{Enabled: state.enabled, Synced: s.catalog != nil && s.catalog.Synced, Err: state.err},
-		Names: s.names, Rules: s.rules(), Unread: true, IPVS: s.host.ipvs(),
+		Names: s.names, Rules: s.rules(), Unread: s.unread(), IPVS: s.host.ipvs(),
 		Ledger: s.ledger, SinceRule: s.since, Conntrack: table,
 		Self: correlate.Self{
 			Undecoded: maps.Clone(s.undecoded), EventsLost: map[string]uint64{}, SeriesLimit: s.cfg.MaxServices, Started: s.started,
 		},
 	}
 	for _, src := range s.sources {
-		in.Unread = in.Unread && src.LastSuccess.IsZero()
 		in.Changes = append(in.Changes, src.changes()...)
 		in.Self.Collectors = append(in.Self.Collectors, src.CollectorState)
 	}
@@ -224,6 +225,27 @@ func (s *sampler) publish(table *correlate.Conntrack) {
 		})
 	}
 	s.latest.Store(correlate.Build(in, time.Now()))
+}
+
+// unread lists the families whose rules are not known. One is known for good
+// once a source that holds kube-proxy's rules has its baseline, or all have.
+func (s *sampler) unread() []netfilter.Family {
+	var unread []netfilter.Family
+	for _, f := range families() {
+		all, present := true, false
+		for i, b := range []ruleset.Backend{ruleset.NFT, ruleset.Legacy} {
+			key := correlate.LedgerSource(b, f)
+			r := s.sources[i].rules[key]
+			counted := r != nil && s.ledger.Baselined(key)
+			all = all && counted
+			present = present || counted && r.rules.View.Present
+		}
+		s.known[f] = s.known[f] || all || present
+		if !s.known[f] {
+			unread = append(unread, f)
+		}
+	}
+	return unread
 }
 
 // readRules reports whether any backend of rules was read.

@@ -131,6 +131,22 @@ COMMIT
 `
 }
 
+// catalog is the API's picture of web.
+func (f *family) catalog() *service.Catalog {
+	c := &service.Catalog{
+		Synced: true, Node: service.Node{Name: "node-a"},
+		Services: []*service.Service{{
+			Name: webPort.Name, Type: "NodePort", ClusterIPs: []netip.Addr{f.vip},
+			Ports: []service.Port{{Name: webPort.Port, Protocol: webPort.Protocol, Port: vipPort, NodePort: nodePort}},
+		}},
+		Endpoints: map[service.PortName][]service.Endpoint{},
+	}
+	for _, e := range f.endpoints {
+		c.Endpoints[webPort] = append(c.Endpoints[webPort], service.Endpoint{Addr: e, Ready: true, Serving: true})
+	}
+	return c
+}
+
 // load makes the node: addresses, a route for cluster IPs, and the rules.
 func (f *family) load(tb testing.TB, backend string) {
 	tb.Helper()

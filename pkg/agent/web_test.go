@@ -122,7 +122,7 @@ func TestHealth(t *testing.T) {
 		s.sources[0].backend = &fakeBackend{answers: []answer{{err: errNoHost}}}
 		s.pass(t.Context())
 		h = newHealth(s)
-		expect("no capability", "/readyz", 503, "no rules could be read", "legacy: "+errNoHost.Error(), "kube: not used")
+		expect("no capability", "/readyz", 503, "have none of kube-proxy's", "legacy: "+errNoHost.Error(), "kube: not used")
 		expect("no capability", "/healthz", 200, "ok")
 	})
 }

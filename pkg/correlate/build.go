@@ -33,9 +33,9 @@ type Inputs struct {
 	Kube     KubeState
 	Names    *Names
 	Rules    []Rules
-	// Unread is true while no source of rules could be read: what the node
-	// does is then not known.
-	Unread bool
+	// Unread has the families whose rules are not known: some source that
+	// may hold kube-proxy's was never read, and no other one holds them.
+	Unread []Family
 	// IPVS is true where the kernel has virtual servers of IPVS.
 	IPVS   bool
 	Ledger *ledger.Ledger
@@ -64,20 +64,23 @@ func Build(in Inputs, now time.Time) *Snapshot {
 	j.kernel()
 	j.totals()
 	s.Services, s.Other = j.result()
-	if m := s.Node.ProxyMode; m == "nftables" || m == "ipvs" {
-		// Without kube-proxy's iptables rules nothing counts yet; 0 would be wrong.
-		s.uncounted()
-	}
+	s.uncounted(in.Unread)
 	s.Self.SeriesDropped = in.Ledger.Folded()
 	return s
 }
 
-func (s *Snapshot) uncounted() {
+// uncounted marks what nothing counts: 0 would be wrong. That is all of a node
+// without kube-proxy's iptables rules, and the families whose rules are unread.
+func (s *Snapshot) uncounted(unread []Family) {
+	all := slices.Contains([]string{"nftables", "ipvs", "unknown"}, s.Node.ProxyMode)
 	for i := range s.Services {
-		s.Services[i].Uncounted = true
+		p := &s.Services[i]
+		if all || slices.Contains(unread, p.Family) {
+			p.Uncounted, p.KernelCount = true, -1
+		}
 	}
 	for i := range s.Other {
-		s.Other[i].Uncounted = true
+		s.Other[i].Uncounted = all || slices.Contains(unread, s.Other[i].Family)
 	}
 }
 
@@ -102,7 +105,7 @@ func node(in *Inputs) NodeInfo {
 		n.ProxyMode = "iptables"
 	case native:
 		n.ProxyMode = "nftables"
-	case in.Unread:
+	case len(in.Unread) > 0:
 		n.ProxyMode = "unknown"
 	}
 	return n
@@ -336,7 +339,7 @@ func otherTotal(m map[ledger.OtherKey]*OtherTotal, key ledger.OtherKey) *OtherTo
 
 func (o *OtherTotal) fold(p *ServicePort) {
 	o.Services++
-	o.KernelCount += p.KernelCount
+	o.KernelCount += max(0, p.KernelCount)
 	o.APICount += max(0, p.APICount)
 	for table, n := range p.Rules {
 		if o.Rules == nil {

@@ -294,7 +294,9 @@ func TestProxyMode(t *testing.T) {
 		in   Inputs
 		want string
 	}{
-		{"nothing was read", Inputs{Unread: true}, "unknown"},
+		{"nothing was read", Inputs{Unread: bothFamilies()}, "unknown"},
+		{"what was read is empty", Inputs{Unread: bothFamilies(), Rules: []Rules{empty}}, "unknown"},
+		{"KUBE-SERVICES in one family, the other was not read", Inputs{Unread: bothFamilies()[1:], Rules: []Rules{iptables}}, "iptables"},
 		{"no rules", Inputs{Rules: []Rules{empty}}, "none"},
 		{"KUBE-SERVICES", Inputs{Rules: []Rules{empty, iptables}}, "iptables"},
 		{"virtual servers beside KUBE-SERVICES", Inputs{Rules: []Rules{iptables}, IPVS: true}, "ipvs"},
@@ -309,6 +311,41 @@ func TestProxyMode(t *testing.T) {
 			}
 			if s.Counting[0].Method != "none" {
 				t.Errorf("counting by %s before any baseline", s.Counting[0].Method)
+			}
+		})
+	}
+}
+
+func bothFamilies() []Family { return []Family{netfilter.IPv4, netfilter.IPv6} }
+
+// TestUnreadRulesAreNotCountedAsZero has a catalog of IPv4 Services.
+func TestUnreadRulesAreNotCountedAsZero(t *testing.T) {
+	l := ledger.New(10)
+	names := NewNames(catalog(), nil)
+	l.Know(KnownPorts(nil, names), at)
+	for range 2 {
+		l.Apply(ledger.Reading{Source: LedgerSource(ruleset.Legacy, netfilter.IPv4)}, at)
+	}
+	iptables := NewRules(parse(t, ruleset.NFT, save(0, 0, 0, 0)))
+	tests := []struct {
+		name   string
+		unread []Family
+		rules  []Rules
+		want   bool // uncounted
+	}{
+		{"no family is known", bothFamilies(), nil, true},
+		{"its family is not known, and none has rules", bothFamilies()[:1], nil, true},
+		{"its family is not known", bothFamilies()[:1], []Rules{iptables}, true},
+		{"the other family is not known", bothFamilies()[1:], []Rules{iptables}, false},
+		{"all is known", nil, nil, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := Build(Inputs{Names: names, Ledger: l, Rules: tt.rules, Unread: tt.unread}, at)
+			for _, p := range s.Services {
+				if !p.Exposed || p.Uncounted != tt.want || (p.KernelCount == -1) != tt.want {
+					t.Errorf("%v: exposed %v uncounted %v, %d endpoints in the kernel", p.Port, p.Exposed, p.Uncounted, p.KernelCount)
+				}
 			}
 		})
 	}

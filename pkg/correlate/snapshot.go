@@ -74,9 +74,9 @@ type ServicePort struct {
 	Endpoints   []Endpoint        // those in the kernel's rules, then those that only the API has
 	Rules       map[string]int    // by table
 	APICount    int               // endpoints expected on this node; -1 when unknown
-	KernelCount int               // endpoints present in its rules
-	// Uncounted is true where the node's proxy mode gives no numbers: the
-	// totals are then not 0 but unknown.
+	KernelCount int               // endpoints present in its rules; -1 when unknown
+	// Uncounted is true where the node's proxy mode gives no numbers, or its
+	// rules were never read: the totals are then not 0 but unknown.
 	Uncounted bool
 	// SinceRule is true where the numbers are the rules' own counters (one
 	// reading without an agent): connections since the rule was written.

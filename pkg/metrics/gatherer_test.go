@@ -232,18 +232,26 @@ func TestConcurrentScrapesNeverGoBack(t *testing.T) {
 func TestUncountedServicesHaveNoConnections(t *testing.T) {
 	s := richSnapshot()
 	for i := range s.Services {
-		s.Services[i].Uncounted = true
+		s.Services[i].Uncounted, s.Services[i].KernelCount = true, -1
 	}
 	for i := range s.Other {
 		s.Other[i].Uncounted = true
 	}
-	families, err := NewGatherer(func() *correlate.Snapshot { return s }, Config{}).Gather()
+	families, err := NewGatherer(func() *correlate.Snapshot { return s }, Config{Endpoints: true}).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == "svcscope_service_connections_total" && len(f.Metric) > 0 {
-			t.Errorf("%d series of connections that nobody counts", len(f.Metric))
+		switch f.GetName() {
+		case "svcscope_service_connections_total", "svcscope_service_rejected_packets_total",
+			"svcscope_service_endpoint_connections_total":
+			t.Errorf("%d series of %s that nobody counts", len(f.Metric), f.GetName())
+		case "svcscope_service_endpoints":
+			for _, m := range f.Metric {
+				if strings.Contains(m.String(), "kernel") && !strings.Contains(m.String(), otherService) {
+					t.Errorf("%v: nobody knows", m)
+				}
+			}
 		}
 	}
 }

@@ -79,7 +79,7 @@ type values struct {
 	rules             map[string]int
 	api, kernel       int
 	endpoints         []correlate.Endpoint
-	uncounted         bool // no connections are known, not even 0
+	uncounted         bool // nothing is counted, not even 0
 }
 
 func newServiceSeries(defs map[string]*def, endpoints bool) *serviceSeries {
@@ -136,10 +136,10 @@ func (c *serviceSeries) add(b *builder, key rowKey, v *values) {
 	if !v.uncounted {
 		emit(b, c.find(r, c.connections, viaCluster), v.cluster, v.created)
 		emit(b, c.find(r, c.connections, viaExternal), v.external, v.created)
-	}
-	for _, reason := range reasons() {
-		if n := v.rejected[reason]; n > 0 {
-			emit(b, c.find(r, c.rejected, string(reason)), n, v.created)
+		for _, reason := range reasons() {
+			if n := v.rejected[reason]; n > 0 {
+				emit(b, c.find(r, c.rejected, string(reason)), n, v.created)
+			}
 		}
 	}
 	for _, table := range c.sortedTables(v.rules) {
@@ -154,7 +154,7 @@ func (c *serviceSeries) add(b *builder, key rowKey, v *values) {
 	if v.kernel > 0 {
 		emit(b, c.find(r, c.counts, sourceKernel), uint64(v.kernel), time.Time{})
 	}
-	if c.endpoints {
+	if c.endpoints && !v.uncounted {
 		c.addEndpoints(b, r, v.endpoints)
 	}
 }
