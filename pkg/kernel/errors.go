@@ -20,6 +20,10 @@ var (
 	ErrAbsent = errors.New("not present in this kernel or network namespace")
 )
 
+// errRefused says that this package itself would not send something, because
+// it is not one of the requests that change nothing.
+var errRefused = errors.New("refused: not one of the requests that only read")
+
 // CapabilityError says that the kernel refused an operation with EPERM or
 // EACCES: the process lacks a capability in the user namespace that owns the
 // network namespace.

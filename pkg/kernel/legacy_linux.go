@@ -216,7 +216,11 @@ func legacyError(family netfilter.Family, table string, err error) error {
 	return fmt.Errorf("%s: %w", op, err)
 }
 
+// socketOption reads one of the two options, and no other.
 func (r *Legacy) socketOption(level, name int, buf []byte) (int, error) {
+	if level != unix.IPPROTO_IP && level != unix.IPPROTO_IPV6 || name != soGetInfo && name != soGetEntries {
+		return 0, fmt.Errorf("get socket option %d of level %d: %w", name, level, errRefused)
+	}
 	fd, ok := r.fds[level]
 	if !ok {
 		return 0, unix.EAFNOSUPPORT

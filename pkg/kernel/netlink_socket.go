@@ -22,8 +22,12 @@ type socket struct {
 	seq uint32
 }
 
-// Send sends one request and returns it with its sequence number.
+// Send sends one request and returns it with its sequence number. It is the
+// only way to the kernel, and lets only requests pass that change nothing.
 func (s *socket) Send(m netlink.Message) (netlink.Message, error) {
+	if !requestType(m.Header.Type).harmless() || m.Header.Flags&^(netlink.Request|netlink.Dump) != 0 {
+		return m, fmt.Errorf("send request %#x with flags %#x: %w", uint16(m.Header.Type), uint16(m.Header.Flags), errRefused)
+	}
 	s.seq++
 	m.Header.Sequence = s.seq
 	m.Header.Length = uint32((nlattr.HeaderLen + len(m.Data) + 3) &^ 3)
