@@ -84,31 +84,43 @@ func (s *Snapshot) uncounted(unread []Family) {
 	}
 }
 
-// node tells the proxy's mode from what is in the kernel. kube-proxy's IPVS
-// mode has a KUBE-SERVICES too, so IPVS is asked first.
+// node tells the proxy's mode from what is in the kernel. Others have virtual
+// servers too (kube-vip, keepalived), and kube-proxy's IPVS mode has a
+// KUBE-SERVICES, but no chain of a Service.
 func node(in *Inputs) NodeInfo {
 	n := NodeInfo{Name: in.NodeName, Kernel: in.Kernel, ProxyMode: "none"}
 	backends := map[string]bool{}
-	native := false
+	native, chains := false, false
 	for i := range in.Rules {
 		r := &in.Rules[i]
 		native = native || r.NFTablesMode
+		chains = chains || hasServiceChains(r.View)
 		if r.View.Present {
 			backends[string(r.View.Backend)] = true
 		}
 	}
 	n.Backend = strings.Join(slices.Sorted(maps.Keys(backends)), ",")
+	present := n.Backend != ""
 	switch {
-	case in.IPVS:
-		n.ProxyMode = "ipvs"
-	case n.Backend != "":
-		n.ProxyMode = "iptables"
-	case native:
+	case native && !present:
 		n.ProxyMode = "nftables"
+	case in.IPVS && !chains && (present || len(in.Unread) == 0):
+		n.ProxyMode = "ipvs"
+	case present:
+		n.ProxyMode = "iptables"
 	case len(in.Unread) > 0:
 		n.ProxyMode = "unknown"
 	}
 	return n
+}
+
+func hasServiceChains(v *kubeproxy.View) bool {
+	for _, p := range v.Ports {
+		if p.Service != nil || p.Local != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // counting says how the numbers are made: from the rules, or not at all.

@@ -285,6 +285,7 @@ func TestRefusalsByAddress(t *testing.T) {
 
 func TestProxyMode(t *testing.T) {
 	iptables := NewRules(parse(t, ruleset.NFT, save(0, 0, 0, 0)))
+	bare := NewRules(parse(t, ruleset.NFT, "*nat\n:OUTPUT ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n[0:0] -A OUTPUT -j KUBE-SERVICES\nCOMMIT\n"))
 	empty := NewRules(&ruleset.Ruleset{Backend: ruleset.NFT, Family: netfilter.IPv4})
 	native := NewRules(&ruleset.Ruleset{
 		Backend: ruleset.NFT, Family: netfilter.IPv4, Tables: []*ruleset.Table{ruleset.NewTable("kube-proxy", 1, nil)},
@@ -299,7 +300,10 @@ func TestProxyMode(t *testing.T) {
 		{"KUBE-SERVICES in one family, the other was not read", Inputs{Unread: bothFamilies()[1:], Rules: []Rules{iptables}}, "iptables"},
 		{"no rules", Inputs{Rules: []Rules{empty}}, "none"},
 		{"KUBE-SERVICES", Inputs{Rules: []Rules{empty, iptables}}, "iptables"},
-		{"virtual servers beside KUBE-SERVICES", Inputs{Rules: []Rules{iptables}, IPVS: true}, "ipvs"},
+		{"another's virtual servers", Inputs{Rules: []Rules{iptables}, IPVS: true}, "iptables"},
+		{"virtual servers beside a KUBE-SERVICES without Services' chains", Inputs{Rules: []Rules{bare}, IPVS: true}, "ipvs"},
+		{"virtual servers, and nothing was read", Inputs{Unread: bothFamilies(), IPVS: true}, "unknown"},
+		{"virtual servers beside a table of the nftables mode", Inputs{Rules: []Rules{native}, IPVS: true}, "nftables"},
 		{"a table of the nftables mode", Inputs{Rules: []Rules{native}}, "nftables"},
 	}
 	for _, tt := range tests {
