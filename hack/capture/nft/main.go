@@ -2,7 +2,7 @@
 
 // Command nft captures the test fixtures of pkg/netfilter/nftables and
 // pkg/netfilter/conntrack from the running kernel: for each scene it makes
-// new user and network namespaces, loads the scene's rules with iptables-nft
+// new namespaces, loads the scene's rules with iptables-nft
 // and nft, and stores the kernel's messages beside what those tools print.
 //
 // Run it in the repository's root: go run ./hack/capture/nft
@@ -12,66 +12,54 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svcscope/svcscope/hack/capture/scene"
 )
 
 const (
 	nftablesDir  = "pkg/netfilter/nftables/testdata"
 	conntrackDir = "pkg/netfilter/conntrack/testdata"
-	sceneEnv     = "CAPTURE_SCENE"
 )
 
 func main() {
 	log.SetFlags(0)
-	run := captureAll
-	if scene := os.Getenv(sceneEnv); scene != "" {
-		run = func() error { return capture(scene) }
+	names, err := scenes()
+	if err == nil {
+		err = scene.Run(names, capture)
 	}
-	if err := run(); err != nil {
+	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-// captureAll starts this program anew for each scene, in namespaces.
-func captureAll() error {
+// scenes are those whose rules are in the testdata, and conntrack.
+func scenes() ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(nftablesDir, "scenes", "*"))
-	if err != nil || len(files) == 0 {
-		return fmt.Errorf("no scenes in %s: run this in the repository's root (%v)", nftablesDir, err)
-	}
-	scenes := map[string]bool{"conntrack": true}
-	for _, f := range files {
-		scenes[strings.TrimSuffix(filepath.Base(f), filepath.Ext(f))] = true
-	}
-	exe, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for scene := range scenes {
-		cmd := exec.Command(exe)
-		cmd.Env = append(os.Environ(), sceneEnv+"="+scene)
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{
-			Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
-			Pdeathsig:   syscall.SIGKILL,
-			UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
-			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}},
-		}
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("scene %s: %w", scene, err)
-		}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no scenes in %s: run this in the repository's root", nftablesDir)
 	}
-	return nil
+	out := []string{"conntrack"}
+	for _, f := range files {
+		out = append(out, strings.TrimSuffix(filepath.Base(f), filepath.Ext(f)))
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
 }
 
 // capture loads one scene and stores what the kernel and the tools say.
-func capture(scene string) error {
-	if scene == "conntrack" {
+func capture(name string) error {
+	if name == "conntrack" {
 		return captureConntrack()
 	}
-	base := filepath.Join(nftablesDir, "scenes", scene)
+	base := filepath.Join(nftablesDir, "scenes", name)
 	loaders := []struct {
 		ext  string
 		tool []string
@@ -87,14 +75,14 @@ func capture(scene string) error {
 			continue
 		}
 		if err == nil {
-			_, err = tool(string(text), l.tool...)
+			_, err = scene.Tool(string(text), l.tool...)
 		}
 		if err != nil {
 			return err
 		}
 		iptables = iptables || l.ext != ".nft"
 	}
-	dir := filepath.Join(nftablesDir, scene)
+	dir := filepath.Join(nftablesDir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -111,19 +99,13 @@ func capture(scene string) error {
 
 // writeOracles stores what tools print, and the kernel's and their versions.
 func writeOracles(dir string, oracles map[string][]string) error {
-	var u syscall.Utsname
-	if err := syscall.Uname(&u); err != nil {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
 		return err
 	}
-	versions := "Linux "
-	for _, c := range u.Release {
-		if c == 0 {
-			break
-		}
-		versions += string(rune(c))
-	}
+	versions := "Linux " + unix.ByteSliceToString(u.Release[:])
 	for _, args := range [][]string{{"iptables-nft", "-V"}, {"nft", "-v"}, {"conntrack", "-V"}} {
-		if out, err := tool("", args...); err == nil {
+		if out, err := scene.Tool("", args...); err == nil {
 			versions += "\n" + strings.TrimSpace(out)
 		}
 	}
@@ -131,7 +113,7 @@ func writeOracles(dir string, oracles map[string][]string) error {
 		return err
 	}
 	for name, args := range oracles {
-		out, err := tool("", args...)
+		out, err := scene.Tool("", args...)
 		if err != nil {
 			return err
 		}
@@ -151,16 +133,4 @@ func withoutComments(s string) string {
 		}
 	}
 	return b.String()
-}
-
-func tool(stdin string, args ...string) (string, error) {
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stdin = strings.NewReader(stdin)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, stderr.String())
-	}
-	return string(out), nil
 }

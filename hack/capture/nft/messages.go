@@ -10,6 +10,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/svcscope/svcscope/hack/capture/scene"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 	"github.com/svcscope/svcscope/pkg/netfilter/nlattr"
@@ -97,7 +98,7 @@ func captureConntrack() error {
 			"conntrack", "-I", "-p", "tcp", "-s", "192.0.2.1", "-d", "192.0.2.2",
 			"--sport", strconv.Itoa(1000 + i), "--dport", "80", "--state", "ESTABLISHED", "-t", "600",
 		}
-		if _, err := tool("", args...); err != nil {
+		if _, err := scene.Tool("", args...); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,6 @@
 package main
 
 import (
-	"bytes"
 	"embed"
 	"encoding/binary"
 	"flag"
@@ -18,14 +17,14 @@ import (
 	"log"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"unsafe"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/svcscope/svcscope/hack/capture/scene"
 )
 
 //go:embed scenes
@@ -61,56 +60,25 @@ func families() []family {
 	}}
 }
 
-const inside = "SVCSCOPE_CAPTURE_SCENE"
-
 func main() {
 	log.SetFlags(0)
 	out := flag.String("out", "pkg/netfilter/xtables/testdata", "folder for the fixtures")
 	flag.Parse()
-	var err error
-	if scene := os.Getenv(inside); scene != "" {
-		err = capture(scene, *out)
-	} else {
-		for _, scene := range []string{"kube-proxy", "plain", "unknown"} {
-			err = again(scene)
-			if err != nil {
-				break
-			}
-		}
-	}
+	err := scene.Run([]string{"kube-proxy", "plain", "unknown"}, func(name string) error { return capture(name, *out) })
 	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-// again runs this program for one scene, as root of new namespaces.
-func again(scene string) error {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"="+scene)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		// The network namespace last: the files of its tables then belong to
-		// the user namespace's root.
-		Cloneflags:   unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
-		Unshareflags: unix.CLONE_NEWNET,
-		UidMappings:  []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
-		GidMappings:  []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}},
-	}
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("scene %s: %w", scene, err)
-	}
-	return nil
-}
-
-func capture(scene, out string) error {
+func capture(name, out string) error {
 	if err := prepare(); err != nil {
 		return err
 	}
 	for _, f := range families() {
-		if err := build(f, scene); err != nil {
+		if err := build(f, name); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
-		if err := store(f, filepath.Join(out, scene, f.name)); err != nil {
+		if err := store(f, filepath.Join(out, name, f.name)); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
@@ -122,12 +90,12 @@ func prepare() error {
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, ""); err != nil { // the lock file
 		return fmt.Errorf("mount /run: %w", err)
 	}
-	for _, line := range []string{
-		"ip link set lo up",
-		"ipset create svcscope-hosts hash:ip",
-		"ipset create svcscope-hosts6 hash:ip family inet6",
+	for _, argv := range [][]string{
+		{"ip", "link", "set", "lo", "up"},
+		{"ipset", "create", "svcscope-hosts", "hash:ip"},
+		{"ipset", "create", "svcscope-hosts6", "hash:ip", "family", "inet6"},
 	} {
-		if _, err := run("", line); err != nil {
+		if _, err := scene.Tool("", argv...); err != nil {
 			return err
 		}
 	}
@@ -161,20 +129,20 @@ func addAcct(name string) error {
 }
 
 // build loads the rules and lets some packets be counted.
-func build(f family, scene string) error {
-	rules, err := scenes.ReadFile("scenes/" + scene + "." + f.name + ".rules")
+func build(f family, name string) error {
+	rules, err := scenes.ReadFile("scenes/" + name + "." + f.name + ".rules")
 	if err != nil {
 		return err
 	}
-	if _, err := run(string(rules), f.tool+"-restore"); err != nil {
+	if _, err := scene.Tool(string(rules), f.tool+"-restore"); err != nil {
 		return err
 	}
 	for _, a := range f.addresses {
-		if _, err := run("", "ip address add "+a+" dev lo"); err != nil {
+		if _, err := scene.Tool("", "ip", "address", "add", a, "dev", "lo"); err != nil {
 			return err
 		}
 	}
-	if _, err := run("", "ip route add "+f.route+" dev lo"); err != nil {
+	if _, err := scene.Tool("", "ip", "route", "add", f.route, "dev", "lo"); err != nil {
 		return err
 	}
 	for _, p := range f.packets {
@@ -194,7 +162,7 @@ func store(f family, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	text, err := run("", f.tool+"-save -c")
+	text, err := scene.Tool("", f.tool+"-save", "-c")
 	if err != nil {
 		return err
 	}
@@ -209,7 +177,7 @@ func store(f family, dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, table := range strings.Fields(string(names)) {
+	for table := range strings.FieldsSeq(string(names)) {
 		info := make([]byte, 84) // struct ipt_getinfo
 		copy(info, table)
 		if err := getsockopt(fd, f.level, 64, info); err != nil {
@@ -239,15 +207,4 @@ func getsockopt(fd, level, name int, b []byte) error {
 		return errno
 	}
 	return nil
-}
-
-func run(stdin, line string) (string, error) {
-	args := strings.Fields(line)
-	cmd := exec.Command(args[0], args[1:]...)
-	var out, text bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &text
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s: %w\n%s", line, err, text.String())
-	}
-	return out.String(), nil
 }
