@@ -120,6 +120,8 @@ func (c *Conntrack) Stats(ctx context.Context) (ConntrackStats, error) {
 		return ConntrackStats{}, fmt.Errorf("%s: %w: its module is not loaded", op, ErrAbsent)
 	}
 	c.asked = true
+	ctx, cancel := c.conn.limit(ctx)
+	defer cancel()
 	var cpus []conntrack.CPUStats
 	err := c.conn.exchange(ctx, request{typ: getStatsCPU, dump: true}, func(m *nlattr.Message) error {
 		s, err := conntrack.DecodeCPUStats(m.Payload)

@@ -18,6 +18,9 @@ var (
 	// was asked for: the subsystem is not built in or loaded, or the table is
 	// not there. It is an answer, not a failure.
 	ErrAbsent = errors.New("not present in this kernel or network namespace")
+	// ErrTimeout says that a netlink socket had not brought the whole answer
+	// after 30 seconds. The next call asks over a new one.
+	ErrTimeout = errors.New("no answer from the kernel")
 )
 
 // errRefused says that this package itself would not send something, because

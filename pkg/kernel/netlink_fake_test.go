@@ -69,7 +69,7 @@ func (s *fakeSocket) Receive(buf []byte) (int, error) {
 	return copy(buf, b), err
 }
 
-func (s *fakeSocket) SetReadDeadline(time.Time) error {
+func (s *fakeSocket) SetDeadline(time.Time) error {
 	close(s.late)
 	return nil
 }

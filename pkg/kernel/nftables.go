@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -55,6 +56,8 @@ func (n *NFTables) Generation(ctx context.Context) (uint32, error) {
 }
 
 func (n *NFTables) generation(ctx context.Context) (gen uint32, err error) {
+	ctx, cancel := n.conn.limit(ctx)
+	defer cancel()
 	err = n.conn.exchange(ctx, request{typ: getGen}, func(m *nlattr.Message) error {
 		g, err := nftables.DecodeGen(m.Payload)
 		gen = g.ID
@@ -121,14 +124,24 @@ func (e *DamagedError) Unwrap() error { return e.Err }
 // readAttempts bounds how often Read starts anew.
 const readAttempts = 5
 
+// readPause is how long Read waits after an attempt, counted from 0, that a
+// change spoiled: kube-proxy commits several times at one sync, for some
+// hundred milliseconds on a large node.
+func readPause(attempt int) time.Duration {
+	pauses := [readAttempts]time.Duration{5, 20, 80, 200} // none after the last
+	return pauses[attempt] * time.Millisecond
+}
+
 // Read reads the tables, chains and rules of the families ip and ip6: all
 // rules with a nil Selector. Rules are asked for chain by chain, because a
 // dump of a whole table costs the kernel time with the square of its rules.
 // What it returns is of one generation: when the ruleset changes meanwhile it
-// starts anew, and after some attempts returns a *TornError. It returns a
+// starts anew a little later, and after five attempts returns a *TornError. It returns a
 // *DamagedError when something of a table of iptables could not be decoded.
 func (n *NFTables) Read(ctx context.Context, sel Selector) (*NFTablesReading, error) {
 	const op = "read nf_tables rules"
+	ctx, cancel := n.conn.limit(ctx)
+	defer cancel()
 	for attempt := range readAttempts {
 		r := &nftablesRead{conn: &n.conn, sel: sel, out: &NFTablesReading{
 			Retries: attempt, Skipped: map[string]uint64{}, Undecoded: map[string]uint64{},
@@ -143,8 +156,22 @@ func (n *NFTables) Read(ctx context.Context, sel Selector) (*NFTablesReading, er
 		if !errors.Is(err, ErrInterrupted) {
 			return nil, meaning(op, err)
 		}
+		if err := pause(ctx, readPause(attempt)); err != nil {
+			return nil, meaning(op, err)
+		}
 	}
 	return nil, &TornError{Op: op, Attempts: readAttempts}
+}
+
+// pause waits, and returns why ctx ended if it did.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+	return ended(ctx)
 }
 
 // attempt does one reading between two looks at the generation.
