@@ -31,7 +31,11 @@ func Run(scenes []string, capture func(scene string) error) error {
 }
 
 func again(scene string) error {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	exe, err := os.Executable() // by its name, which the fixtures of nf_tables have
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(exe, os.Args[1:]...)
 	cmd.Env = append(os.Environ(), env+"="+scene)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
