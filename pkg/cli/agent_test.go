@@ -51,7 +51,7 @@ func TestAgentErrors(t *testing.T) {
 			"a missing capability has a remedy",
 			fmt.Errorf("sample: %w", &kernel.CapabilityError{Op: "read table nat (IPv4)", Cap: "CAP_NET_ADMIN"}),
 			"svcscope: sample: read table nat (IPv4): needs CAP_NET_ADMIN\n" +
-				"  run it as root (UID 0 with CAP_NET_ADMIN) in the node's network namespace\n",
+				"  run svcscope as root (UID 0 with CAP_NET_ADMIN) in the node's network namespace\n",
 		},
 		{
 			"several errors have a line each", errors.Join(errors.New("a: b"), errors.New("c: d")),

@@ -28,11 +28,8 @@ type remedyError struct {
 func (e *remedyError) Error() string { return e.err.Error() }
 func (e *remedyError) Unwrap() error { return e.err }
 
-// withRemedy adds what to do about err; nil stays nil.
+// withRemedy adds what to do about err, which is not nil.
 func withRemedy(err error, remedy string) error {
-	if err == nil {
-		return nil
-	}
 	return &remedyError{err: err, remedy: remedy}
 }
 
@@ -53,15 +50,16 @@ func remedy(err error) string {
 		return r.remedy
 	}
 	if c := (*kernel.CapabilityError)(nil); errors.As(err, &c) {
-		return capabilityRemedy(c.Cap)
+		return capabilityRemedy("svcscope", c.Cap)
 	}
 	return ""
 }
 
 const capNetAdmin = "CAP_NET_ADMIN"
 
-func capabilityRemedy(name string) string {
-	return "run it as root (UID 0 with " + name + ") in the node's network namespace"
+// capabilityRemedy gives a program the capability that it lacks.
+func capabilityRemedy(program, name string) string {
+	return "run " + program + " as root (UID 0 with " + name + ") in the node's network namespace"
 }
 
 func printUsageHint(w io.Writer, cmd *cobra.Command) {

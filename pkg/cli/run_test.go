@@ -27,7 +27,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("services: exit status %d", code)
 		}
 		if got := stderr.String(); !strings.HasPrefix(got, "source: agent at "+defaultAgent+", node worker-1, ") ||
-			!strings.HasSuffix(got, "\nNo Services found on this node.\n") {
+			!strings.HasSuffix(got, "\nNo Services found on this node: "+noRules+".\n") {
 			t.Errorf("services says %q", got)
 		}
 
@@ -48,7 +48,7 @@ func TestRun(t *testing.T) {
 		if code := Run([]string{"services", "--kube=never"}, &stdout, &stderr); code != exitOK {
 			t.Errorf("services without an agent: exit status %d", code)
 		}
-		if got := stderr.String(); !strings.HasPrefix(got, "source: this node's kernel (agent at ") {
+		if got := stderr.String(); !strings.HasPrefix(got, "source: this node's kernel (no agent at ") {
 			t.Errorf("services without an agent says %q", got)
 		}
 	})

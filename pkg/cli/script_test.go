@@ -164,6 +164,12 @@ func kernelAnswer(kind string, c agent.Config) (*correlate.Snapshot, error) {
 			{Name: "legacy", Success: true},
 		}
 		return s, nil
+	case "norules":
+		s.Node.ProxyMode = "none"
+		return s, nil
+	case "nonames":
+		s.Node.ProxyMode = "nftables"
+		return s, nil
 	case "garbled":
 		s.Self.Collectors = []correlate.CollectorState{{Name: "legacy", Err: "read table nat: ipt_entry at offset 336: need 112 bytes, have 40"}}
 		return s, nil
@@ -187,6 +193,11 @@ func kernelAnswer(kind string, c agent.Config) (*correlate.Snapshot, error) {
 	case "half": // IPv6's rules could not be read
 		s.Node.ProxyMode = "iptables"
 		s.Services[1].Uncounted = true
+		s.Self.Collectors = []correlate.CollectorState{
+			{Name: "nftables", Err: "list chains (IPv6): needs CAP_NET_ADMIN: operation not permitted"},
+		}
+	case "other": // rules of nobody, and Services from the API
+		s.Node.ProxyMode, s.Kube.Synced = "none", true
 	}
 	return s, nil
 }

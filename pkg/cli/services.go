@@ -32,7 +32,8 @@ instead.
                 not known
   RULES         wide: rules that the Service costs this node, in all tables
 
-All namespaces are listed unless -n names one.`
+All namespaces are listed unless -n names one. Services without a cluster IP
+(headless, ExternalName) are in no node's rules and are not listed.`
 
 const servicesExamples = `  # every Service on this node
   svcscope services
@@ -84,9 +85,11 @@ func runServices(ctx context.Context, e *env, o servicesOptions) error {
 	if err != nil {
 		return err
 	}
-	unread := warnCollectors(e, &report)
-	if len(report.Items) > 0 {
-		unread = nil // some rules were read
+	unread := unreadRules(&report, warnCollectors(e, &report))
+	// What is known of the node is printed even where it is not all.
+	var unknown error
+	if len(report.Items) == 0 {
+		unknown = unread
 	}
 	missing := filterServices(&report, o)
 	switch {
@@ -94,39 +97,67 @@ func runServices(ctx context.Context, e *env, o servicesOptions) error {
 		err = writeObject(e.stdout, o.format, report)
 	case len(report.Items) > 0:
 		err = writeServices(e.stdout, &report, o)
-		noteUncounted(e, &report)
-	case len(missing) == 0 && unread == nil:
-		fmt.Fprintln(e.stderr, noServices(o.namespace))
+		noteUncounted(e, &report, unread)
+	case len(missing) == 0 && unknown == nil:
+		fmt.Fprintln(e.stderr, noServices(&report, o.namespace))
 	}
-	if err != nil || unread != nil {
-		return cmp.Or(err, unread)
+	if err != nil || unknown != nil {
+		return cmp.Or(err, unknown)
+	}
+	where := "not on this node"
+	if unread != nil && !report.Kube.Synced {
+		where = "not in the rules that could be read"
 	}
 	var errs []error
 	for _, name := range missing {
-		errs = append(errs, fmt.Errorf("find service %s: not on this node", objectName(o.namespace, name)))
+		errs = append(errs, fmt.Errorf("find service %s: %s", objectName(o.namespace, name), where))
 	}
 	return errors.Join(errs...)
 }
 
-// warnCollectors says on stderr which sources could not be read. The error is
-// for rules among them: without Services it would be wrong to say that there
-// are none.
-func warnCollectors(e *env, r *correlate.ServicesReport) (unread error) {
+// warnCollectors says on stderr which sources could not be read, and returns
+// those of rules among them.
+func warnCollectors(e *env, r *correlate.ServicesReport) (rules []correlate.CollectorReport) {
 	for _, c := range r.Collectors {
 		if c.Success || c.Name == "kube" && !r.Kube.Synced { // the source line has it
 			continue
 		}
 		fmt.Fprintf(e.stderr, "warning: %s: %s\n", c.Name, cmp.Or(c.Error, "not read yet"))
 		if c.Name == "nftables" || c.Name == "legacy" {
-			unread = errors.New("list services: unknown, as rules could not be read")
-			// The collector's error has come as text, maybe from an agent.
-			if strings.Contains(c.Error, capNetAdmin) {
-				unread = withRemedy(unread, capabilityRemedy(capNetAdmin))
-			}
+			rules = append(rules, c)
 		}
 	}
-	return unread
+	return rules
 }
+
+// unreadRules is why the rules may hold Services that r does not; nil: they do
+// not. failed are the sources of rules that could not be read. Without
+// Services it would be wrong to say then that there are none.
+func unreadRules(r *correlate.ServicesReport, failed []correlate.CollectorReport) error {
+	program := "svcscope"
+	if r.Source == correlate.SourceAgent {
+		program = "the agent"
+	}
+	if len(failed) > 0 {
+		err := errors.New("list services: unknown, as rules could not be read")
+		for _, c := range failed {
+			// The collector's error has come as text, maybe from an agent.
+			if strings.Contains(c.Error, capNetAdmin) {
+				return withRemedy(err, capabilityRemedy(program, capNetAdmin))
+			}
+		}
+		return err
+	}
+	if uncountedMode(r.ProxyMode) && !r.Kube.Synced {
+		return withRemedy(fmt.Errorf("list services: unknown, as kube-proxy works in %s mode here, "+
+			"whose rules are not understood yet", r.ProxyMode),
+			"give "+program+" the API, which knows the Services: --kubeconfig file")
+	}
+	return nil
+}
+
+// uncountedMode tells whether nothing counts in a mode of kube-proxy yet.
+func uncountedMode(mode string) bool { return mode == "nftables" || mode == "ipvs" }
 
 // filterServices drops from r what o does not select, and returns those of
 // o.names that are not there. The sums of _other cannot be told apart by
@@ -154,8 +185,9 @@ func filterServices(r *correlate.ServicesReport, o servicesOptions) (missing []s
 	return missing
 }
 
-// noteUncounted explains the lines without a count, one line a reason.
-func noteUncounted(e *env, r *correlate.ServicesReport) {
+// noteUncounted explains the lines without a count, one line a reason; unread
+// is why some have unread rules.
+func noteUncounted(e *env, r *correlate.ServicesReport, unread error) {
 	lines := map[correlate.Uncounted]int{}
 	for i := range r.Items {
 		lines[r.Items[i].Uncounted]++
@@ -166,18 +198,31 @@ func noteUncounted(e *env, r *correlate.ServicesReport) {
 	}
 	if n := lines[correlate.UncountedUnread]; n > 0 {
 		fmt.Fprintf(e.stderr, "note: lines without a count (%d): their rules could not be read\n", n)
+		if what := remedy(unread); what != "" {
+			fmt.Fprintf(e.stderr, "  %s\n", what)
+		}
 	}
 	if n := lines[correlate.UncountedCap]; n > 0 {
 		fmt.Fprintf(e.stderr, "note: lines without a count (%d) are above the agent's --metrics.max-services: "+
 			"counted together as _other\n", n)
 	}
+	if r.ProxyMode == "none" {
+		fmt.Fprintln(e.stderr, "note: "+noRules)
+	}
 }
 
-func noServices(namespace string) string {
-	if namespace == "" {
-		return "No Services found on this node."
+// noRules is said where a kernel without kube-proxy's rules was read: of a node
+// without kube-proxy, or of a pod's network namespace.
+const noRules = "no rules of kube-proxy are in this network namespace"
+
+func noServices(r *correlate.ServicesReport, namespace string) string {
+	switch {
+	case namespace != "":
+		return fmt.Sprintf("No Services found in namespace %s on this node.", namespace)
+	case r.ProxyMode == "none":
+		return "No Services found on this node: " + noRules + "."
 	}
-	return fmt.Sprintf("No Services found in namespace %s on this node.", namespace)
+	return "No Services found on this node."
 }
 
 func objectName(namespace, name string) string {

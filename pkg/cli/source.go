@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
@@ -51,37 +52,39 @@ func (o *sourceOptions) bind(cmd *cobra.Command) (parsed func()) {
 // readServices asks the agent, or reads the kernel where there is none, and
 // says on stderr which it did.
 func readServices(ctx context.Context, e *env, o sourceOptions) (correlate.ServicesReport, error) {
-	var r correlate.ServicesReport
-	why := ""
-	if o.agent != noAgent {
-		err := getJSON(ctx, e.client, strings.TrimSuffix(o.agent, "/")+"/api/v1/services", &r)
-		if err == nil && r.Source == "" {
-			err = errors.New("decode answer: not a report of Services")
-		}
-		if err == nil {
-			fmt.Fprintf(e.stderr, "source: agent at %s, node %s, read %s ago%s\n",
-				o.agent, r.Node, duration.HumanDuration(max(0, e.now().Sub(r.Time))), kubeNote(r.Kube))
-			return r, nil
-		}
-		err = fmt.Errorf("read services from agent %s: %w", o.agent, err)
-		if o.explicit {
-			return r, withRemedy(err, "leave --agent out to read this node's kernel where no agent answers")
-		}
-		if ctx.Err() != nil {
-			return r, err
-		}
-		why = fmt.Sprintf(" (agent at %s: %v)", o.agent, errors.Unwrap(err))
-		// A report cut short must not shine through.
-		r = correlate.ServicesReport{}
+	if o.agent == noAgent {
+		return readDirect(ctx, e, o, "")
 	}
+	var r correlate.ServicesReport
+	err := getJSON(ctx, e.client, strings.TrimSuffix(o.agent, "/")+"/api/v1/services", &r)
+	if err == nil && r.Source == "" {
+		err = errors.New("decode answer: not a report of Services")
+	}
+	if err == nil {
+		fmt.Fprintf(e.stderr, "source: agent at %s, node %s, read %s ago%s\n",
+			o.agent, r.Node, duration.HumanDuration(max(0, e.now().Sub(r.Time))), kubeNote(r.Kube))
+		return r, nil
+	}
+	if o.explicit || ctx.Err() != nil {
+		return r, withRemedy(fmt.Errorf("read services from agent %s: %w", o.agent, err),
+			"leave --agent out to read this node's kernel where no agent answers")
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return readDirect(ctx, e, o, fmt.Sprintf(" (no agent at %s)", o.agent))
+	}
+	return readDirect(ctx, e, o, fmt.Sprintf(" (agent at %s: %v)", o.agent, err))
+}
+
+// readDirect reads the kernel; why is the reason, for the line that says so.
+func readDirect(ctx context.Context, e *env, o sourceOptions, why string) (correlate.ServicesReport, error) {
 	snapshot, err := readKernel(ctx, e, o)
 	if err != nil {
 		if why != "" {
 			fmt.Fprintf(e.stderr, "source: this node's kernel%s\n", why)
 		}
-		return r, err
+		return correlate.ServicesReport{}, err
 	}
-	r = correlate.NewServicesReport(snapshot)
+	r := correlate.NewServicesReport(snapshot)
 	r.Source = correlate.SourceKernel
 	fmt.Fprintf(e.stderr, "source: this node's kernel%s%s\n", why, kubeNote(r.Kube))
 	return r, nil
@@ -138,6 +141,9 @@ func getJSON(ctx context.Context, client *http.Client, address string, v any) er
 // statusError is the status with the first line of the body, where the agent
 // says why.
 func statusError(resp *http.Response) error {
+	if resp.StatusCode == http.StatusNotFound {
+		return errors.New("no API there (agent with --web.api=never, or another program)")
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 512))
 	reason, _, _ := strings.Cut(strings.TrimSpace(string(body)), "\n")
 	if err != nil || reason == "" {
