@@ -220,6 +220,14 @@ func TestServicesReportWithoutCounts(t *testing.T) {
 	}
 }
 
+func TestServicesReportWithoutUncountedSums(t *testing.T) {
+	s := reportSnapshot()
+	s.Other[0].Uncounted = true
+	if r := NewServicesReport(s); len(r.Other) != 0 {
+		t.Errorf("sums %v, want none: 0 would say that nothing happened", r.Other)
+	}
+}
+
 // TestServicesReportOfUnknownEndpoints checks that what is not known is absent.
 func TestServicesReportOfUnknownEndpoints(t *testing.T) {
 	endpoint := []Endpoint{{Addr: netip.MustParseAddrPort("10.244.1.5:8080"), InAPI: true}}
