@@ -24,7 +24,7 @@ const writerUnknown = "unknown"
 // backend is one kernel interface that holds rules.
 type backend interface {
 	// read returns the families that could be read as a whole, and what was
-	// not understood in them. An interface that the kernel does not have
+	// not understood in them; that also beside an error. An interface that the kernel does not have
 	// holds no rules: that is an answer, not an error.
 	read(context.Context) ([]*ruleset.Ruleset, map[string]uint64, error)
 	// changes returns the commits seen since the first reading.
@@ -54,7 +54,19 @@ func (b *nftablesBackend) read(ctx context.Context) ([]*ruleset.Ruleset, map[str
 	if errors.Is(err, kernel.ErrAbsent) {
 		return b.convert(&kernel.NFTablesReading{})
 	}
+	if damaged, ok := errors.AsType[*kernel.DamagedError](err); ok {
+		return nil, messages(damaged.Skipped), err
+	}
 	return nil, nil, err
+}
+
+// messages makes kinds of undecoded objects of messages that were not.
+func messages(skipped map[string]uint64) map[string]uint64 {
+	undecoded := make(map[string]uint64)
+	for kind, n := range skipped {
+		undecoded["message/"+kind] = n
+	}
+	return undecoded
 }
 
 // choose takes the chains to read, KUBE-SVC and KUBE-SVL before KUBE-EXT.
@@ -70,10 +82,7 @@ func (b *nftablesBackend) choose(t nftables.Table, chains []nftables.Chain) []nf
 }
 
 func (b *nftablesBackend) convert(reading *kernel.NFTablesReading) ([]*ruleset.Ruleset, map[string]uint64, error) {
-	undecoded := make(map[string]uint64)
-	for kind, n := range reading.Skipped {
-		undecoded["message/"+kind] += n
-	}
+	undecoded := messages(reading.Skipped)
 	var sets []*ruleset.Ruleset
 	for _, f := range families() {
 		rs, unknown := ruleset.FromNFTables(f, &reading.Ruleset)

@@ -45,6 +45,11 @@ func (f *fakeBackend) read(context.Context) ([]*ruleset.Ruleset, map[string]uint
 func (*fakeBackend) changes() []correlate.RulesetChanges { return nil }
 func (*fakeBackend) close() error                        { return nil }
 
+// emptyRules is legacy without tables.
+func emptyRules() *ruleset.Ruleset {
+	return &ruleset.Ruleset{Backend: ruleset.Legacy, Family: netfilter.IPv4}
+}
+
 // webRules is a legacy ruleset with web, whose rules have passed these packets.
 func webRules(t *testing.T, connections, external string) *ruleset.Ruleset {
 	t.Helper()

@@ -56,7 +56,7 @@ type ruleSource struct {
 	backend
 	collector
 	rules     map[ledger.Source]*rulesOf
-	undecoded map[string]uint64 // in the newest reading
+	undecoded map[string]uint64 // in the newest reading that was whole, or since
 	outcome   ledger.Outcome
 	tight     bool // a pending outcome had its second reading in this pass
 }
@@ -141,8 +141,20 @@ func (s *sampler) read(ctx context.Context, src *ruleSource) {
 	}
 	if err == nil {
 		src.undecoded = undecoded
+	} else {
+		src.undecoded = larger(src.undecoded, undecoded) // it may not have seen all
 	}
 	src.collector.report(begin, time.Now(), err)
+}
+
+// larger returns the larger number of each kind.
+func larger(a, b map[string]uint64) map[string]uint64 {
+	out := make(map[string]uint64, len(a))
+	maps.Copy(out, a)
+	for kind, n := range b {
+		out[kind] = max(out[kind], n)
+	}
+	return out
 }
 
 // apply gives the new readings to the ledger.
