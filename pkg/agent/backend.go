@@ -40,6 +40,7 @@ type nftablesBackend struct {
 	endpoints  map[string]netip.AddrPort
 	generation uint32
 	seen       bool
+	present    bool // it was read, and not only absent
 	change     correlate.RulesetChanges
 }
 
@@ -48,10 +49,13 @@ func (b *nftablesBackend) read(ctx context.Context) ([]*ruleset.Ruleset, map[str
 	if err == nil {
 		var reading *kernel.NFTablesReading
 		if reading, err = r.Read(ctx, b.choose); err == nil {
+			b.present = true
 			return b.convert(reading)
 		}
 	}
-	if errors.Is(err, kernel.ErrAbsent) {
+	// Rules that were there do not go with a subsystem: it is not unloaded
+	// while this namespace has tables.
+	if errors.Is(err, kernel.ErrAbsent) && !b.present {
 		return b.convert(&kernel.NFTablesReading{})
 	}
 	if damaged, ok := errors.AsType[*kernel.DamagedError](err); ok {
@@ -91,7 +95,7 @@ func (b *nftablesBackend) convert(reading *kernel.NFTablesReading) ([]*ruleset.R
 		}
 		sets = append(sets, rs)
 	}
-	if !b.seen {
+	if !b.seen || b.generation == 0 { // 0 is of a subsystem that is not there
 		b.change = correlate.RulesetChanges{Backend: ruleset.NFT, Writer: writerUnknown, Created: time.Now()}
 	} else if n := reading.Generation - b.generation; n != 0 {
 		b.change.Total += uint64(n)

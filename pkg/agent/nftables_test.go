@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
+	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
 // fakeNFTables answers with one state of web's rules after another; the last
@@ -121,5 +123,76 @@ func TestDamagedReadingsCountNothing(t *testing.T) {
 	s.pass(t.Context())
 	if got, _ := totals(s); got != 0 || !s.latest.Load().Self.Collectors[0].Success {
 		t.Errorf("%d connections, want 0: nothing has happened", got)
+	}
+}
+
+// changes is what the sampler's newest snapshot says of nf_tables' commits.
+func changes(s *sampler) uint64 {
+	for _, c := range s.latest.Load().Changes {
+		if c.Backend == ruleset.NFT {
+			return c.Total
+		}
+	}
+	return 0
+}
+
+func TestEveryCommitIsAChange(t *testing.T) {
+	s := nftSampler(&fakeNFTables{states: []nftState{
+		{generation: 1<<32 - 2}, {generation: 1<<32 - 2}, {generation: 3}, // it wraps around
+	}}, nil)
+	s.pass(t.Context())
+	s.pass(t.Context())
+	if got := changes(s); got != 5 {
+		t.Errorf("%d changes, want 5 commits", got)
+	}
+}
+
+func TestAbsenceAfterRulesIsAFailure(t *testing.T) {
+	whole := nftState{connections: 1000, generation: 7}
+	absent := nftState{err: fmt.Errorf("read nf_tables rules: %w", kernel.ErrAbsent)}
+	s := nftSampler(&fakeNFTables{states: []nftState{whole, whole, absent, {connections: 1003, generation: 8}}}, nil)
+	s.pass(t.Context())
+	s.pass(t.Context())
+	got := s.latest.Load()
+	if got.Self.Collectors[0].Success || len(got.Services) != 1 || got.Node.ProxyMode != "iptables" {
+		t.Errorf("collector %+v, node %+v, %d Services: what was read last is gone", got.Self.Collectors[0], got.Node, len(got.Services))
+	}
+	s.pass(t.Context())
+	if c, _ := totals(s); c != 3 || changes(s) != 1 {
+		t.Errorf("%d connections and %d changes, want 3 and 1", c, changes(s))
+	}
+}
+
+func TestNFTablesThatComesLater(t *testing.T) {
+	absent := nftState{err: fmt.Errorf("open nf_tables: %w", kernel.ErrAbsent)}
+	s := nftSampler(&fakeNFTables{states: []nftState{absent, absent, {connections: 4, generation: 9}}}, nil)
+	s.pass(t.Context())
+	if c := s.latest.Load().Self.Collectors[0]; !c.Success {
+		t.Errorf("absence is a failure: %+v", c)
+	}
+	s.pass(t.Context())
+	if c, _ := totals(s); c != 4 || changes(s) != 0 {
+		t.Errorf("%d connections and %d changes, want 4 and 0", c, changes(s))
+	}
+}
+
+// TestWhichChainsAreRead: an endpoint's chain tells its address once.
+func TestWhichChainsAreRead(t *testing.T) {
+	f := &fakeNFTables{states: []nftState{{generation: 7}}}
+	s := nftSampler(f, nil)
+	svc, sep := kubeproxy.ServiceChain(webPort), kubeproxy.EndpointChain(webPort, ipv4().endpoints[0])
+	s.read(t.Context(), s.sources[0])
+	if !slices.Contains(f.asked, sep) {
+		t.Errorf("first reading asks for %v, want %s too", f.asked, sep)
+	}
+	s.apply()
+	s.read(t.Context(), s.sources[0])
+	if slices.Contains(f.asked, sep) || !slices.Contains(f.asked, svc) {
+		t.Errorf("second reading asks for %v, want all but %s", f.asked, sep)
+	}
+	s.apply()
+	s.pass(t.Context())
+	if slices.Contains(f.asked, sep) {
+		t.Errorf("a later reading asks for %v, want all but %s", f.asked, sep)
 	}
 }
