@@ -23,14 +23,13 @@ import (
 // table of the network namespace it was opened in. Its methods may be called
 // from several goroutines.
 type Conntrack struct {
-	root string // "/" but in tests
-	conn conn
+	modules *modules
+	conn    conn
 
 	// mu is held through a reading of the statistics, so that two readings
 	// are added in the order in which they were made, and guards what follows.
-	mu    sync.Mutex
-	asked bool // asking is known to load no module
-	cpus  map[uint16]*widened
+	mu   sync.Mutex
+	cpus map[uint16]*widened
 }
 
 // widened is what one CPU has counted, beyond the kernel's 32 bits.
@@ -43,10 +42,10 @@ type widened struct {
 // before Stats needs one, so it never fails for lack of a capability; it
 // returns an error that wraps ErrAbsent where the kernel has no conntrack
 // or its module is not loaded.
-func OpenConntrack() (*Conntrack, error) { return openConntrack("/", dialNetfilter) }
+func OpenConntrack() (*Conntrack, error) { return openConntrack(running, dialNetfilter) }
 
-func openConntrack(root string, dial func() (transport, error)) (*Conntrack, error) {
-	c := &Conntrack{root: root, conn: conn{dial: dial}, cpus: map[uint16]*widened{}}
+func openConntrack(m *modules, dial func() (transport, error)) (*Conntrack, error) {
+	c := &Conntrack{modules: m, conn: conn{dial: dial}, cpus: map[uint16]*widened{}}
 	if _, err := c.Count(context.Background()); err != nil {
 		return nil, fmt.Errorf("open conntrack: %w", err)
 	}
@@ -78,7 +77,7 @@ func (c *Conntrack) sysctl(ctx context.Context, name string) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	b, err := os.ReadFile(filepath.Join(c.root, "proc/sys/net/netfilter", name))
+	b, err := os.ReadFile(filepath.Join(c.modules.root, "proc/sys/net/netfilter", name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("read conntrack: %w: %w", ErrAbsent, err)
 	}
@@ -116,10 +115,9 @@ func (c *Conntrack) Stats(ctx context.Context) (ConntrackStats, error) {
 	const op = "read conntrack statistics"
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.asked && loadable(c.root, "nf_conntrack_netlink", "ctnetlink_stat_ct_cpu") {
+	if c.modules.loadable(ctnetlinkModule) {
 		return ConntrackStats{}, fmt.Errorf("%s: %w: its module is not loaded", op, ErrAbsent)
 	}
-	c.asked = true
 	ctx, cancel := c.conn.limit(ctx)
 	defer cancel()
 	var cpus []conntrack.CPUStats

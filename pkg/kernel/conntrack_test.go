@@ -18,14 +18,14 @@ import (
 	"github.com/svcscope/svcscope/pkg/netfilter/nlattr"
 )
 
-// fakeRoot is a folder with the files of conntrack's sysctls.
-func fakeRoot(t *testing.T, sysctls map[string]string) string {
+// fakeRoot is a kernel without modules that has conntrack's sysctls.
+func fakeRoot(t *testing.T, sysctls map[string]string) *modules {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range sysctls {
 		writeFile(t, filepath.Join(root, "proc/sys/net/netfilter", name), text)
 	}
-	return root
+	return newModules(root)
 }
 
 func writeFile(t *testing.T, path, text string) {
@@ -55,7 +55,7 @@ func TestConntrackSizes(t *testing.T) {
 	if n, err := c.Buckets(t.Context()); n != 0 || err == nil || !strings.Contains(err.Error(), "nf_conntrack_buckets") {
 		t.Errorf("buckets: got %d, %v; want an error", n, err)
 	}
-	if _, err := openConntrack(t.TempDir(), (&fakeKernel{}).dial); !errors.Is(err, ErrAbsent) {
+	if _, err := openConntrack(fakeRoot(t, nil), (&fakeKernel{}).dial); !errors.Is(err, ErrAbsent) {
 		t.Errorf("no conntrack: got %v, want ErrAbsent", err)
 	}
 }
@@ -112,31 +112,5 @@ func TestConntrackRefusals(t *testing.T) {
 		if err := c.Close(); err != nil || k.open != 0 {
 			t.Errorf("close: %v, %d sockets left", err, k.open)
 		}
-	}
-}
-
-func TestModuleIsNotLoadedByAsking(t *testing.T) {
-	const symbols = "0000000000000000 t nf_tables_getgen\n"
-	tests := []struct {
-		name  string
-		files map[string]string
-		want  bool
-	}{
-		{"kernel without modules", nil, false},
-		{"loaded", map[string]string{"proc/modules": "", "sys/module/nf_tables/refcnt": "1"}, false},
-		{"built in", map[string]string{"proc/modules": "", "proc/kallsyms": symbols}, false},
-		{"not loaded", map[string]string{"proc/modules": "", "proc/kallsyms": "0 t something\n"}, true},
-		{"cannot be told", map[string]string{"proc/modules": ""}, false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			root := t.TempDir()
-			for name, text := range tt.files {
-				writeFile(t, filepath.Join(root, name), text)
-			}
-			if got := loadable(root, "nf_tables", "nf_tables_getgen"); got != tt.want {
-				t.Errorf("got %v, want %v", got, tt.want)
-			}
-		})
 	}
 }

@@ -7,35 +7,73 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
-// loadable answers whether asking a netlink subsystem could load a module
-// into the kernel: nfnetlink_rcv_msg requests the subsystem's module when it
-// is not there (net/netfilter/nfnetlink.c), and a reader must not change the
-// node. root is "/" but in tests.
+// Modules that netlink requests ask for.
+const (
+	nftablesModule  = "nf_tables"
+	ctnetlinkModule = "nf_conntrack_netlink"
+)
+
+// modules tells which subsystems the kernel has without loading a module.
+type modules struct {
+	root string // "/" but in tests
+	// builtIn says which modules are part of the kernel itself; true for all
+	// where that cannot be told. It takes 0.1 s the first time.
+	builtIn func() map[string]bool
+}
+
+func newModules(root string) *modules {
+	return &modules{root: root, builtIn: sync.OnceValue(func() map[string]bool { return findBuiltIn(root) })}
+}
+
+// running is the kernel below this process. What is built in stays the same
+// as long as it runs.
+var running = newModules("/")
+
+// loadable answers whether asking a netlink subsystem would load its module
+// into the kernel: nfnetlink_rcv_msg requests it when it is not there
+// (net/netfilter/nfnetlink.c), and a reader must not change the node.
 //
 // A kernel without /proc/modules cannot load any. Of a kernel that can, a
-// loaded module is a folder in /sys/module, and one that is built in has its
-// functions in /proc/kallsyms (their addresses are hidden, not their names).
-// Where that file cannot be read, the question is left to the kernel.
-func loadable(root, module, function string) bool {
-	if _, err := os.Stat(filepath.Join(root, "proc/modules")); err != nil {
+// loaded module is a folder in /sys/module, which is looked for at each call.
+func (m *modules) loadable(module string) bool {
+	if _, err := os.Stat(filepath.Join(m.root, "proc/modules")); err != nil {
 		return false
 	}
-	if _, err := os.Stat(filepath.Join(root, "sys/module", module)); err == nil {
+	if _, err := os.Stat(filepath.Join(m.root, "sys/module", module)); err == nil {
 		return false
 	}
+	return !m.builtIn()[module]
+}
+
+// findBuiltIn looks for a function of each module in /proc/kallsyms, where
+// those of loaded modules have the module's name in brackets. (Addresses are
+// hidden there, names are not.) Where that file cannot be read, the question
+// is left to the kernel: every module counts as built in.
+func findBuiltIn(root string) map[string]bool {
+	functions := map[string][]byte{
+		nftablesModule: []byte(" nf_tables_getgen"), ctnetlinkModule: []byte(" ctnetlink_stat_ct_cpu"),
+	}
+	all := map[string]bool{nftablesModule: true, ctnetlinkModule: true}
 	f, err := os.Open(filepath.Join(root, "proc/kallsyms"))
 	if err != nil {
-		return false
+		return all
 	}
 	defer f.Close()
-	want := []byte(" " + function)
+	found := map[string]bool{}
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		if bytes.Contains(lines.Bytes(), want) {
-			return false
+		line := lines.Bytes()
+		for module, function := range functions {
+			if bytes.Contains(line, function) && !bytes.Contains(line, []byte("[")) {
+				found[module] = true
+			}
 		}
 	}
-	return lines.Err() == nil
+	if lines.Err() != nil {
+		return all
+	}
+	return found
 }

@@ -57,7 +57,7 @@ func TestSilentKernel(t *testing.T) {
 		if _, err := c.Stats(t.Context()); !errors.Is(err, ErrTimeout) || !strings.HasPrefix(err.Error(), "read conntrack statistics: ") {
 			t.Errorf("statistics: got %v, want ErrTimeout", err)
 		}
-		if _, err := openNFTables(k.dial); !errors.Is(err, ErrTimeout) || !strings.HasPrefix(err.Error(), "open nf_tables: ") {
+		if _, err := openNFTables(fakeRoot(t, nil), k.dial); !errors.Is(err, ErrTimeout) || !strings.HasPrefix(err.Error(), "open nf_tables: ") {
 			t.Errorf("open: got %v, want ErrTimeout", err)
 		}
 	})

@@ -24,14 +24,12 @@ type NFTables struct{ conn conn }
 // returns an error that wraps ErrAbsent where the kernel has no nf_tables (a
 // kernel that would have to load its module counts as such), and a
 // *CapabilityError without CAP_NET_ADMIN.
-func OpenNFTables() (*NFTables, error) {
-	if loadable("/", "nf_tables", "nf_tables_getgen") {
+func OpenNFTables() (*NFTables, error) { return openNFTables(running, dialNetfilter) }
+
+func openNFTables(m *modules, dial func() (transport, error)) (*NFTables, error) {
+	if m.loadable(nftablesModule) {
 		return nil, fmt.Errorf("open nf_tables: %w: its module is not loaded", ErrAbsent)
 	}
-	return openNFTables(dialNetfilter)
-}
-
-func openNFTables(dial func() (transport, error)) (*NFTables, error) {
 	n := &NFTables{conn: conn{dial: dial}}
 	_, err := n.generation(context.Background())
 	if errors.Is(err, unix.EINVAL) { // nfnetlink_rcv_msg: no such subsystem

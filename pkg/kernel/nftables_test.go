@@ -22,7 +22,7 @@ import (
 // openFake opens a reader of a fake kernel.
 func openFake(t *testing.T, k *fakeKernel) *NFTables {
 	t.Helper()
-	n, err := openNFTables(k.dial)
+	n, err := openNFTables(fakeRoot(t, nil), k.dial)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestRefusals(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			k := &fakeKernel{answer: func(netlink.Message) ([]netlink.Message, error) { return nil, tt.errno }}
-			n, err := openNFTables(k.dial)
+			n, err := openNFTables(fakeRoot(t, nil), k.dial)
 			if n != nil || !errors.Is(err, tt.want) || !strings.HasPrefix(err.Error(), "open nf_tables: ") {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
@@ -278,7 +278,7 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	_, err := openNFTables(func() (transport, error) { return nil, unix.EPROTONOSUPPORT })
+	_, err := openNFTables(fakeRoot(t, nil), func() (transport, error) { return nil, unix.EPROTONOSUPPORT })
 	if !errors.Is(err, ErrAbsent) {
 		t.Errorf("no netfilter in netlink: got %v, want ErrAbsent", err)
 	}
