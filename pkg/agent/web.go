@@ -60,6 +60,11 @@ func listen(ctx context.Context, s *sampler) (servers []*server, err error) {
 		})
 		return nil
 	}
+	if file := s.cfg.WebConfigFile; file != "" {
+		if err := web.Validate(file); err != nil {
+			return nil, fmt.Errorf("read %s (--web.config.file): %w", file, err)
+		}
+	}
 	pages, err := newPages(s)
 	if err != nil {
 		return servers, err

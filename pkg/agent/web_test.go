@@ -148,14 +148,24 @@ func TestAddressInUseIsOneClearError(t *testing.T) {
 }
 
 func TestWrongWebConfigEndsTheAgent(t *testing.T) {
-	s := fakeSampler(&fakeBackend{answers: []answer{{set: webRules(t, "1", "0")}}}, nil, nil)
+	l := &logs{}
+	s := fakeSampler(&fakeBackend{answers: []answer{{set: webRules(t, "1", "0")}}}, nil, l)
 	s.cfg.ListenAddresses, s.cfg.HealthAddress = []string{"127.0.0.1:0"}, ""
 	s.cfg.WebConfigFile = filepath.Join(t.TempDir(), "web.yml")
 	if err := os.WriteFile(s.cfg.WebConfigFile, []byte("no_such_key: 1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := run(t.Context(), s); err == nil || !strings.Contains(err.Error(), "no_such_key") {
-		t.Errorf("got %v, want the file's mistake", err)
+	err := run(t.Context(), s)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, word := range []string{"no_such_key", "--web.config.file", s.cfg.WebConfigFile} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("got %v, want %s in it", err, word)
+		}
+	}
+	if got := l.count("Listening"); got != 0 {
+		t.Errorf("it listened first:\n%s", l.b.String())
 	}
 }
 
