@@ -31,15 +31,20 @@ func (h *health) patience() time.Duration { return max(time.Minute, 4*h.cfg.Inte
 // alive fails when the sampling loop has not ended a pass for too long. That
 // sources cannot be read is no reason: a restart would not help.
 func (h *health) alive(w http.ResponseWriter, _ *http.Request) {
-	last := h.started
-	if ns := h.lastPass.Load(); ns != 0 {
-		last = time.Unix(0, ns)
-	}
-	if age := time.Since(last); age > h.patience() {
+	if age := time.Since(h.lastEnd()); age > h.patience() {
 		http.Error(w, fmt.Sprintf("stuck: no sampling has ended for %.0f seconds", age.Seconds()), http.StatusServiceUnavailable)
 		return
 	}
 	writeText(w, "ok\n")
+}
+
+// lastEnd is when the last pass ended, with a monotonic reading: a clock that
+// is set must not get the agent killed.
+func (h *health) lastEnd() time.Time {
+	if d := h.lastPass.Load(); d != 0 {
+		return h.sampler.started.Add(time.Duration(d))
+	}
+	return h.started
 }
 
 // ready fails until the node's rules are known: a source that cannot be read

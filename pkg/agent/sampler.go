@@ -48,7 +48,7 @@ type sampler struct {
 	names    *correlate.Names // of the catalog below
 	catalog  *service.Catalog
 	latest   atomic.Pointer[correlate.Snapshot]
-	lastPass atomic.Int64 // when the last pass ended, in Unix nanoseconds
+	lastPass atomic.Int64 // when the last pass ended, in nanoseconds since started
 }
 
 // ruleSource is a backend with its newest readings.
@@ -119,7 +119,7 @@ func (s *sampler) pass(ctx context.Context) {
 	}
 	s.table.report(begin, time.Now(), err)
 	s.publish(table)
-	s.lastPass.Store(time.Now().UnixNano())
+	s.lastPass.Store(int64(time.Since(s.started)))
 }
 
 // read takes a new reading of one backend.

@@ -127,6 +127,20 @@ func TestHealth(t *testing.T) {
 	})
 }
 
+func TestHealthIgnoresTheWallClock(t *testing.T) {
+	s := fakeSampler(&fakeBackend{answers: []answer{{set: webRules(t, "1", "0")}}}, nil, nil)
+	h := &health{sampler: s, started: time.Now()}
+	before := time.Now()
+	s.pass(t.Context())
+	got := h.lastEnd()
+	if !strings.Contains(got.String(), " m=") { // time.Time.String shows the monotonic reading
+		t.Errorf("%v is of the wall clock", got)
+	}
+	if got.Before(before) || got.After(time.Now()) {
+		t.Errorf("the pass ended at %v, want after %v", got, before)
+	}
+}
+
 func TestAddressInUseIsOneClearError(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
