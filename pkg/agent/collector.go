@@ -3,20 +3,28 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/kernel"
 )
 
 // collector keeps how the readings of one source go.
 type collector struct {
 	correlate.CollectorState
-	tried bool
-	log   *slog.Logger
+	tried  bool
+	logged time.Time // when a failure was logged
+	told   string    // its text
+	log    *slog.Logger
 }
+
+// sayEvery is the least time between two failures of one source in the log,
+// unless it was read in between.
+const sayEvery = time.Minute
 
 // report notes the outcome of one reading. A change is logged, a repetition
 // is not.
@@ -31,8 +39,13 @@ func (c *collector) report(begin, end time.Time, err error) {
 		return
 	}
 	c.Err = err.Error()
-	if was || !tried {
-		c.log.Error("source cannot be read", "source", c.Name, "err", err)
+	if was || !tried || c.Err != c.told && end.Sub(c.logged) >= sayEvery {
+		c.told, c.logged = c.Err, end
+		level := slog.LevelError
+		if errors.Is(err, kernel.ErrInterrupted) {
+			level = slog.LevelWarn // the rules are busy; nothing is broken
+		}
+		c.log.Log(context.Background(), level, "source cannot be read", "source", c.Name, "err", err)
 	}
 }
 
