@@ -6,11 +6,10 @@ import (
 	"os"
 	"testing"
 
+	"github.com/svcscope/svcscope/pkg/internal/kernelrules"
 	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
-	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
-	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
@@ -34,7 +33,12 @@ func TestViewOfRulesReadFromTheKernel(t *testing.T) {
 				}
 				kerneltest.Exec(t, string(rules), tt.tool+"-legacy-restore", "-c")
 				kerneltest.Exec(t, string(rules), tt.tool+"-nft-restore", "-c")
-				for _, rs := range []*ruleset.Ruleset{readLegacy(t, tt.family), readNFT(t, tt.family)} {
+				legacy, undecoded := kernelrules.Legacy(t, tt.family)
+				nft, undecodedNFT := kernelrules.NFT(t, tt.family, inReadOrder)
+				if len(undecoded)+len(undecodedNFT) != 0 {
+					t.Errorf("kube-proxy's rules not understood: legacy %v, nft %v", undecoded, undecodedNFT)
+				}
+				for _, rs := range []*ruleset.Ruleset{legacy, nft} {
 					v := NewView(rs)
 					if !v.Recognised() {
 						t.Errorf("%s: not recognised", rs.Backend)
@@ -61,48 +65,6 @@ func takeCounters(rs, from *ruleset.Ruleset) {
 	}
 }
 
-func readLegacy(t *testing.T, family netfilter.Family) *ruleset.Ruleset {
-	t.Helper()
-	r, err := kernel.OpenLegacy(kernel.LegacyConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = r.Close() }()
-	names, err := r.Tables(t.Context(), family)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := ruleset.NewConverter(family)
-	rs := &ruleset.Ruleset{Backend: ruleset.Legacy, Family: family}
-	for _, name := range names {
-		err := r.Read(t.Context(), family, name, func(x *xtables.Table) error {
-			rs.Tables = append(rs.Tables, c.XTable(x))
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	wantAllDecoded(t, rs.Backend, c.Undecoded())
-	return rs
-}
-
-func readNFT(t *testing.T, family netfilter.Family) *ruleset.Ruleset {
-	t.Helper()
-	n, err := kernel.OpenNFTables()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = n.Close() }()
-	reading, err := n.Read(t.Context(), inReadOrder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rs, undecoded := ruleset.FromNFTables(family, &reading.Ruleset)
-	wantAllDecoded(t, rs.Backend, undecoded)
-	return rs
-}
-
 // inReadOrder is a kernel.Selector made of ReadRank.
 func inReadOrder(_ nftables.Table, chains []nftables.Chain) []nftables.Chain {
 	out := make([]nftables.Chain, 0, len(chains))
@@ -114,11 +76,4 @@ func inReadOrder(_ nftables.Table, chains []nftables.Chain) []nftables.Chain {
 		}
 	}
 	return out
-}
-
-func wantAllDecoded(t *testing.T, b ruleset.Backend, undecoded map[string]uint64) {
-	t.Helper()
-	if len(undecoded) != 0 {
-		t.Errorf("%s: kube-proxy's rules not understood: %v", b, undecoded)
-	}
 }

@@ -14,10 +14,9 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/svcscope/svcscope/pkg/internal/iptsave"
+	"github.com/svcscope/svcscope/pkg/internal/kernelrules"
 	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
-	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/netfilter"
-	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
@@ -48,45 +47,6 @@ func sorted(rs *ruleset.Ruleset) *ruleset.Ruleset {
 	return rs
 }
 
-func readLegacy(t *testing.T, family netfilter.Family) (*ruleset.Ruleset, map[string]uint64) {
-	t.Helper()
-	r, err := kernel.OpenLegacy(kernel.LegacyConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = r.Close() }()
-	names, err := r.Tables(t.Context(), family)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := ruleset.NewConverter(family)
-	rs := &ruleset.Ruleset{Backend: ruleset.Legacy, Family: family}
-	for _, name := range names {
-		err := r.Read(t.Context(), family, name, func(x *xtables.Table) error {
-			rs.Tables = append(rs.Tables, c.XTable(x))
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return rs, c.Undecoded()
-}
-
-func readNFT(t *testing.T, family netfilter.Family) (*ruleset.Ruleset, map[string]uint64) {
-	t.Helper()
-	n, err := kernel.OpenNFTables()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = n.Close() }()
-	reading, err := n.Read(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ruleset.FromNFTables(family, &reading.Ruleset)
-}
-
 func TestBothBackendsGiveTheSameRulesForTheSameInput(t *testing.T) {
 	tests := []struct {
 		name, file, tool string
@@ -107,11 +67,11 @@ func TestBothBackendsGiveTheSameRulesForTheSameInput(t *testing.T) {
 					t.Fatal(err)
 				}
 				kerneltest.Exec(t, string(input), tt.tool+"-legacy-restore")
-				legacy, legacyUnknown := readLegacy(t, tt.family)
+				legacy, legacyUnknown := kernelrules.Legacy(t, tt.family)
 				legacyText := kerneltest.Exec(t, "", tt.tool+"-legacy-save", "-c")
 
 				kerneltest.Exec(t, string(input), tt.tool+"-nft-restore")
-				nft, nftUnknown := readNFT(t, tt.family)
+				nft, nftUnknown := kernelrules.NFT(t, tt.family, nil)
 
 				if diff := gocmp.Diff(known(iptsave.Normalize(legacyText)), known(iptsave.Format(legacy))); diff != "" {
 					t.Errorf("text differs (-iptables-save +ours)\n%s", diff)

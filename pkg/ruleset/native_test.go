@@ -9,6 +9,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/svcscope/svcscope/pkg/internal/kernelrules"
 	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/ruleset"
@@ -85,7 +86,7 @@ func TestNativeRulesInIPTablesWords(t *testing.T) {
 			want = append(want, r.want)
 		}
 		kerneltest.Exec(t, text+"}\n}\n", "nft", "-f", "-")
-		rs, undecoded := readNFT(t, netfilter.IPv4)
+		rs, undecoded := kernelrules.NFT(t, netfilter.IPv4, nil)
 		var got []string
 		for _, name := range []string{"f", "d", "s"} {
 			c := rs.Table("t").Chain(name)
@@ -127,7 +128,7 @@ func TestNativeIPv6Addresses(t *testing.T) {
 		reject with icmpv6 type no-route
 	}
 }`, "nft", "-f", "-")
-		rs, _ := readNFT(t, netfilter.IPv6)
+		rs, _ := kernelrules.NFT(t, netfilter.IPv6, nil)
 		var got []string
 		for _, name := range []string{"d", "f"} {
 			c := rs.Table("t").Chain(name)
@@ -144,7 +145,7 @@ func TestNativeIPv6Addresses(t *testing.T) {
 		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
-		if v4, _ := readNFT(t, netfilter.IPv4); len(v4.Tables) != 0 {
+		if v4, _ := kernelrules.NFT(t, netfilter.IPv4, nil); len(v4.Tables) != 0 {
 			t.Errorf("IPv4 has tables of IPv6: %v", fmt.Sprint(v4.Tables[0].Name))
 		}
 	})

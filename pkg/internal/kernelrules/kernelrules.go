@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kernelrules reads the rules of a test's network namespace, through
+// the product's readers and converters.
+package kernelrules
+
+import (
+	"testing"
+
+	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+)
+
+// Legacy returns all x_tables tables of a family, and how often each match and
+// target was met that has no decoder (ruleset.Converter). Any error fails the
+// test.
+func Legacy(tb testing.TB, family netfilter.Family) (rs *ruleset.Ruleset, undecoded map[string]uint64) {
+	tb.Helper()
+	r, err := kernel.OpenLegacy(kernel.LegacyConfig{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	names, err := r.Tables(tb.Context(), family)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c := ruleset.NewConverter(family)
+	rs = &ruleset.Ruleset{Backend: ruleset.Legacy, Family: family}
+	for _, name := range names {
+		err := r.Read(tb.Context(), family, name, func(x *xtables.Table) error {
+			rs.Tables = append(rs.Tables, c.XTable(x))
+			return nil
+		})
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return rs, c.Undecoded()
+}
+
+// NFT returns all nf_tables tables that a family's packets pass, with the
+// chains that choose selects (nil for all), and what has no decoder. Any error
+// fails the test.
+func NFT(tb testing.TB, family netfilter.Family, choose kernel.Selector) (rs *ruleset.Ruleset, undecoded map[string]uint64) {
+	tb.Helper()
+	n, err := kernel.OpenNFTables()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = n.Close() }()
+	reading, err := n.Read(tb.Context(), choose)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return ruleset.FromNFTables(family, &reading.Ruleset)
+}
