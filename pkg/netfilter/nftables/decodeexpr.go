@@ -8,20 +8,18 @@ import (
 	"github.com/svcscope/svcscope/pkg/netfilter/nlattr"
 )
 
-// decodeExprs decodes the list in NFTA_RULE_EXPRESSIONS.
-func decodeExprs(b []byte) ([]Expr, error) {
-	n := 0
-	list := nlattr.Attrs(b)
-	for list.Next() {
+// decodeExprs decodes a list of NFTA_LIST_ELEM, each with decode.
+func decodeExprs(list nlattr.Iter, decode func(nlattr.Iter) (Expr, error)) ([]Expr, error) {
+	n, count := 0, list
+	for count.Next() {
 		n++
 	}
 	if n == 0 {
-		return nil, list.Err()
+		return nil, count.Err()
 	}
 	exprs := make([]Expr, 0, n)
-	list = nlattr.Attrs(b)
 	for list.Next() {
-		e, err := decodeExpr(list.Nested())
+		e, err := decode(list.Nested())
 		if err != nil {
 			return nil, err
 		}

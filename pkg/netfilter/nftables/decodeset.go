@@ -104,7 +104,7 @@ func decodeElement(a nlattr.Iter) (Element, error) {
 		case attrElemExpr:
 			e.Exprs, err = decodeOneState(a.Nested())
 		case attrElemExpressions:
-			e.Exprs, err = decodeStates(a.Nested())
+			e.Exprs, err = decodeExprs(a.Nested(), decodeState)
 		}
 		a.Fail(err)
 	}
@@ -123,21 +123,6 @@ func decodeOneState(a nlattr.Iter) ([]Expr, error) {
 		return nil, err
 	}
 	return []Expr{e}, nil
-}
-
-func decodeStates(list nlattr.Iter) ([]Expr, error) {
-	var exprs []Expr
-	for list.Next() {
-		e, err := decodeState(list.Nested())
-		if err != nil {
-			return nil, err
-		}
-		exprs = append(exprs, e)
-	}
-	if list.Err() != nil {
-		return nil, list.Err()
-	}
-	return exprs, nil
 }
 
 func decodeState(a nlattr.Iter) (Expr, error) {

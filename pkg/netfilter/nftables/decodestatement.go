@@ -238,7 +238,7 @@ func decodeDynSet(a nlattr.Iter) (Expr, error) {
 		case 9:
 			d.Not = a.Uint32("NFTA_DYNSET_FLAGS")&1 != 0 // NFT_DYNSET_F_INV
 		case 10:
-			d.Exprs, err = decodeStates(a.Nested())
+			d.Exprs, err = decodeExprs(a.Nested(), decodeState)
 		default:
 			return nil, nil
 		}

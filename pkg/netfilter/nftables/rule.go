@@ -42,7 +42,7 @@ func (d *RuleDecoder) Decode(b []byte) (Rule, error) {
 			r.UserData = a.Bytes()
 			r.Comment = comment(r.UserData, 0)
 		case attrRuleExpressions:
-			r.Exprs, err = decodeExprs(a.Bytes())
+			r.Exprs, err = decodeExprs(a.Nested(), decodeExpr)
 			a.Fail(err)
 		}
 	}
