@@ -86,6 +86,7 @@ type ShortError struct {
 	Have   int    // bytes left there
 }
 
+// Error names the structure, the bytes it needs and those that are there.
 func (e *ShortError) Error() string {
 	return fmt.Sprintf("%s at offset %d: need %d bytes, have %d", e.Struct, e.Offset, e.Need, e.Have)
 }

@@ -17,6 +17,7 @@ func not(v bool) string {
 	return ""
 }
 
+// String is "-p tcp"; a protocol that iptables-save does not name is a number.
 func (m Protocol) String() string { return not(m.Not) + "-p " + protocolName(m.Number) }
 
 // protocolName is the name that iptables-save prints; it looks only a few up.
@@ -42,13 +43,26 @@ func protocolName(n uint8) string {
 	return strconv.Itoa(int(n))
 }
 
-func (m Source) String() string       { return not(m.Not) + "-s " + m.Prefix.String() }
-func (m Destination) String() string  { return not(m.Not) + "-d " + m.Prefix.String() }
-func (m InInterface) String() string  { return not(m.Not) + "-i " + m.Name }
+// String is "-s 10.0.0.0/8".
+func (m Source) String() string { return not(m.Not) + "-s " + m.Prefix.String() }
+
+// String is "-d 10.0.0.0/8".
+func (m Destination) String() string { return not(m.Not) + "-d " + m.Prefix.String() }
+
+// String is "-i eth0", or "-i eth+" for a prefix.
+func (m InInterface) String() string { return not(m.Not) + "-i " + m.Name }
+
+// String is "-o eth0", or "-o eth+" for a prefix.
 func (m OutInterface) String() string { return not(m.Not) + "-o " + m.Name }
-func (m Fragment) String() string     { return not(m.Not) + "-f" }
-func (m Module) String() string       { return "-m " + m.Name }
-func (m Comment) String() string      { return "-m comment --comment " + quote(m.Text) }
+
+// String is "-f".
+func (m Fragment) String() string { return not(m.Not) + "-f" }
+
+// String is "-m tcp", a module without options.
+func (m Module) String() string { return "-m " + m.Name }
+
+// String quotes the text where a shell would need it.
+func (m Comment) String() string { return "-m comment --comment " + quote(m.Text) }
 
 // String leaves the module out: it is the protocol's, which the rule knows.
 func (m SourcePort) String() string {
@@ -107,6 +121,7 @@ func joinBits(v uint32, names []bit) string {
 	return b.String()
 }
 
+// String is "-m addrtype --dst-type LOCAL", with as many types and options as are set.
 func (m AddrType) String() string {
 	s := "-m addrtype"
 	if m.Source != 0 {
@@ -141,6 +156,7 @@ func addrTypeNames(bits uint16) string {
 	})
 }
 
+// String speaks of the module state where the rule does.
 func (m ConntrackState) String() string {
 	if m.Alias {
 		return "-m state " + not(m.Not) + "--state " + joinBits(uint32(m.Mask), ctStates())
@@ -161,16 +177,19 @@ func ctStates() []bit {
 	}
 }
 
+// String has the probability with the eleven digits of iptables-save.
 func (r Random) String() string {
 	p := strconv.FormatFloat(float64(r.Threshold)/(1<<31), 'f', 11, 64)
 	return "-m statistic --mode random " + not(r.Not) + "--probability " + p
 }
 
+// String is "-m statistic --mode nth --every 3 --packet 0".
 func (m Nth) String() string {
 	return "-m statistic --mode nth " + not(m.Not) + "--every " + strconv.FormatUint(uint64(m.Every), 10) +
 		" --packet " + strconv.FormatUint(uint64(m.Packet), 10)
 }
 
+// String leaves a mask of all ones out.
 func (m Mark) String() string {
 	s := "-m mark " + not(m.Not) + "--mark " + hex32(m.Value)
 	if m.Mask != 1<<32-1 {
@@ -229,6 +248,7 @@ func (m Recent) text(full netip.Addr) string {
 // String has the two spaces that iptables-save prints.
 func (m NFAcct) String() string { return "-m nfacct --nfacct-name  " + quote(m.Object) }
 
+// String is "-m multiport --dports 80,443", or --sports, or --ports for both.
 func (m Multiport) String() string {
 	s := "-m multiport " + not(m.Not)
 	switch {
@@ -246,9 +266,13 @@ func (m Multiport) String() string {
 	return s + strings.Join(ports, ",")
 }
 
+// String is "-m limit" with the text.
 func (m Limit) String() string { return "-m limit " + m.Text }
-func (m Also) String() string  { return m.Action.String() }
 
+// String is that of the action.
+func (m Also) String() string { return m.Action.String() }
+
+// String is the text of a rule that came as text, else the bytes that have no decoder.
 func (u Unknown) String() string {
 	if u.Text != "" {
 		return u.Text

@@ -23,6 +23,7 @@ type Name struct {
 	Name      string
 }
 
+// String is namespace/name.
 func (n Name) String() string { return n.Namespace + "/" + n.Name }
 
 // Compare orders names by namespace, then by name.

@@ -27,6 +27,7 @@ type Error struct {
 	Want int    // bytes it should have
 }
 
+// Error names the attribute and both lengths, or says that it is missing.
 func (e *Error) Error() string {
 	if e.Len < 0 {
 		return e.Attr + ": missing"
