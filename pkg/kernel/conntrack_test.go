@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -54,6 +55,24 @@ func TestConntrackSizes(t *testing.T) {
 	}
 	if n, err := c.Buckets(t.Context()); n != 0 || err == nil || !strings.Contains(err.Error(), "nf_conntrack_buckets") {
 		t.Errorf("buckets: got %d, %v; want an error", n, err)
+	}
+	for name, read := range map[string]func(context.Context) (uint64, error){
+		"nf_conntrack_count": c.Count, "nf_conntrack_max": c.Limit, "nf_conntrack_buckets": c.Buckets,
+	} {
+		path := filepath.Join(root.root, "proc/sys/net/netfilter", name)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(t.Context()); !errors.Is(err, ErrAbsent) || !strings.HasPrefix(err.Error(), "read "+name+": ") {
+			t.Errorf("no %s: got %v, want ErrAbsent", name, err)
+		}
+		// A folder cannot be read, and is there.
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(t.Context()); err == nil || errors.Is(err, ErrAbsent) || !strings.HasPrefix(err.Error(), "read "+name+": ") {
+			t.Errorf("unreadable %s: got %v", name, err)
+		}
 	}
 	if _, err := openConntrack(fakeRoot(t, nil), (&fakeKernel{}).dial); !errors.Is(err, ErrAbsent) {
 		t.Errorf("no conntrack: got %v, want ErrAbsent", err)

@@ -3,23 +3,23 @@
 package metrics
 
 const (
-	countInterface = "IPCTNL_MSG_CT_GET_STATS, /proc/sys/net/netfilter/nf_conntrack_*"
+	sysctlFolder   = "/proc/sys/net/netfilter/"
 	statsInterface = "IPCTNL_MSG_CT_GET_STATS_CPU"
 	conntrackRead  = "conntrack could be read"
 )
 
 func conntrackMetrics() []Metric {
-	gauge := func(name string, unit Unit, help string) Metric {
+	gauge := func(name, file string, unit Unit, help string) Metric {
 		return Metric{
 			Name: "svcscope_conntrack_" + name, Type: Gauge, Unit: unit, Help: help,
-			Stability: Stable, Kernel: countInterface, Cost: CostCall, When: conntrackRead,
+			Stability: Stable, Kernel: sysctlFolder + file, Cost: CostCall, When: conntrackRead,
 		}
 	}
 	return append([]Metric{
-		gauge("entries", unitEntries, "Entries in the connection-tracking table of this node's network namespace"),
-		gauge("entries_peak", unitEntries, "Highest number of entries since the sampling before, from a count every second"),
-		gauge("entries_limit", unitEntries, "Entries allowed in each network namespace (nf_conntrack_max); new flows are dropped above it"),
-		gauge("buckets", unitBuckets, "Buckets of the hash table, which all network namespaces share (nf_conntrack_buckets)"),
+		gauge("entries", "nf_conntrack_count", unitEntries, "Entries in the connection-tracking table of this node's network namespace"),
+		gauge("entries_peak", "nf_conntrack_count", unitEntries, "Highest number of entries since the sampling before, from a count every second"),
+		gauge("entries_limit", "nf_conntrack_max", unitEntries, "Entries allowed in each network namespace (nf_conntrack_max); new flows are dropped above it"),
+		gauge("buckets", "nf_conntrack_buckets", unitBuckets, "Buckets of the hash table, which all network namespaces share (nf_conntrack_buckets)"),
 	}, conntrackStatistics()...)
 }
 
