@@ -187,7 +187,7 @@ type Self struct {
 type CollectorState struct {
 	Name        string // nftables, legacy, conntrack, kube
 	Success     bool
-	Duration    time.Duration
-	LastSuccess time.Time // zero: never
+	Duration    time.Duration // of the last reading; 0 for what is followed, not read
+	LastSuccess time.Time     // zero: never
 	Err         string
 }

@@ -29,7 +29,7 @@ func selfMetrics() []Metric {
 		}),
 		self(Metric{
 			Name: "svcscope_collector_duration_seconds", Type: Gauge, Unit: unitSeconds, Labels: collector,
-			Help: "How long the last reading of the source took", When: "the source is in use",
+			Help: "How long the last reading of the source took", When: "the source is read at each sampling; not kube, which is followed",
 		}),
 		self(Metric{
 			Name: "svcscope_collector_last_success_timestamp_seconds", Type: Gauge, Unit: unitTimestamp, Labels: collector,

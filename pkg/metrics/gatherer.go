@@ -138,7 +138,9 @@ func buildConntrack(b *builder, c *correlate.Conntrack) {
 func buildSelf(b *builder, s *correlate.Snapshot) {
 	for _, c := range s.Self.Collectors {
 		b.gauge("svcscope_collector_success", boolean(c.Success), c.Name)
-		b.gauge("svcscope_collector_duration_seconds", c.Duration.Seconds(), c.Name)
+		if c.Duration > 0 {
+			b.gauge("svcscope_collector_duration_seconds", c.Duration.Seconds(), c.Name)
+		}
 		if !c.LastSuccess.IsZero() {
 			b.gauge("svcscope_collector_last_success_timestamp_seconds", unixSeconds(c.LastSuccess), c.Name)
 		}
