@@ -22,6 +22,7 @@ func rules(n int) []byte {
 	}
 	body.WriteString("-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n" +
 		"-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000\n")
+	shares := [...]string{"-m statistic --mode random --probability 0.3333333333 ", "-m statistic --mode random --probability 0.5000000000 ", ""}
 	for i := range n {
 		p := service.PortName{Name: service.Name{Namespace: "bench", Name: fmt.Sprintf("svc-%d", i)}, Port: "http", Protocol: service.TCP}
 		vip := netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)})
@@ -29,18 +30,14 @@ func rules(n int) []byte {
 		fmt.Fprintf(&heads, ":%s - [0:0]\n", svc)
 		fmt.Fprintf(&body, "-A KUBE-SERVICES -d %s/32 -p tcp -m comment --comment \"%s cluster IP\" -m tcp --dport 80 -j %s\n", vip, p, svc)
 		fmt.Fprintf(&body, "-A %s ! -s 10.244.0.0/16 -d %s/32 -p tcp -m comment --comment \"%s cluster IP\" -m tcp --dport 80 -j KUBE-MARK-MASQ\n", svc, vip, p)
-		for e := range 3 {
-			writeEndpoint(&heads, &body, p, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244 + byte(e), byte(i >> 8), byte(i)}), 8080), e)
+		for e := range shares {
+			ep := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244 + byte(e), byte(i >> 8), byte(i)}), 8080)
+			sep := kubeproxy.EndpointChain(p, ep)
+			fmt.Fprintf(&heads, ":%s - [0:0]\n", sep)
+			fmt.Fprintf(&body, "-A %s %s-j %s\n", svc, shares[e], sep)
+			fmt.Fprintf(&body, "-A %s -s %s/32 -j KUBE-MARK-MASQ\n", sep, ep.Addr())
+			fmt.Fprintf(&body, "-A %s -p tcp -m tcp -j DNAT --to-destination %s\n", sep, ep)
 		}
 	}
 	return fmt.Appendf(nil, "*nat\n%s%sCOMMIT\n", heads.Bytes(), body.Bytes())
-}
-
-func writeEndpoint(heads, body *bytes.Buffer, p service.PortName, ep netip.AddrPort, e int) {
-	sep := kubeproxy.EndpointChain(p, ep)
-	fmt.Fprintf(heads, ":%s - [0:0]\n", sep)
-	share := [...]string{"-m statistic --mode random --probability 0.3333333333 ", "-m statistic --mode random --probability 0.5000000000 ", ""}
-	fmt.Fprintf(body, "-A %s %s-j %s\n", kubeproxy.ServiceChain(p), share[e], sep)
-	fmt.Fprintf(body, "-A %s -s %s/32 -j KUBE-MARK-MASQ\n", sep, ep.Addr())
-	fmt.Fprintf(body, "-A %s -p tcp -m tcp -j DNAT --to-destination %s\n", sep, ep)
 }

@@ -242,7 +242,8 @@ func TestServicesReportOfUnknownEndpoints(t *testing.T) {
 			`{"api":1,"items":[{"address":"10.244.1.5:8080","inAPI":true}]}`,
 		},
 		{
-			"rules not read", ServicePort{SinceRule: true, KernelCount: -1, APICount: 1, Endpoints: endpoint},
+			"rules not read",
+			ServicePort{SinceRule: true, KernelCount: -1, APICount: 1, Endpoints: endpoint},
 			`{"api":1,"items":[{"address":"10.244.1.5:8080","inAPI":true}]}`,
 		},
 		{

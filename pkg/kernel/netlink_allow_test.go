@@ -132,7 +132,7 @@ func TestSocketRefusesWhatWrites(t *testing.T) {
 		name   string
 		header netlink.Header
 	}{
-		{"NFT_MSG_NEWTABLE", netlink.Header{Type: 10<<8 | 0, Flags: netlink.Request}},
+		{"NFT_MSG_NEWTABLE", netlink.Header{Type: 10 << 8, Flags: netlink.Request}},
 		{"NFT_MSG_DELTABLE", netlink.Header{Type: 10<<8 | 2, Flags: netlink.Request}},
 		{"NFT_MSG_NEWRULE", netlink.Header{Type: 10<<8 | 6, Flags: netlink.Request}},
 		{"NFT_MSG_GETRULE_RESET", netlink.Header{Type: 10<<8 | 25, Flags: reads}},

@@ -103,13 +103,14 @@ func writeOracles(dir string, oracles map[string][]string) error {
 	if err := unix.Uname(&u); err != nil {
 		return err
 	}
-	versions := "Linux " + unix.ByteSliceToString(u.Release[:])
+	versions := []string{"Linux " + unix.ByteSliceToString(u.Release[:])}
 	for _, args := range [][]string{{"iptables-nft", "-V"}, {"nft", "-v"}, {"conntrack", "-V"}} {
 		if out, err := scene.Tool("", args...); err == nil {
-			versions += "\n" + strings.TrimSpace(out)
+			versions = append(versions, strings.TrimSpace(out))
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "versions.txt"), []byte(versions+"\n"), 0o644); err != nil {
+	text := strings.Join(versions, "\n") + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "versions.txt"), []byte(text), 0o644); err != nil {
 		return err
 	}
 	for name, args := range oracles {

@@ -91,7 +91,9 @@ func (p Ports) Take(dest string, sources []netip.Addr, n int, hold time.Duration
 			r = &ring{}
 			l.Sources[src] = r
 		}
-		out = r.take(out, src, n-len(out), p.Now(), hold)
+		for _, port := range r.take(n-len(out), p.Now(), hold) {
+			out = append(out, netip.AddrPortFrom(src, port))
+		}
 	}
 	if len(out) < n {
 		return nil, fmt.Errorf("source ports: only %d of %d are free towards %s: others were used less than %s ago; "+
@@ -106,16 +108,19 @@ func (p Ports) Take(dest string, sources []netip.Addr, n int, hold time.Duration
 	return out, json.NewEncoder(f).Encode(l)
 }
 
-func (r *ring) take(out []netip.AddrPort, src netip.Addr, n int, now time.Time, hold time.Duration) []netip.AddrPort {
+// take returns up to n ports that are free at now, and keeps them for hold and
+// Quiet.
+func (r *ring) take(n int, now time.Time, hold time.Duration) []uint16 {
 	live, used := r.Spans[:0], 0
 	for _, s := range r.Spans {
 		if now.Before(s.At) {
 			live, used = append(live, s), used+s.N
 		}
 	}
-	n = min(n, portsPerIP-used)
-	for i := range n {
-		out = append(out, netip.AddrPortFrom(src, port((r.Next+i)%portsPerIP)))
+	n = max(0, min(n, portsPerIP-used))
+	out := make([]uint16, n)
+	for i := range out {
+		out[i] = port((r.Next + i) % portsPerIP)
 	}
 	r.Spans = live
 	if n > 0 {
