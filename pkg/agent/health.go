@@ -83,7 +83,7 @@ func (h *health) apiText() string {
 	switch {
 	case !k.enabled:
 		return "not used; names come from rules"
-	case k.current:
+	case k.current && !k.noNode:
 		return "ok"
 	case wait > 0:
 		return fmt.Sprintf("first list in %.0f seconds (--kube.start-jitter); names come from rules", wait.Seconds())

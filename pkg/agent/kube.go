@@ -44,6 +44,7 @@ type kube struct {
 type kubeState struct {
 	enabled bool // --kube is not never, and something names an API
 	current bool
+	noNode  bool // the API has no Node of the configured name
 	err     string
 	until   time.Time // the first list is held back until then
 	last    time.Time
@@ -193,6 +194,6 @@ func (k *kube) state() kubeState {
 	if api.Current {
 		k.last = time.Now()
 	}
-	s.current, s.err, s.until, s.last = api.Current, api.Err, api.WaitUntil, k.last
+	s.current, s.noNode, s.err, s.until, s.last = api.Current, api.NodeMissing, api.Err, api.WaitUntil, k.last
 	return s
 }

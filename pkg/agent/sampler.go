@@ -219,7 +219,9 @@ func (s *sampler) publish(table *correlate.Conntrack) {
 	state := s.kube.state()
 	in := correlate.Inputs{
 		NodeName: s.cfg.NodeName, Kernel: s.host.kernel,
-		Kube:  correlate.KubeState{Enabled: state.enabled, Synced: s.catalog != nil && s.catalog.Synced, Err: state.err},
+		Kube: correlate.KubeState{
+			Enabled: state.enabled, Synced: s.catalog != nil && s.catalog.Synced, NodeMissing: state.noNode, Err: state.err,
+		},
 		Names: s.names, Rules: s.rules(), Unread: s.unread(), IPVS: s.host.ipvs(),
 		Ledger: s.ledger, SinceRule: s.since, Conntrack: table,
 		Self: correlate.Self{

@@ -113,6 +113,12 @@ func TestHealth(t *testing.T) {
 		expect("API away", "/readyz", 200, "kube: list services: connection refused")
 		w.state = kubeapi.State{Synced: true, Current: true}
 		expect("synced", "/readyz", 200, "kube: ok")
+		w.state = kubeapi.State{Synced: true, Current: true, NodeMissing: true, Err: `node "node-a" does not exist in the API`}
+		expect("a wrong name", "/readyz", 200, `kube: node "node-a" does not exist in the API`)
+		s.pass(t.Context())
+		if k := s.latest.Load().Kube; !k.NodeMissing || k.Err != w.state.Err {
+			t.Errorf("snapshot with a wrong name: %+v", k)
+		}
 		time.Sleep(50 * time.Second)
 		expect("a long pass", "/healthz", 200, "ok")
 		time.Sleep(20 * time.Second)

@@ -166,11 +166,25 @@ func (j *join) fromAPI(c *service.Catalog, svc *service.Service, port *service.P
 	v6 := f == netfilter.IPv6
 	p := j.add(portKey{svc.PortName(port), f})
 	p.Type, p.ClusterIP, p.Number, p.NodePort = svc.Type, svc.ClusterIP(v6), port.Port, port.NodePort
-	expected := kubeproxy.ExpectedEndpoints(c, svc, port, v6)
+	sel := kubeproxy.SelectEndpoints(c, svc, port, v6)
+	if j.nodeless(c) && dependsOnNode(&sel, c.EndpointsOf(svc.PortName(port), v6)) {
+		return // which endpoints are this node's is not known
+	}
+	expected := sel.Reachable
 	p.APICount = len(expected)
 	for i := range expected {
 		p.Endpoints = append(p.Endpoints, Endpoint{Addr: expected[i].Addr, InAPI: true})
 	}
+}
+
+// nodeless reports whether the API knows nothing of this node.
+func (j *join) nodeless(c *service.Catalog) bool { return j.in.Kube.NodeMissing || c.Node.Name == "" }
+
+// dependsOnNode reports whether another node or zone may get other endpoints.
+func dependsOnNode(sel *kubeproxy.Selection, all []service.Endpoint) bool {
+	return sel.UsesLocal || slices.ContainsFunc(all, func(e service.Endpoint) bool {
+		return len(e.ForNodes) > 0 || len(e.ForZones) > 0
+	})
 }
 
 func (j *join) add(key portKey) *ServicePort {

@@ -101,7 +101,7 @@ func catalog() *service.Catalog {
 		}
 	}
 	return &service.Catalog{
-		Synced: true,
+		Synced: true, Node: service.Node{Name: "node-a"},
 		Services: []*service.Service{
 			svc("fresh", "10.96.0.12", service.Port{Protocol: service.UDP, Port: 53}),
 			svc("web", "10.96.0.10", service.Port{Name: "http", Protocol: service.TCP, Port: 80, NodePort: 30080}),
@@ -206,6 +206,42 @@ func TestTheAPIDecidesWhichServicesThereAre(t *testing.T) {
 		if diff := cmp.Diff(endpoints, s.Services[1].Endpoints, addrs); diff != "" {
 			t.Errorf("endpoints (-want +got):\n%s", diff)
 		}
+	}
+}
+
+func TestEndpointsThatDependOnAnUnknownNode(t *testing.T) {
+	tests := []struct {
+		name    string
+		kube    KubeState
+		change  func(*service.Catalog)
+		want    int
+		unknown bool
+	}{
+		{"nothing depends on it", KubeState{NodeMissing: true}, func(*service.Catalog) {}, 2, false},
+		{"policy Local", KubeState{NodeMissing: true}, func(c *service.Catalog) { c.Services[1].InternalLocal = true }, -1, true},
+		{"policy Local on a known node", KubeState{}, func(c *service.Catalog) { c.Services[1].InternalLocal = true }, 2, false},
+		{"hints for zones", KubeState{NodeMissing: true}, func(c *service.Catalog) { c.Endpoints[web][0].ForZones = []string{"b"} }, -1, true},
+		{"hints for nodes", KubeState{NodeMissing: true}, func(c *service.Catalog) { c.Endpoints[web][0].ForNodes = []string{"b"} }, -1, true},
+		{"policy Local without a node's name", KubeState{}, func(c *service.Catalog) {
+			c.Node.Name, c.Services[1].InternalLocal = "", true
+		}, -1, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := catalog()
+			tt.change(c)
+			s := Build(Inputs{Names: NewNames(c, nil), Ledger: ledger.New(10), Kube: tt.kube}, at)
+			p := s.Services[1]
+			if p.APICount != tt.want {
+				t.Errorf("%d endpoints expected, want %d", p.APICount, tt.want)
+			}
+			if got := newServiceReport(&p, "iptables").Endpoints.API; (got == nil) != tt.unknown {
+				t.Errorf("report says %v", got)
+			}
+			if tt.unknown && len(p.Endpoints) != 0 {
+				t.Errorf("endpoints %v", p.Endpoints)
+			}
+		})
 	}
 }
 

@@ -45,7 +45,12 @@ type NodeInfo struct {
 type KubeState struct {
 	Enabled bool // false with --kube=never
 	Synced  bool // a complete list has arrived
-	Err     string
+	// NodeMissing is true where the API has no Node of this node's name:
+	// endpoints that depend on the node are then not known.
+	NodeMissing bool
+	// Err is why the API is not followed or, with NodeMissing, what is
+	// wrong with the name.
+	Err string
 }
 
 // Family is the IP family of a Service's series.
@@ -73,7 +78,7 @@ type ServicePort struct {
 	Rejected    map[Reason]uint64 // only reasons that were seen
 	Endpoints   []Endpoint        // those in the kernel's rules, then those that only the API has
 	Rules       map[string]int    // by table
-	APICount    int               // endpoints expected on this node; -1 when unknown
+	APICount    int               // endpoints expected on this node; -1 when unknown: no API, or no Node
 	KernelCount int               // endpoints present in its rules; -1 when unknown
 	// Uncounted is true where the node's proxy mode gives no numbers, or its
 	// rules were never read: the totals are then not 0 but unknown.
