@@ -180,7 +180,8 @@ var e, _ = os.ReadFile("/proc/modules")`,
 		},
 		{
 			"a metric may tell where it comes from", "pkg/metrics/a.go",
-			spdx + `package x; import "os"; var a = "/proc/modules"`, []string{"imports os"},
+			spdx + `package x; import "os"; var a = "/proc/modules"`,
+			[]string{"imports os"},
 		},
 		{
 			"netlink is the kernel's", "pkg/agent/a.go",

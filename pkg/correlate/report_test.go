@@ -247,11 +247,13 @@ func TestServicesReportOfUnknownEndpoints(t *testing.T) {
 			`{"api":1,"items":[{"address":"10.244.1.5:8080","inAPI":true}]}`,
 		},
 		{
-			"no API", ServicePort{SinceRule: true, APICount: -1, Endpoints: endpoint},
+			"no API",
+			ServicePort{SinceRule: true, APICount: -1, Endpoints: endpoint},
 			`{"kernel":0,"items":[{"address":"10.244.1.5:8080","inKernel":false,"connections":0}]}`,
 		},
 		{
-			"above the cap", ServicePort{APICount: 1, Endpoints: endpoint},
+			"above the cap",
+			ServicePort{APICount: 1, Endpoints: endpoint},
 			`{"kernel":0,"api":1,"items":[{"address":"10.244.1.5:8080","inKernel":false,"inAPI":true}]}`,
 		},
 		{"nothing", ServicePort{KernelCount: -1, APICount: -1}, `{}`},
