@@ -29,17 +29,18 @@ type fakeBackend struct {
 }
 
 type answer struct {
-	set *ruleset.Ruleset
-	err error
+	set       *ruleset.Ruleset
+	undecoded map[string]uint64
+	err       error
 }
 
 func (f *fakeBackend) read(context.Context) ([]*ruleset.Ruleset, map[string]uint64, error) {
 	a := f.answers[min(len(f.reads), len(f.answers)-1)]
 	f.reads = append(f.reads, time.Now())
 	if a.err != nil {
-		return nil, nil, a.err
+		return nil, a.undecoded, a.err
 	}
-	return []*ruleset.Ruleset{a.set}, nil, nil
+	return []*ruleset.Ruleset{a.set}, a.undecoded, nil
 }
 
 func (*fakeBackend) changes() []correlate.RulesetChanges { return nil }

@@ -80,6 +80,26 @@ func TestFailuresAreLoggedOnceAndLoseNothing(t *testing.T) {
 	})
 }
 
+func TestWhatStandsUndecodedIsCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := func(limits uint64, err error) answer {
+			return answer{set: webRules(t, "0", "0"), undecoded: map[string]uint64{"match/hashlimit": limits}, err: err}
+		}
+		torn := errors.New("read legacy table nat (IPv4): torn")
+		b := &fakeBackend{answers: []answer{
+			state(3, nil), state(3, nil), state(3, nil), state(3, torn), state(1, torn), state(5, nil), state(2, nil), state(3, nil),
+		}}
+		s := fakeSampler(b, nil, nil)
+		// Three stand there, then two more, then one that is new.
+		for i, want := range []uint64{3, 3, 3, 3, 5, 5, 6} {
+			s.pass(t.Context())
+			if got := s.latest.Load().Self.Undecoded["match/hashlimit"]; got != want {
+				t.Errorf("pass %d: undecoded %d, want %d", i, got, want)
+			}
+		}
+	})
+}
+
 func TestDipsAreReadAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &fakeBackend{answers: []answer{

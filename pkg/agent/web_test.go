@@ -18,9 +18,13 @@ import (
 	kubeapi "github.com/svcscope/svcscope/pkg/kube"
 )
 
-func ask(h http.Handler, path, remote string) *httptest.ResponseRecorder {
+// ask requests path; header is a header's name and value, or nothing.
+func ask(h http.Handler, path, remote string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, path, nil)
 	r.RemoteAddr = remote
+	if len(header) == 2 {
+		r.Header.Set(header[0], header[1])
+	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	return w
