@@ -3,11 +3,13 @@
 // Package kernel holds the only code that opens sockets towards netfilter: one
 // reader per interface (x_tables, nf_tables, conntrack). A reader sends
 // requests, sees to it that the answer is consistent, and gives errnos a
-// meaning (ErrInterrupted, ErrOverrun, ErrAbsent, CapabilityError); decoding
-// is done by the packages below netfilter, and what rules mean by ruleset.
+// meaning (ErrInterrupted, ErrOverrun, ErrAbsent, ErrTimeout, CapabilityError);
+// decoding is done by the packages below netfilter, and what rules mean by
+// ruleset.
 //
 // Nothing here changes the kernel's state. No request of the kinds that
-// create, delete or zero is built; no sysctl is written; no lock is taken. A
-// legacy table is asked for only if it exists already, because asking creates
-// it. All of it works with CAP_NET_ADMIN as the only capability.
+// create, delete or zero is built, and the socket would refuse it; no sysctl is
+// written; no lock is taken. A legacy table is asked for only if it exists
+// already, because asking creates it. All of it works with CAP_NET_ADMIN as the
+// only capability.
 package kernel
