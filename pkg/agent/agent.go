@@ -53,14 +53,21 @@ func (s *sampler) loop(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.Interval)
 	defer tick.Stop()
 	synced := s.kube.first
+	listed := false
 	for {
 		s.pass(ctx)
+		if listed {
+			// The first list leaves tens of megabytes of garbage, which the
+			// runtime would keep for a heap that never grows so large again.
+			listed = false
+			s.freeMemory()
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		case <-synced:
-			synced = nil
+			synced, listed = nil, true
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -44,6 +45,8 @@ type sampler struct {
 	started   time.Time
 	known     map[netfilter.Family]bool // see unread
 	since     bool                      // totals are the rules' own counters
+	// freeMemory gives the operating system what is free.
+	freeMemory func()
 
 	names    *correlate.Names // of the catalog below
 	catalog  *service.Catalog
@@ -76,6 +79,7 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 		nft:       &nftablesBackend{reader: reader[nftablesReader]{open: h.nftables}},
 		conntrack: &conntrack{reader: reader[conntrackReader]{open: h.conntrack}},
 		undecoded: make(map[string]uint64), known: make(map[netfilter.Family]bool), started: time.Now(),
+		freeMemory: debug.FreeOSMemory,
 	}
 	named := func(name string) collector {
 		return collector{log: log, CollectorState: correlate.CollectorState{Name: name, Err: errUnread.Error()}}

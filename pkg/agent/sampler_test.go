@@ -20,20 +20,29 @@ func TestLoopSamplesOnTheIntervalAndAtTheFirstList(t *testing.T) {
 		s := fakeSampler(b, w, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		begin := time.Now()
+		var freed []time.Duration
+		s.freeMemory = func() { freed = append(freed, time.Since(begin)) }
 		go func() { _ = s.kube.run(ctx) }()
 		go s.loop(ctx)
 		time.Sleep(32 * time.Second) // past two intervals of 15 s
 		w.set(&service.Catalog{Synced: true}, kubeapi.State{Synced: true, Current: true})
 		time.Sleep(time.Second)
 		synctest.Wait()
+		if len(freed) != 1 || freed[0] != 32*time.Second {
+			t.Errorf("memory is freed at %v, want once, after the first list", freed)
+		}
+		time.Sleep(13 * time.Second) // past another interval
 		cancel()
 		synctest.Wait()
+		if len(freed) != 1 {
+			t.Errorf("memory is freed at %v, want once", freed)
+		}
 		var got []time.Duration
 		for _, at := range b.reads {
 			got = append(got, at.Sub(begin))
 		}
 		// The baseline takes two readings.
-		want := []time.Duration{0, settleAfter, 15 * time.Second, 30 * time.Second, 32 * time.Second}
+		want := []time.Duration{0, settleAfter, 15 * time.Second, 30 * time.Second, 32 * time.Second, 45 * time.Second}
 		if len(got) != len(want) {
 			t.Fatalf("readings at %v, want %v", got, want)
 		}
