@@ -164,6 +164,18 @@ func (f *family) load(tb testing.TB, backend string) {
 	for _, e := range f.endpoints {
 		add(e.Addr())
 	}
+	// IPv6 gives addresses their routes when the link is found to be ready.
+	for _, e := range f.endpoints {
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			out, err := kerneltest.TryExec(tb, "", "ip", "route", "get", e.Addr().String())
+			if err == nil && strings.HasPrefix(out, "local ") {
+				break
+			}
+			if time.Now().After(deadline) {
+				tb.Fatalf("%v is not local: %s", e.Addr(), out)
+			}
+		}
+	}
 	// OUTPUT sees a packet only if it has a route.
 	kerneltest.Exec(tb, "", "ip", "route", "add", netip.PrefixFrom(f.vip, f.bits/2).Masked().String(), "dev", "d0", "src", f.node.String())
 	f.restore(tb, backend, jumps()) // naming a chain empties it: first
