@@ -23,6 +23,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	routeLogs(cfg.logger())
 	k := newKube(cfg, openWatcher(cfg))
 	if err := k.check(); err != nil {
 		return err
@@ -86,6 +87,7 @@ func ReadOnce(ctx context.Context, cfg Config) (*correlate.Snapshot, error) {
 	}
 	cfg.StartJitter = 0
 	cfg.MaxServices = math.MaxInt
+	routeLogs(cfg.logger())
 	k := newKube(cfg, openWatcher(cfg))
 	if err := k.check(); err != nil {
 		return nil, err

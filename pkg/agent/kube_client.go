@@ -4,7 +4,11 @@
 
 package agent
 
-import kubeapi "github.com/svcscope/svcscope/pkg/kube"
+import (
+	"log/slog"
+
+	kubeapi "github.com/svcscope/svcscope/pkg/kube"
+)
 
 // apiState is how the watch of the API goes.
 type apiState = kubeapi.State
@@ -29,3 +33,6 @@ func openWatcher(cfg Config) func() (watcher, error) {
 		return w, nil
 	}
 }
+
+// routeLogs sends what the Kubernetes client logs to log; it is process-wide.
+func routeLogs(log *slog.Logger) { kubeapi.RouteLogs(log) }

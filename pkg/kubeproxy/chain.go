@@ -2,8 +2,6 @@
 
 package kubeproxy
 
-import "slices"
-
 // Kind is what a chain is for. The same name may stand in two tables:
 // KUBE-SERVICES and KUBE-NODEPORTS are in nat and in filter.
 type Kind uint8
@@ -117,10 +115,4 @@ func ReadRank(chain string) int {
 		return 2
 	}
 	return 0
-}
-
-// ReadOrder sorts the names of a table's chains by ReadRank, in place, and
-// keeps their order otherwise.
-func ReadOrder(chains []string) {
-	slices.SortStableFunc(chains, func(a, b string) int { return ReadRank(a) - ReadRank(b) })
 }

@@ -57,12 +57,6 @@ func SelectEndpoints(c *service.Catalog, svc *service.Service, port *service.Por
 	return sel
 }
 
-// ExpectedEndpoints returns what this node's rules for the port should hold in
-// one family, sorted by address: Reachable of SelectEndpoints.
-func ExpectedEndpoints(c *service.Catalog, svc *service.Service, port *service.Port, ipv6 bool) []service.Endpoint {
-	return SelectEndpoints(c, svc, port, ipv6).Reachable
-}
-
 func (s *Selection) choose(eps []service.Endpoint, node service.Node) {
 	topo := anywhere
 	if s.UsesCluster {

@@ -116,10 +116,10 @@ func TestParseChain(t *testing.T) {
 	}
 }
 
-func TestReadOrderPutsExternalChainsLast(t *testing.T) {
+func TestExternalChainsAreReadLast(t *testing.T) {
 	const h = "XPGD46QRK7WJZT7O"
 	got := []string{"KUBE-EXT-" + h, "KUBE-SVC-" + h, "PREROUTING", "KUBE-SVL-" + h, "KUBE-SEP-" + h}
-	ReadOrder(got)
+	slices.SortStableFunc(got, func(a, b string) int { return ReadRank(a) - ReadRank(b) })
 	want := []string{"PREROUTING", "KUBE-SEP-" + h, "KUBE-SVC-" + h, "KUBE-SVL-" + h, "KUBE-EXT-" + h}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
