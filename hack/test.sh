@@ -15,6 +15,7 @@ SECONDS=0
 # All that a test makes outside of namespaces lands here, and all its processes
 # carry the mark: so what is left behind can be told from what was there.
 own=$(mktemp -d /tmp/sv.XXXXXX)
+chmod 711 "$own" # a test goes on as an ordinary user
 trap 'rm -rf "$own"' EXIT
 export TMPDIR=$own GOTMPDIR=$own SVCSCOPE_TEST_RUN=$$.$RANDOM
 state() { git status --porcelain 2>/dev/null; ls -A /run/netns 2>/dev/null; grep -c ' nsfs ' /proc/self/mountinfo; true; }
