@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,12 +79,12 @@ COMMIT
 
 // fakeConntrack has a settable count.
 type fakeConntrack struct {
-	entries  uint64
+	entries  atomic.Uint64
 	statsErr error
 	closed   bool
 }
 
-func (f *fakeConntrack) Count(context.Context) (uint64, error)   { return f.entries, nil }
+func (f *fakeConntrack) Count(context.Context) (uint64, error)   { return f.entries.Load(), nil }
 func (f *fakeConntrack) Limit(context.Context) (uint64, error)   { return 1000, nil }
 func (f *fakeConntrack) Buckets(context.Context) (uint64, error) { return 256, nil }
 func (f *fakeConntrack) Close() error                            { f.closed = true; return nil }
@@ -176,7 +177,9 @@ func fakeSampler(b *fakeBackend, w watcher, l *logs) *sampler {
 		}
 		return w, nil
 	})
-	s := newSampler(cfg, fakeHost(&fakeConntrack{entries: 10}), k)
+	table := &fakeConntrack{}
+	table.entries.Store(10)
+	s := newSampler(cfg, fakeHost(table), k)
 	s.sources[0].backend = &fakeBackend{answers: []answer{{set: &ruleset.Ruleset{Backend: ruleset.NFT, Family: netfilter.IPv4}}}}
 	s.sources[1].backend = b
 	return s

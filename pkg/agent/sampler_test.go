@@ -171,17 +171,18 @@ func TestRereadingIsBounded(t *testing.T) {
 
 func TestConntrackPeak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeConntrack{entries: 10}
+		f := &fakeConntrack{}
+		f.entries.Store(10)
 		c := &conntrack{reader: reader[conntrackReader]{open: func() (conntrackReader, error) { return f, nil }}}
 		if _, err := c.read(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go c.watch(ctx)
-		f.entries = 400
+		f.entries.Store(400)
 		time.Sleep(1500 * time.Millisecond)
 		synctest.Wait()
-		f.entries = 20
+		f.entries.Store(20)
 		time.Sleep(2 * time.Second)
 		cancel()
 		synctest.Wait()
