@@ -33,7 +33,7 @@ unformatted=$(gofmt -l cmd pkg hack)
 [ -z "$unformatted" ] || { echo "gofmt -l says: $unformatted" >&2; exit 1; }
 go vet ./...
 (cd hack/lab && go vet ./...)
-go build -tags nokube -o /dev/null ./cmd/svcscope
+go vet -tags nokube ./cmd/... ./pkg/agent ./pkg/cli
 hack/verify.sh
 
 # A skipped test is a failure here: this machine has what they need.

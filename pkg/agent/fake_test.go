@@ -16,7 +16,6 @@ import (
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/internal/iptsave"
 	"github.com/svcscope/svcscope/pkg/kernel"
-	kubeapi "github.com/svcscope/svcscope/pkg/kube"
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/ruleset"
@@ -100,7 +99,7 @@ func (f *fakeConntrack) Stats(context.Context) (kernel.ConntrackStats, error) {
 type fakeWatcher struct {
 	mu      sync.Mutex
 	catalog *service.Catalog
-	state   kubeapi.State
+	state   apiState
 	changed chan struct{}
 }
 
@@ -108,7 +107,7 @@ func newFakeWatcher() *fakeWatcher {
 	return &fakeWatcher{catalog: &service.Catalog{}, changed: make(chan struct{}, 1)}
 }
 
-func (f *fakeWatcher) set(c *service.Catalog, s kubeapi.State) {
+func (f *fakeWatcher) set(c *service.Catalog, s apiState) {
 	f.mu.Lock()
 	f.catalog, f.state = c, s
 	f.mu.Unlock()
@@ -121,7 +120,7 @@ func (f *fakeWatcher) Catalog() *service.Catalog {
 	return f.catalog
 }
 
-func (f *fakeWatcher) State() kubeapi.State {
+func (f *fakeWatcher) State() apiState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state

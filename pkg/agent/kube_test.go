@@ -10,12 +10,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	kubeapi "github.com/svcscope/svcscope/pkg/kube"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
 func TestKubeModes(t *testing.T) {
-	outside := fmt.Errorf("load in-cluster config: %w", kubeapi.ErrNotInCluster)
+	outside := fmt.Errorf("load in-cluster config: %w", errNoAPI)
 	tests := []struct {
 		name    string
 		mode    KubeMode
@@ -68,7 +67,7 @@ func TestAnAPIThatComesLaterIsPickedUp(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- k.run(ctx) }()
 		time.Sleep(2 * time.Minute)
-		w.set(&service.Catalog{Synced: true}, kubeapi.State{Synced: true, Current: true})
+		w.set(&service.Catalog{Synced: true}, apiState{Synced: true, Current: true})
 		<-k.first
 		if s := k.state(); !s.current || s.err != "" || s.last.IsZero() {
 			t.Errorf("state %+v", s)

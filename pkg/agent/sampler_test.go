@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	kubeapi "github.com/svcscope/svcscope/pkg/kube"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -25,7 +24,7 @@ func TestLoopSamplesOnTheIntervalAndAtTheFirstList(t *testing.T) {
 		go func() { _ = s.kube.run(ctx) }()
 		go s.loop(ctx)
 		time.Sleep(32 * time.Second) // past two intervals of 15 s
-		w.set(&service.Catalog{Synced: true}, kubeapi.State{Synced: true, Current: true})
+		w.set(&service.Catalog{Synced: true}, apiState{Synced: true, Current: true})
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(freed) != 1 || freed[0] != 32*time.Second {

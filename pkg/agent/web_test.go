@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
-	kubeapi "github.com/svcscope/svcscope/pkg/kube"
 )
 
 // ask requests path; header is a header's name and value, or nothing.
@@ -110,14 +109,14 @@ func TestHealth(t *testing.T) {
 		}
 		expect("at the start", "/healthz", 200, "ok")
 		expect("at the start", "/readyz", 503, "first reading is not complete")
-		w.state = kubeapi.State{WaitUntil: time.Now().Add(20 * time.Second)}
+		w.state = apiState{WaitUntil: time.Now().Add(20 * time.Second)}
 		s.pass(t.Context())
 		expect("held back", "/readyz", 200, "ready", "kube: first list in 20 seconds (--kube.start-jitter)", "legacy: ok")
-		w.state = kubeapi.State{Err: "list services: connection refused"}
+		w.state = apiState{Err: "list services: connection refused"}
 		expect("API away", "/readyz", 200, "kube: list services: connection refused")
-		w.state = kubeapi.State{Synced: true, Current: true}
+		w.state = apiState{Synced: true, Current: true}
 		expect("synced", "/readyz", 200, "kube: ok")
-		w.state = kubeapi.State{Synced: true, Current: true, NodeMissing: true, Err: `node "node-a" does not exist in the API`}
+		w.state = apiState{Synced: true, Current: true, NodeMissing: true, Err: `node "node-a" does not exist in the API`}
 		expect("a wrong name", "/readyz", 200, `kube: node "node-a" does not exist in the API`)
 		s.pass(t.Context())
 		if k := s.latest.Load().Kube; !k.NodeMissing || k.Err != w.state.Err {
