@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package binaries builds and finds the programs that the lab runs: etcd,
-// Kubernetes and Prometheus, each from its Go modules by way of a wrapper
+// Kubernetes, Prometheus and Helm, each from its Go modules by way of a wrapper
 // module in hack/lab/build.
 package binaries
 
@@ -56,6 +56,12 @@ func Sets() []Set {
 			builds: [][]string{{
 				"-tags", "remove_all_sd", "-ldflags", "-s -w", "-o", "%s/",
 				"github.com/prometheus/prometheus/cmd/promtool", "github.com/prometheus/prometheus/cmd/prometheus",
+			}},
+		},
+		{
+			Name: "helm", Version: "v4.3.1", Programs: []string{"helm"}, CPU: 400 * time.Second,
+			builds: [][]string{{
+				"-ldflags", "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1", "-o", "%s/", "tool",
 			}},
 		},
 	}
@@ -140,8 +146,11 @@ func (s Set) find(cache, program string) string {
 
 func (s Set) isVersion(path, program string) bool {
 	args := []string{"--version"}
-	if program == "kubectl" {
+	switch program {
+	case "kubectl":
 		args = []string{"version", "--client"}
+	case "helm":
+		args = []string{"version", "--template={{.Version}}"}
 	}
 	out, err := exec.Command(path, args...).CombinedOutput()
 	if err != nil {

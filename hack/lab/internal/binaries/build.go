@@ -63,7 +63,7 @@ func selectSets(names []string) ([]Set, error) {
 			}
 		}
 		if !found {
-			return nil, fmt.Errorf("no set %q: there are etcd, kubernetes and prometheus", n)
+			return nil, fmt.Errorf("no set %q: there are etcd, kubernetes, prometheus and helm", n)
 		}
 	}
 	return out, nil

@@ -26,7 +26,7 @@ import (
 func buildCommand() *cobra.Command {
 	var b binaries.Builder
 	cmd := &cobra.Command{
-		Use:   "build [etcd|kubernetes|prometheus]...",
+		Use:   "build [etcd|kubernetes|prometheus|helm]...",
 		Short: "Build the programs of the lab into the cache",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b.Out = cmd.ErrOrStderr()
