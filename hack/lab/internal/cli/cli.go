@@ -66,6 +66,7 @@ func internalCommands() map[string]func([]string) error {
 		nsexec.Subcommand:            nsexec.Main,
 		instance.InitSubcommand:      dir(instance.InitMain),
 		instance.SuperviseSubcommand: dir(instance.SuperviseMain),
+		forwardSubcommand:            dir(forwardMain),
 	}
 }
 
@@ -78,7 +79,7 @@ func root() *cobra.Command {
 	}
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.AddCommand(buildCommand(), upCommand(), downCommand(), statusCommand(), runCommand(),
-		execCommand(), kubectlCommand(), exposeCommand(), unexposeCommand(), loadCommand(), serveCommand())
+		execCommand(), kubectlCommand(), exposeCommand(), unexposeCommand(), loadCommand(), serveCommand(), forwardCommand())
 	return cmd
 }
 

@@ -29,6 +29,8 @@ type ExecRequest struct {
 	// DropCaps keeps only Caps, see nsexec.Options.
 	DropCaps bool     `json:"dropCaps,omitempty"`
 	Caps     []string `json:"caps,omitempty"`
+	// Stdin is the command's standard input; nil means the caller's.
+	Stdin *os.File `json:"-"`
 }
 
 // reply is the one answer to a request. Before it the client may send any
@@ -115,7 +117,10 @@ func Exec(s State, req ExecRequest) (int, error) {
 	sigs := make(chan os.Signal, 8)
 	signal.Notify(sigs, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
 	defer signal.Stop(sigs)
-	if err := sendRequest(conn, req, []*os.File{os.Stdin, os.Stdout, os.Stderr}); err != nil {
+	if req.Stdin == nil {
+		req.Stdin = os.Stdin
+	}
+	if err := sendRequest(conn, req, []*os.File{req.Stdin, os.Stdout, os.Stderr}); err != nil {
 		return 0, fmt.Errorf("lab %s: send request: %w", s.Name, err)
 	}
 	go func() {
