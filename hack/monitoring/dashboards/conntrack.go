@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dashboards
+
+const conntrackUID = "svcscope-conntrack"
+
+// Shares of the table in use, and the seconds until it is full at the pace of
+// the last hour where it grows.
+const (
+	inUse     = `max by (@node) (svcscope_conntrack_entries{@on} / svcscope_conntrack_entries_limit{@on})`
+	peakInUse = `max by (@node) (svcscope_conntrack_entries_peak{@on} / svcscope_conntrack_entries_limit{@on})`
+	untilFull = `min by (@node) ((svcscope_conntrack_entries_limit{@on} - svcscope_conntrack_entries{@on})
+		/ (deriv(svcscope_conntrack_entries{@on}[1h]) > 0) < 7 * 86400)`
+)
+
+func conntrack() Dashboard {
+	return newDashboard(heading{
+		uid: conntrackUID, title: "Conntrack overflow",
+		description: "Is any node's connection-tracking table filling up, when will it be full, and what is lost already?",
+		from:        "now-3h", refresh: "1m", variables: nodeVariables(),
+	},
+		section{"Is any table filling up?", []Panel{
+			fullest(), nodesAbove(), soonestFull(), lostInRange(), distinctLimits(),
+		}},
+		section{"How full are they, and when will they be full?", []Panel{
+			utilisation(), forecast4h(), entriesAndLimit(), timeToFull(),
+		}},
+		section{"What is lost, and why?", []Panel{losses(), lossesTop(), natCollisions(), oddities()}},
+		section{"Which node needs what?", []Panel{conntrackTable(), loadFactor()}},
+	)
+}
+
+func fullest() Panel {
+	return stat(spec{
+		title: "Fullest table", unit: "percentunit", w: 5, h: 4,
+		shows:   "Highest share of the allowed entries in use on any node, at the peak since the reading before.",
+		bad:     "Above 75 %; at 100 % new connections are dropped.",
+		next:    "Find the node in the table below. Raise nf_conntrack_max, or shorten the timeouts of what fills it.",
+		steps:   warnAt(0.75, 0.9),
+		targets: []Target{over(`max by (cluster) (`+peakInUse+`)`, "{{cluster}}")},
+	})
+}
+
+func nodesAbove() Panel {
+	return stat(spec{
+		title: "Nodes above 75 %", unit: "none", w: 5, h: 4,
+		shows:   "Nodes whose table is more than 75 % full.",
+		bad:     "Anything but 0. Many at once: the limit is too small for this cluster; one alone: see what runs there.",
+		next:    "See the forecast below for the time that is left.",
+		steps:   redFrom(1),
+		targets: []Target{over(`sum by (cluster) (`+inUse+` > bool 0.75)`, "nodes {{cluster}}")},
+	})
+}
+
+func soonestFull() Panel {
+	return stat(spec{
+		title: "First table full in", unit: "s", w: 5, h: 4, noValue: "none filling",
+		shows:   "Time until the first table is full if it grows on as in the last hour; only tables that would be full within a week.",
+		bad:     "Less than a working day; less than an hour is an emergency.",
+		next:    "Raise nf_conntrack_max on that node now (it takes effect at once), then look for the cause.",
+		steps:   redBelow(4 * 3600),
+		targets: []Target{over(`min by (cluster) (`+untilFull+`)`, "{{cluster}}")},
+	})
+}
+
+func lostInRange() Panel {
+	return stat(spec{
+		title: "Packets dropped", unit: "short", w: 5, h: 4,
+		shows: "Packets that connection tracking dropped in the time range shown, on all nodes.",
+		bad:   "Anything but 0: each was a connection attempt or part of one.",
+		next:  "The row on losses below tells the cause.",
+		steps: redFrom(1),
+		targets: []Target{now(
+			`sum by (cluster) (increase(svcscope_conntrack_drop_total{@on}[$__range]))`, "{{cluster}}")},
+	})
+}
+
+func distinctLimits() Panel {
+	return stat(spec{
+		title: "Different limits", unit: "none", w: 4, h: 4,
+		shows: "How many different limits the nodes have.",
+		bad:   "More than the cluster has node sizes: kube-proxy sets the limit by the number of cores, other tools may set it back.",
+		next:  "Compare kube-proxy's conntrack.maxPerCore and the nodes' sysctl files.",
+		targets: []Target{over(
+			`count by (cluster) (count_values by (cluster) ("limit", svcscope_conntrack_entries_limit{@on}))`, "{{cluster}}")},
+	})
+}
+
+func utilisation() Panel {
+	return timeseries(spec{
+		title: "Table in use at its peak, top 10", unit: "percentunit", w: 12, h: 8,
+		shows:   "Share of the allowed entries in use at the peak since the reading before, by node.",
+		bad:     "Above 75 % for long, or peaks that reach 100 % between readings.",
+		next:    "Compare with connections by node on the Cluster overview to see whether traffic or long timeouts fill it.",
+		steps:   warnAt(0.75, 0.9),
+		targets: []Target{over(`topk(10, `+peakInUse+`)`, nodeLegend)},
+	})
+}
+
+func forecast4h() Panel {
+	return timeseries(spec{
+		title: "Table in use in 4 hours, top 10", unit: "percentunit", w: 12, h: 8,
+		shows: "Where the share in use will be in 4 hours if it goes on as in the last hour: a straight line, which knows no daily rhythm.",
+		bad:   "Above 100 % for longer than a quarter of an hour.",
+		next:  "Raise nf_conntrack_max before it is full; after an agent's first start wait an hour before you believe this.",
+		steps: warnAt(0.9, 1),
+		targets: []Target{over(
+			`topk(10, max by (@node) (clamp_min(predict_linear(svcscope_conntrack_entries{@on}[1h], 4 * 3600), 0)
+			 / svcscope_conntrack_entries_limit{@on}))`, nodeLegend)},
+	})
+}
+
+func entriesAndLimit() Panel {
+	return timeseries(spec{
+		title: "Entries of the largest tables, and the lowest limit", unit: "short", w: 12, h: 8,
+		shows: "Entries of the five nodes with the most, the highest peak of all nodes, and the lowest limit of all nodes.",
+		bad:   "Lines that near the limit. A limit that falls was set back by some tool.",
+		next:  "Choose one node above to see its entries, peak and limit alone.",
+		targets: []Target{
+			over(`topk(5, max by (@node) (svcscope_conntrack_entries{@on}))`, nodeLegend),
+			over(`max by (cluster) (svcscope_conntrack_entries_peak{@on})`, "peak {{cluster}}"),
+			over(`min by (cluster) (svcscope_conntrack_entries_limit{@on})`, "limit {{cluster}}"),
+		},
+	})
+}
+
+func timeToFull() Panel {
+	return timeseries(spec{
+		title: "Time until full, by node", unit: "s", w: 12, h: 8, noValue: "none filling",
+		shows:   "Time until the table is full if it grows on as in the last hour; only tables that would be full within a week.",
+		bad:     "A line that falls steadily towards 0.",
+		next:    "Raise nf_conntrack_max on that node, then look for the cause.",
+		targets: []Target{over(`bottomk(10, `+untilFull+`)`, nodeLegend)},
+	})
+}
+
+func losses() Panel {
+	return timeseries(spec{
+		title: "Losses by cause", unit: "pps", w: 12, h: 8,
+		shows: "Per second, on all nodes: packets dropped, entries evicted from a full table, " +
+			"connections that could not be confirmed, packets dropped for too long hash chains. A clash counts as dropped and as not confirmed.",
+		bad: "dropped or evicted with a full table is an overflow. not confirmed alone in small numbers is the known race of " +
+			"parallel DNS queries. chain too long: too few buckets.",
+		next: "Overflow: raise the limit. Race: use a node-local DNS cache or TCP. Chains: raise nf_conntrack_buckets.",
+		targets: []Target{
+			over(`sum by (cluster) (rate(svcscope_conntrack_drop_total{@on}[$__rate_interval]))`, "dropped {{cluster}}"),
+			over(`sum by (cluster) (rate(svcscope_conntrack_early_drop_total{@on}[$__rate_interval]))`, "evicted {{cluster}}"),
+			over(`sum by (cluster) (rate(svcscope_conntrack_insert_failed_total{@on}[$__rate_interval]))`, "not confirmed {{cluster}}"),
+			over(`sum by (cluster) (rate(svcscope_conntrack_chain_toolong_total{@on}[$__rate_interval]))`, "chain too long {{cluster}}"),
+		},
+	})
+}
+
+func lossesTop() Panel {
+	p := lossesByNode()
+	p.Title = "Dropped and evicted by node, top 10"
+	return p
+}
+
+func natCollisions() Panel {
+	return timeseries(spec{
+		title: "NAT collisions by node, top 10", unit: "cps", w: 12, h: 8,
+		shows: "How often per second NAT tried a tuple for a new connection and found it taken.",
+		bad:   "A rate that rises with traffic: source ports for masquerading to one destination run short.",
+		next:  "Look for clients with many short connections to one address; keep connections open, or spread over more source addresses.",
+		targets: []Target{over(
+			`topk(10, max by (@node) (rate(svcscope_conntrack_found_total{@on}[$__rate_interval])))`, nodeLegend)},
+	})
+}
+
+func oddities() Panel {
+	return timeseries(spec{
+		title: "Not tracked or tried again", unit: "cps", w: 12, h: 8,
+		shows: "Per second, on all nodes: packets that fit no connection, ICMP errors that could not be tracked, " +
+			"look-ups that started again, and racing packets of one flow that were merged.",
+		bad:  "invalid in large numbers: asymmetric routes, or connections that outlived their entry.",
+		next: "Compare invalid with the drops of kube-proxy's INVALID rule and with changes of routes.",
+		targets: []Target{
+			over(`sum by (cluster) (rate(svcscope_conntrack_invalid_total{@on}[$__rate_interval]))`, "invalid {{cluster}}"),
+			over(`sum by (cluster) (rate(svcscope_conntrack_error_total{@on}[$__rate_interval]))`, "ICMP errors {{cluster}}"),
+			over(`sum by (cluster) (rate(svcscope_conntrack_search_restart_total{@on}[$__rate_interval]))`, "look-ups again {{cluster}}"),
+			over(`sum by (cluster) (rate(svcscope_conntrack_clash_resolve_total{@on}[$__rate_interval]))`, "merged {{cluster}}"),
+		},
+	})
+}
+
+func conntrackTable() Panel {
+	only := ` and topk(100, ` + inUse + `)`
+	return table(spec{
+		title: "Nodes", unit: "none", w: 16, h: 10,
+		shows: "The 100 nodes with the fullest tables: entries, limit, share in use, peak since the reading before, growth per hour " +
+			"over the last hour, time until full where it grows, and packets dropped per second.",
+		bad:  "In use above 75 % together with growth; any drops.",
+		next: "Choose the node above to see it alone.",
+		targets: []Target{
+			cells(`max by (@node) (svcscope_conntrack_entries{@on})` + only),
+			cells(`max by (@node) (svcscope_conntrack_entries_limit{@on})` + only),
+			cells(`topk(100, ` + inUse + `)`),
+			cells(`max by (@node) (svcscope_conntrack_entries_peak{@on})` + only),
+			cells(`3600 * max by (@node) (deriv(svcscope_conntrack_entries{@on}[1h]))` + only),
+			cells(`max by (@node) (rate(svcscope_conntrack_drop_total{@on}[$__rate_interval]))` + only),
+			cells(untilFull + only),
+		},
+	}, "In use", append(nodeColumns(),
+		value("A", "Entries", "short"), value("B", "Limit", "short"),
+		column{from: "Value #C", name: "In use", unit: "percentunit", steps: warnAt(0.75, 0.9)},
+		value("D", "Peak", "short"), value("E", "Growth/h", "short"),
+		column{from: "Value #F", name: "Dropped", unit: "pps", steps: plainThenRed()},
+		value("G", "Full in", "s"))...)
+}
+
+func loadFactor() Panel {
+	return timeseries(spec{
+		title: "Entries per hash bucket, top 10", unit: "short", w: 8, h: 10,
+		shows: "Entries per bucket of the hash table. All network namespaces share the buckets; only the node's own entries are counted here.",
+		bad:   "Above 4: every look-up walks long chains. Newer kernels drop new connections when a chain grows too long.",
+		next:  "Raise net.netfilter.nf_conntrack_buckets (or nf_conntrack's hashsize) along with the limit.",
+		steps: warnAt(2, 4),
+		targets: []Target{over(
+			`topk(10, max by (@node) (svcscope_conntrack_entries{@on} / svcscope_conntrack_buckets{@on}))`, nodeLegend)},
+	})
+}

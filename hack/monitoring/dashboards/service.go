@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dashboards
+
+const serviceUID = "svcscope-service"
+
+// The chosen Service's connections per second by node.
+const serviceByNode = `sum by (@node) (rate(svcscope_service_connections_total{@its}[$__rate_interval]))`
+
+func service() Dashboard {
+	return newDashboard(heading{
+		uid: serviceUID, title: "Service",
+		description: "One Service: its connections, what is refused and why, whether every node has its endpoints, " +
+			"and what it costs in rules.",
+		from: "now-1h", refresh: "1m", variables: serviceVariables(),
+	},
+		section{"How is it doing?", []Panel{
+			serviceConnections(), serviceRefused(), serviceReach(), serviceDifference(), serviceCost(),
+		}},
+		section{"Where do its connections come from and go to?", []Panel{
+			serviceVia(), servicePorts(), serviceNodes(), serviceEndpoints(),
+		}},
+		section{"What is refused, and where?", []Panel{serviceReasons(), serviceRefusingNodes()}},
+		section{"Does every node have its endpoints?", []Panel{serviceSources(), serviceNodesTable()}},
+		section{"What does it cost?", []Panel{serviceTables(), serviceCostByNode()}},
+	)
+}
+
+func serviceConnections() Panel {
+	return stat(spec{
+		title: "New connections", unit: "cps", w: 5, h: 4,
+		shows: "New connections per second to the Service, from all chosen nodes.",
+		bad:   "0, or far from what this Service usually gets.",
+		next:  "See whether refusals rise at the same time, and which nodes stopped sending.",
+		targets: []Target{over(
+			`sum by (cluster) (rate(svcscope_service_connections_total{@its}[$__rate_interval]))`, "{{cluster}}")},
+	})
+}
+
+func serviceRefused() Panel {
+	return stat(spec{
+		title: "Refused packets", unit: "pps", w: 5, h: 4,
+		shows: "Packets per second to the Service that kube-proxy's rules refused.",
+		bad:   "Anything but 0.",
+		next:  "The row on refusals below tells the reason and the nodes.",
+		steps: redFrom(anyRate),
+		targets: []Target{over(
+			`sum by (cluster) (rate(svcscope_service_rejected_packets_total{@its}[$__rate_interval]))
+			 or 0 * sum by (cluster) (rate(svcscope_service_connections_total{@its}[$__rate_interval]))`, "{{cluster}}")},
+	})
+}
+
+func serviceReach() Panel {
+	return stat(spec{
+		title: "Nodes that send to it", unit: "percentunit", w: 5, h: 4,
+		shows: "Share of the nodes that know the Service and sent it a connection lately.",
+		bad:   "A sudden fall: clients on some nodes no longer reach it or are gone.",
+		next:  "Compare with the connections by node below.",
+		targets: []Target{over(
+			`sum by (cluster) (`+serviceByNode+` > bool 0) / count by (cluster) (`+serviceByNode+`)`, "{{cluster}}")},
+	})
+}
+
+func serviceDifference() Panel {
+	return stat(spec{
+		title: "Endpoints that differ", unit: "none", w: 5, h: 4,
+		shows: "Endpoints that only the API or only a node's rules have, summed over ports, IP families and nodes.",
+		bad:   "Anything but 0 for more than a minute.",
+		next:  "The table of nodes below shows where; look at kube-proxy there.",
+		steps: redFrom(1),
+		targets: []Target{over(
+			`sum by (cluster) (`+endpointDifference("@node", "@its")+`)`, "{{cluster}}")},
+	})
+}
+
+func serviceCost() Panel {
+	return stat(spec{
+		title: "Rules on the largest node", unit: "short", w: 4, h: 4,
+		shows: "Rules that the Service costs the node on which it costs most.",
+		bad:   "Thousands: every change of any Service rewrites or checks them.",
+		next:  "Fewer endpoints or ports, or kube-proxy's nftables mode.",
+		targets: []Target{over(
+			`max by (cluster) (sum by (@node) (svcscope_service_rules{@its}))`, "{{cluster}}")},
+	})
+}
+
+func serviceVia() Panel {
+	return timeseries(spec{
+		title: "Connections by address", unit: "cps", w: 8, h: 8,
+		shows: "New connections per second: cluster is the cluster IP, external a node port, external or load-balancer address.",
+		bad:   "One of the two falls to 0 while the other goes on.",
+		next:  "external: check the load balancer's targets and health checks. cluster: check DNS and the clients.",
+		targets: []Target{over(
+			`sum by (cluster, via) (rate(svcscope_service_connections_total{@its}[$__rate_interval]))`, "{{via}} {{cluster}}")},
+	})
+}
+
+func servicePorts() Panel {
+	return timeseries(spec{
+		title: "Connections by port and IP family", unit: "cps", w: 8, h: 8,
+		shows: "New connections per second by the Service's port, protocol and IP family.",
+		bad:   "A port or family without connections that should have some.",
+		next:  "IPv6 alone missing: check the Service's ipFamilies and the clients' DNS answers.",
+		targets: []Target{over(
+			`sum by (cluster, port_name, protocol, ip_family) (rate(svcscope_service_connections_total{@its}[$__rate_interval]))`,
+			"{{port_name}} {{protocol}} {{ip_family}} {{cluster}}")},
+	})
+}
+
+func serviceNodes() Panel {
+	return timeseries(spec{
+		title: "Connections by node, top 10", unit: "cps", w: 8, h: 8,
+		shows:   "New connections per second by the node whose rules sent them on, which is the client's node for pods.",
+		bad:     "One node makes most of them, or one stopped.",
+		next:    "Find the clients on that node with svcscope there.",
+		targets: []Target{over(`topk(10, `+serviceByNode+`)`, nodeLegend)},
+	})
+}
+
+func serviceEndpoints() Panel {
+	return timeseries(spec{
+		title: "Connections by endpoint, top 20", unit: "cps", w: 24, h: 8, noValue: "none: needs --metrics.endpoints",
+		shows: "New connections per second by endpoint, for Services that --metrics.endpoints names.",
+		bad:   "Endpoints with far more or fewer than the others: rules choose at random, so equal shares are expected.",
+		next:  "Check for session affinity, traffic policies, and nodes whose endpoints differ from the API.",
+		targets: []Target{over(
+			`topk(20, sum by (cluster, endpoint_address) (rate(svcscope_service_endpoint_connections_total{@its}[$__rate_interval])))`,
+			"{{endpoint_address}} {{cluster}}")},
+	})
+}
+
+func serviceReasons() Panel {
+	return timeseries(spec{
+		title: "Refused packets by reason", unit: "pps", w: 12, h: 8, noValue: "none",
+		shows: "Packets per second that were refused, by reason. Clients that try again are counted again.",
+		bad: "Any. no_endpoints: no pod is ready. no_local_endpoints: a Local traffic policy and no pod on this node. " +
+			"source_range: the client is not in the allowed ranges.",
+		next: "Look at the Service's EndpointSlices and pods, its traffic policies, or its loadBalancerSourceRanges.",
+		targets: []Target{over(
+			`sum by (cluster, reason) (rate(svcscope_service_rejected_packets_total{@its}[$__rate_interval]))`, "{{reason}} {{cluster}}")},
+	})
+}
+
+func serviceRefusingNodes() Panel {
+	return timeseries(spec{
+		title: "Refused packets by node, top 10", unit: "pps", w: 12, h: 8, noValue: "none",
+		shows: "Packets per second that were refused, by node.",
+		bad:   "One node alone: its rules are old, or its clients use the wrong address.",
+		next:  "Compare that node's endpoints in the table below.",
+		targets: []Target{over(
+			`topk(10, sum by (@node) (rate(svcscope_service_rejected_packets_total{@its}[$__rate_interval])))`, nodeLegend)},
+	})
+}
+
+func serviceSources() Panel {
+	return timeseries(spec{
+		title: "Endpoints: API and rules", unit: "short", w: 10, h: 8,
+		shows: "Endpoints by source, port and IP family, summed over nodes: api is what the nodes should have, kernel what they have.",
+		bad:   "Two lines of one port that stay apart.",
+		next:  "The table beside this shows on which nodes.",
+		targets: []Target{over(
+			`sum by (cluster, source, port_name, protocol, ip_family) (svcscope_service_endpoints{@its})`,
+			"{{source}} {{port_name}} {{protocol}} {{ip_family}} {{cluster}}")},
+	})
+}
+
+func serviceNodesTable() Panel {
+	difference := endpointDifference("@node", "@its")
+	only := ` and topk(100, ` + difference + `)`
+	return table(spec{
+		title: "Endpoints by node", unit: "none", w: 14, h: 8,
+		shows: "The 100 nodes that differ most: endpoints in the API and in the rules, and how many only one of them has.",
+		bad:   "A difference for more than a minute.",
+		next:  "Look at kube-proxy on that node: its log, its last sync, whether it follows the API.",
+		targets: []Target{
+			cells(`sum by (@node) (svcscope_service_endpoints{@its, source="api"})` + only),
+			cells(`sum by (@node) (svcscope_service_endpoints{@its, source="kernel"})` + only),
+			cells(`topk(100, ` + difference + `)`),
+		},
+	}, "Difference", append(nodeColumns(),
+		value("A", "API", "short"), value("B", "Rules", "short"),
+		column{from: "Value #C", name: "Difference", unit: "short", steps: redFrom(1)})...)
+}
+
+func serviceTables() Panel {
+	return timeseries(spec{
+		title: "Rules by table, largest node", unit: "short", w: 12, h: 8,
+		shows: "Rules that the Service costs the node on which it costs most, by table and IP family.",
+		bad:   "Growth without more endpoints or ports.",
+		next:  "Compare with the endpoints above; Rule growth & capacity ranks the Services.",
+		targets: []Target{over(
+			`max by (cluster, table, ip_family) (sum by (@node, table, ip_family) (svcscope_service_rules{@its}))`,
+			"{{table}} {{ip_family}} {{cluster}}")},
+	})
+}
+
+func serviceCostByNode() Panel {
+	return timeseries(spec{
+		title: "Rules by node, top 10", unit: "short", w: 12, h: 8,
+		shows: "Rules that the Service costs each node.",
+		bad:   "Nodes that differ while the Service has no local traffic policy.",
+		next:  "See whether the same nodes differ in their endpoints.",
+		targets: []Target{over(
+			`topk(10, sum by (@node) (svcscope_service_rules{@its}))`, nodeLegend)},
+	})
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dashboards
+
+// The sum over source of this is the number of endpoints that the API expects
+// beyond those in the rules; a series that exists on one side alone counts.
+// Nodes that do not follow the API have nothing to compare with.
+func endpointSurplus(selector string) string {
+	return `((svcscope_service_endpoints{` + selector + `, source="api"}
+		or -1 * svcscope_service_endpoints{` + selector + `, source="kernel"})
+		and on (cluster, job, instance) (svcscope_kube_synced{@on} == 1))`
+}
+
+// endpointDifference counts, by the labels, the endpoints that only one side
+// has.
+func endpointDifference(by, selector string) string {
+	return `sum by (` + by + `) (abs(sum by (@node, service_namespace, service_name, port_name, protocol, ip_family) (` +
+		endpointSurplus(selector) + `)))`
+}
+
+func differingEndpoints() Panel {
+	return timeseries(spec{
+		title: "Endpoints that differ from the API, top 10", unit: "short", w: 8, h: 8,
+		shows: "Endpoints that only the API or only the node's rules have, by node.",
+		bad:   "Anything but 0 for more than a minute: kube-proxy on that node is late, stuck or gone.",
+		next:  "Look at kube-proxy on that node; the Service dashboard shows which Service differs where.",
+		steps: redFrom(1),
+		targets: []Target{over(
+			`topk(10, `+endpointDifference("@node", "@ns")+`)`, nodeLegend)},
+	})
+}
+
+func changes(title string) Panel {
+	return timeseries(spec{
+		title: title, unit: "cpm", w: 8, h: 8,
+		shows: "How often the rules of a node changed per minute, summed over nodes, by writer. " +
+			"The writer is unknown unless the agent can tell.",
+		bad:  "A steady high rate without deployments: two programs undo each other's rules, or endpoints flap.",
+		next: "Choose one node, then compare with kube-proxy's sync rate and the CNI's log.",
+		targets: []Target{over(
+			`60 * sum by (cluster, backend, writer) (rate(svcscope_ruleset_changes_total{@on}[$__rate_interval]))`,
+			"{{writer}} {{backend}} {{cluster}}")},
+	})
+}
