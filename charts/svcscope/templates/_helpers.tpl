@@ -22,8 +22,8 @@
 
 {{/* Labels that never change in an installation: what selectors use. */}}
 {{- define "svcscope.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "svcscope.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "svcscope.name" . | toYaml }}
+app.kubernetes.io/instance: {{ .Release.Name | toYaml }}
 {{- end }}
 
 {{/*
@@ -60,9 +60,9 @@ Labels of every resource. The caller's own are a second item of a list:
 {{- define "svcscope.imagePullSecrets" -}}
 {{- range concat (default list (.Values.global).imagePullSecrets) (default list .Values.imagePullSecrets) }}
 {{- if kindIs "map" . }}
-- name: {{ .name }}
+- name: {{ toYaml .name }}
 {{- else }}
-- name: {{ . }}
+- name: {{ toYaml . }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -116,7 +116,7 @@ Labels of every resource. The caller's own are a second item of a list:
 {{- define "svcscope.scrape" -}}
 {{- $ctx := index . 0 }}
 {{- $m := index . 1 -}}
-port: {{ $ctx.Values.service.portName }}
+port: {{ toYaml $ctx.Values.service.portName }}
 path: /metrics
 scheme: {{ include "svcscope.scheme" (list $ctx $m.scheme) }}
 {{- with $m.interval }}

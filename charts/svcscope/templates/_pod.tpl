@@ -41,13 +41,14 @@
 {{- if include "svcscope.webConfig" . }}
 - name: web-config
   projected:
-    defaultMode: 0400
+    # Mode 0400.
+    defaultMode: 256
     sources:
       - secret:
-          name: {{ default (printf "%s-web-config" (include "svcscope.fullname" .)) $config.existingSecret }}
+          name: {{ default (printf "%s-web-config" (include "svcscope.fullname" .)) $config.existingSecret | toYaml }}
       {{- with $config.tlsSecret }}
       - secret:
-          name: {{ . }}
+          name: {{ toYaml . }}
       {{- end }}
 {{- end }}
 {{- if .Values.legacy.lockFile }}
