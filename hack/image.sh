@@ -30,11 +30,11 @@ out=$(cd "${1:-$here/bin/image}" && pwd)
 cd "$here"
 
 command -v buildah >/dev/null || fail "buildah is not on PATH: apt-get install -y --no-install-recommends buildah"
-# buildah's store needs to give files away, if only within a user namespace.
-buildah=(buildah)
+# buildah's store gives files to UID 0, if only to that of a user namespace.
+as_root=()
 if [ "$(id -u)" != 0 ]; then
 	unshare -Urm true 2>/dev/null || fail "neither root nor user namespaces here: buildah needs one of them."
-	buildah=(unshare -Urm buildah)
+	as_root=(unshare -Urm)
 fi
 
 version=${VERSION:-$(git describe --tags --always --dirty 2>/dev/null || true)}
@@ -45,11 +45,15 @@ epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || true)}
 version=${version#v} # the tag v0.1.0 is version 0.1.0
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/svcscope-image.XXXXXX")
-trap 'rm -rf "$work" 2>/dev/null || "${buildah[@]/%buildah/rm}" -rf "$work"' EXIT
-mkdir "$work/tmp"
-export TMPDIR=$work/tmp
+trap '"${as_root[@]}" rm -rf "$work"' EXIT
+mkdir "$work/home"
 echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$work/policy.json" # nothing is pulled
-buildah+=(--root "$work/root" --runroot "$work/run" --storage-driver vfs)
+
+# bud COMMAND FLAG... runs buildah with a store, settings and temporary files of its own.
+bud() {
+	"${as_root[@]}" env -u XDG_RUNTIME_DIR -u XDG_CONFIG_HOME -u XDG_DATA_HOME HOME="$work/home" TMPDIR="$work/home" \
+		buildah --root "$work/root" --runroot "$work/run" --storage-driver vfs "$@"
+}
 
 # What the Dockerfile copies. The modes are the image's.
 image=bin/image
@@ -63,20 +67,16 @@ for arch in "${arches[@]}"; do
 	install -D -m 755 "$work/svcscope" "$image/linux/$arch/svcscope"
 done
 
+policy=(--signature-policy "$work/policy.json")
+name=localhost/svcscope
+bud manifest create $name >/dev/null
 for arch in "${arches[@]}"; do
-	"${buildah[@]}" build --quiet --isolation chroot --signature-policy "$work/policy.json" \
-		--os linux --arch "$arch" --timestamp "$epoch" --identity-label=false --omit-history \
-		--build-arg "VERSION=$version" --build-arg "REVISION=$revision" --tag "svcscope:$arch" . >/dev/null
-	"${buildah[@]}" push --quiet --signature-policy "$work/policy.json" --digestfile "$work/digest" \
-		"svcscope:$arch" "oci-archive:$out/svcscope-$arch.tar:$version"
+	bud build --quiet --isolation chroot "${policy[@]}" --os linux --arch "$arch" \
+		--timestamp "$epoch" --identity-label=false --omit-history \
+		--build-arg "VERSION=$version" --build-arg "REVISION=$revision" --tag "$name:$arch" . >/dev/null
+	bud push --quiet "${policy[@]}" --digestfile "$work/digest" "$name:$arch" "oci-archive:$out/svcscope-$arch.tar:$version"
 	echo "$arch $(cat "$work/digest") $out/svcscope-$arch.tar"
+	bud manifest add --arch "$arch" $name "oci-archive:$out/svcscope-$arch.tar" >/dev/null
 done
-
-# The index, for a registry: one name for all architectures.
-"${buildah[@]}" manifest create svcscope >/dev/null
-for arch in "${arches[@]}"; do
-	"${buildah[@]}" manifest add --arch "$arch" svcscope "oci-archive:$out/svcscope-$arch.tar" >/dev/null
-done
-"${buildah[@]}" manifest push --quiet --all --signature-policy "$work/policy.json" --digestfile "$work/digest" \
-	svcscope "oci-archive:$out/svcscope.tar:$version"
+bud manifest push --quiet --all "${policy[@]}" --digestfile "$work/digest" $name "oci-archive:$out/svcscope.tar:$version"
 echo "index $(cat "$work/digest") $out/svcscope.tar"
