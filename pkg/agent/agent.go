@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"time"
 
+	"github.com/prometheus/common/version"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
@@ -28,7 +30,20 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := k.check(); err != nil {
 		return err
 	}
-	return run(ctx, newSampler(cfg, thisHost(), k))
+	s := newSampler(cfg, thisHost(), k)
+	s.introduce()
+	return run(ctx, s)
+}
+
+// introduce logs what this process is and may do.
+func (s *sampler) introduce() {
+	attrs := []any{"version", version.Version, "node", s.cfg.NodeName, "uid", os.Geteuid()}
+	if has, err := s.host.netAdmin(); err != nil {
+		attrs = append(attrs, "err", err)
+	} else {
+		attrs = append(attrs, "cap_net_admin", has)
+	}
+	s.log.Info("agent starts", attrs...)
 }
 
 // run owns the agent's goroutines; it closes s.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
@@ -20,6 +21,8 @@ type collector struct {
 	logged time.Time // when a failure was logged
 	told   string    // its text
 	log    *slog.Logger
+	// netAdmin reports whether this process has CAP_NET_ADMIN.
+	netAdmin func() (bool, error)
 }
 
 // sayEvery is the least time between two failures of one source in the log,
@@ -31,6 +34,7 @@ const sayEvery = time.Minute
 func (c *collector) report(begin, end time.Time, err error) {
 	was, tried := c.Success, c.tried
 	c.tried, c.Success, c.Duration, c.Err = true, err == nil, end.Sub(begin), ""
+	c.Denied = c.denied(err)
 	if err == nil {
 		c.LastSuccess = end
 		if tried && !was {
@@ -41,12 +45,45 @@ func (c *collector) report(begin, end time.Time, err error) {
 	c.Err = err.Error()
 	if was || !tried || c.Err != c.told && end.Sub(c.logged) >= sayEvery {
 		c.told, c.logged = c.Err, end
-		level := slog.LevelError
-		if errors.Is(err, kernel.ErrInterrupted) {
-			level = slog.LevelWarn // the rules are busy; nothing is broken
-		}
-		c.log.Log(context.Background(), level, "source cannot be read", "source", c.Name, "err", err)
+		c.fail(err)
 	}
+}
+
+// capabilityRemedy is what to do without the capability, for the log.
+const capabilityRemedy = "run as UID 0 with the capability NET_ADMIN; without it rules and conntrack statistics stay unread"
+
+// fail logs a failure.
+func (c *collector) fail(err error) {
+	level, attrs := slog.LevelError, []any{"source", c.Name, "err", err}
+	switch {
+	case errors.Is(err, kernel.ErrInterrupted):
+		level = slog.LevelWarn // the rules are busy; nothing is broken
+	case c.Denied:
+		level = slog.LevelWarn // somebody's choice, maybe
+		attrs = append(attrs, "remedy", capabilityRemedy)
+	}
+	c.log.Log(context.Background(), level, "source cannot be read", attrs...)
+}
+
+// denied reports whether err is the lack of a capability and nothing else, in
+// a process that was given none. One that has CAP_NET_ADMIN and is refused is
+// in the wrong user namespace or under a policy: a fault.
+func (c *collector) denied(err error) bool {
+	if err == nil || !onlyCapability(err) {
+		return false
+	}
+	has, why := c.netAdmin()
+	return why == nil && !has
+}
+
+// onlyCapability reports whether every error that is joined in err is a
+// *kernel.CapabilityError.
+func onlyCapability(err error) bool {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(joined.Unwrap(), func(e error) bool { return !onlyCapability(e) })
+	}
+	_, ok := errors.AsType[*kernel.CapabilityError](err)
+	return ok
 }
 
 // reader opens something when it is first needed, and again after it failed to

@@ -15,7 +15,8 @@ import (
 
 func newCollector(l *logs) *collector {
 	return &collector{
-		log: slog.New(slog.NewTextHandler(l, nil)), CollectorState: correlate.CollectorState{Name: "legacy"},
+		log: slog.New(slog.NewTextHandler(l, nil)), netAdmin: func() (bool, error) { return true, nil },
+		CollectorState: correlate.CollectorState{Name: "legacy"},
 	}
 }
 

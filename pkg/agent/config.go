@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -80,14 +81,12 @@ func (c *Config) Validate() error {
 		wrong("--web.listen-address: at least one is needed")
 	}
 	for _, a := range c.ListenAddresses {
-		if _, _, err := net.SplitHostPort(a); err != nil {
+		if !validAddress(a) {
 			wrong("--web.listen-address %q: want host:port", a)
 		}
 	}
-	if c.HealthAddress != "" {
-		if _, _, err := net.SplitHostPort(c.HealthAddress); err != nil {
-			wrong("--web.health-address %q: want host:port", c.HealthAddress)
-		}
+	if c.HealthAddress != "" && !validAddress(c.HealthAddress) {
+		wrong("--web.health-address %q: want host:port", c.HealthAddress)
 	}
 	if !slices.Contains([]APIExposure{APILoopback, APIAll, APINever}, c.API) {
 		wrong("--web.api %q: want loopback, all or never", c.API)
@@ -102,6 +101,14 @@ func (c *Config) Validate() error {
 		wrong("--metrics.max-services %d: want 1 or more", c.MaxServices)
 	}
 	return errors.Join(errs...)
+}
+
+// validAddress reports whether a is host:port, where the host of all addresses
+// is empty. "[]" is one that somebody wanted to put in and that was empty: it
+// must not become all addresses.
+func validAddress(a string) bool {
+	_, _, err := net.SplitHostPort(a)
+	return err == nil && !strings.HasPrefix(a, "[]")
 }
 
 // validateSampling checks what ReadOnce needs as well.

@@ -138,6 +138,7 @@ func fakeHost(c *fakeConntrack) host {
 		legacy:    func() (legacyReader, error) { return nil, errNoHost },
 		conntrack: func() (conntrackReader, error) { return c, nil },
 		ipvs:      func() bool { return false },
+		netAdmin:  func() (bool, error) { return true, nil },
 		kernel:    "6.18.0",
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
 )
 
 // newHealth serves /healthz and /readyz.
@@ -48,8 +50,9 @@ func (h *health) lastEnd() time.Time {
 }
 
 // ready fails until the node's rules are known: a source that cannot be read
-// may be the one that kube-proxy writes to. The API is told but not waited
-// for: without it the agent has names from the rules.
+// may be the one that kube-proxy writes to. An agent that was given no
+// capability will never know them: it is ready for what it can do. The API is
+// told but not waited for: without it the agent has names from the rules.
 func (h *health) ready(w http.ResponseWriter, _ *http.Request) {
 	var b strings.Builder
 	s := h.latest.Load()
@@ -69,11 +72,29 @@ func (h *health) ready(w http.ResponseWriter, _ *http.Request) {
 	switch {
 	case s == nil:
 		http.Error(w, "not ready: the first reading is not complete\n"+b.String(), http.StatusServiceUnavailable)
+	case s.Node.ProxyMode == "unknown" && denied(s):
+		writeText(w, "ready, without rules: they cannot be read without CAP_NET_ADMIN\n"+b.String())
 	case s.Node.ProxyMode == "unknown":
 		http.Error(w, "not ready: the rules that could be read have none of kube-proxy's\n"+b.String(), http.StatusServiceUnavailable)
 	default:
 		writeText(w, "ready\n"+b.String())
 	}
+}
+
+// denied reports whether all sources of rules that fail do so for lack of the
+// capability, and at least one does.
+func denied(s *correlate.Snapshot) bool {
+	found := false
+	for _, c := range s.Self.Collectors {
+		if c.Success || c.Name != "nftables" && c.Name != "legacy" {
+			continue
+		}
+		if !c.Denied {
+			return false
+		}
+		found = true
+	}
+	return found
 }
 
 // apiText is the state of the API in words.

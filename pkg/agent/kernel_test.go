@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"runtime"
 	"strings"
@@ -181,49 +180,6 @@ func TestNetAdminIsEnough(t *testing.T) {
 		check(t, m, f, 9, 0)
 		if got := m.sum("svcscope_collector_success"); got != 3 {
 			t.Errorf("%v sources were read, want 3: %v", got, m["svcscope_collector_success"])
-		}
-	})
-}
-
-func TestWithoutCapabilityTheAgentGoesOn(t *testing.T) {
-	eachScene(t, func(t *testing.T, backend string, f family) {
-		kerneltest.DropCapabilities(t)
-		w := newFakeWatcher()
-		w.catalog = f.catalog()
-		cfg := testConfig()
-		cfg.Kube = KubeAlways
-		s := newSampler(cfg, thisHost(), newKube(cfg, func() (watcher, error) { return w, nil }))
-		defer s.close()
-		if err := s.kube.check(); err != nil {
-			t.Fatal(err)
-		}
-		for range 2 {
-			s.pass(t.Context())
-		}
-		m := page(t, s)
-		name := map[string]string{"nft": "nftables", "legacy": "legacy"}[backend]
-		if m["svcscope_collector_success"] == nil || m.sum("svcscope_collector_success", "collector="+name) != 0 {
-			t.Errorf("collector_success of %s is not 0: %v", name, m["svcscope_collector_success"])
-		}
-		for _, c := range s.latest.Load().Self.Collectors {
-			if c.Name == name && !strings.Contains(c.Err, "CAP_NET_ADMIN") {
-				t.Errorf("%s: error %q does not name the capability", c.Name, c.Err)
-			}
-		}
-		for _, of := range []string{"connections_total", "rejected_packets_total", "rules", "endpoint_connections_total"} {
-			if m["svcscope_service_"+of] != nil {
-				t.Errorf("%s is shown that nobody counted", of)
-			}
-		}
-		if got := m.sum("svcscope_service_endpoints", "source=api"); got != 2 || m.sum("svcscope_service_endpoints") != 2 {
-			t.Errorf("endpoints %v, want the API's 2 alone", m["svcscope_service_endpoints"])
-		}
-		if got := m.sum("svcscope_node_info", "proxy_mode=unknown"); got != 1 {
-			t.Errorf("the mode is not unknown: %v", m["svcscope_node_info"])
-		}
-		if got := ask(newHealth(s), "/readyz", "127.0.0.1:1"); got.Code != http.StatusServiceUnavailable ||
-			!strings.Contains(got.Body.String(), "CAP_NET_ADMIN") {
-			t.Errorf("readyz: %d %s", got.Code, got.Body)
 		}
 	})
 }

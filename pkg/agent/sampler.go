@@ -82,7 +82,7 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 		freeMemory: debug.FreeOSMemory,
 	}
 	named := func(name string) collector {
-		return collector{log: log, CollectorState: correlate.CollectorState{Name: name, Err: errUnread.Error()}}
+		return collector{log: log, netAdmin: h.netAdmin, CollectorState: correlate.CollectorState{Name: name, Err: errUnread.Error()}}
 	}
 	legacy := &legacyBackend{reader: reader[legacyReader]{open: h.legacy}}
 	s.sources = []*ruleSource{

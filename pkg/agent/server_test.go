@@ -61,23 +61,3 @@ func TestARequestInFlightIsAnswered(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// TestForwardedForChangesNothing: any client can send the header.
-func TestForwardedForChangesNothing(t *testing.T) {
-	s := fakeSampler(&fakeBackend{answers: []answer{{set: webRules(t, "1", "0")}}}, nil, nil)
-	s.pass(t.Context())
-	pages, err := newPages(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for remote, want := range map[string]int{"192.0.2.1:4711": http.StatusForbidden, "127.0.0.1:4711": http.StatusOK} {
-		for _, header := range []string{"X-Forwarded-For", "X-Real-Ip", "Forwarded"} {
-			for _, value := range []string{"127.0.0.1", "for=127.0.0.1", "192.0.2.9"} {
-				got := ask(pages, "/api/v1/services", remote, header, value)
-				if got.Code != want {
-					t.Errorf("from %s with %s: %s: %d, want %d", remote, header, value, got.Code, want)
-				}
-			}
-		}
-	}
-}

@@ -39,7 +39,8 @@ type host struct {
 	legacy    func() (legacyReader, error)
 	conntrack func() (conntrackReader, error)
 	ipvs      func() bool
-	kernel    string // uname -r
+	netAdmin  func() (bool, error) // whether this process has CAP_NET_ADMIN
+	kernel    string               // uname -r
 }
 
 // thisHost is the node that the process runs on.
@@ -66,8 +67,9 @@ func thisHost() host {
 			}
 			return r, nil
 		},
-		ipvs:   kernel.HasVirtualServers,
-		kernel: kernel.Release(),
+		ipvs:     kernel.HasVirtualServers,
+		netAdmin: kernel.HasNetAdmin,
+		kernel:   kernel.Release(),
 	}
 }
 

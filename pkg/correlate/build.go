@@ -335,9 +335,10 @@ func (j *join) result() ([]ServicePort, []OtherTotal) {
 		o := otherTotal(others, key)
 		o.Created, o.Cluster, o.External, o.Rejected = t.Created, t.Cluster, t.External, reasons(t.Rejected)
 	}
+	all := !j.in.Ledger.Counting() && j.few()
 	for _, p := range j.ports {
 		slices.SortFunc(p.Endpoints, compareEndpoints)
-		if !p.Exposed && j.in.Ledger.Counting() {
+		if p.Exposed = p.Exposed || all; !p.Exposed {
 			otherTotal(others, ledger.OtherKey{Protocol: string(p.Port.Protocol), Family: uint8(p.Family)}).fold(p)
 		}
 		ports = append(ports, *p)
@@ -352,27 +353,6 @@ func (j *join) result() ([]ServicePort, []OtherTotal) {
 		out = append(out, *others[key])
 	}
 	return ports, out
-}
-
-func otherTotal(m map[ledger.OtherKey]*OtherTotal, key ledger.OtherKey) *OtherTotal {
-	o := m[key]
-	if o == nil {
-		o = &OtherTotal{Protocol: service.Protocol(key.Protocol), Family: Family(key.Family)}
-		m[key] = o
-	}
-	return o
-}
-
-func (o *OtherTotal) fold(p *ServicePort) {
-	o.Services++
-	o.KernelCount += max(0, p.KernelCount)
-	o.APICount += max(0, p.APICount)
-	for table, n := range p.Rules {
-		if o.Rules == nil {
-			o.Rules = make(map[string]int, 2)
-		}
-		o.Rules[table] += n
-	}
 }
 
 // compareEndpoints puts those in the kernel's rules first.

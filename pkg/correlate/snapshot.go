@@ -195,4 +195,7 @@ type CollectorState struct {
 	Duration    time.Duration // of the last reading; 0 for what is followed, not read
 	LastSuccess time.Time     // zero: never
 	Err         string
+	// Denied is true where it fails because the process was started without
+	// CAP_NET_ADMIN: neither a retry nor a restart changes that.
+	Denied bool
 }
