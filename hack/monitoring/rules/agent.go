@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+func agentAlerts() []alert {
+	return []alert{
+		{
+			name: "SvcscopeDown", severity: warning, hold: "10m",
+			expr:        `up{job="svcscope"} == 0`,
+			summary:     "An agent cannot be scraped",
+			description: theNode + ` has an agent that could not be scraped for 10 minutes: nothing is known of the node.`,
+		},
+		{
+			name: "SvcscopeAbsent", severity: warning, hold: "15m",
+			expr:        `absent(up{job="svcscope"})`,
+			summary:     "No agent is scraped",
+			description: `Prometheus has no target of job svcscope: nothing is known of any node, and no other alert can fire.`,
+		},
+		{
+			name: "SvcscopeCollectorFailing", severity: warning, hold: "10m",
+			expr:    `avg_over_time(svcscope_collector_success{collector!="kube"}[10m]) < 0.5`,
+			summary: "An agent cannot read one of its sources",
+			description: theNode + ` has an agent that cannot read {{ $labels.collector }}; of the last 10 minutes' readings ` +
+				`{{ $value | humanizePercentage }} succeeded. Its numbers are missing or old.`,
+		},
+		{
+			name: "SvcscopeSnapshotStale", severity: warning, hold: "5m",
+			expr:    snapshotStale,
+			summary: "An agent exports old numbers",
+			description: theNode + ` has an agent that answers, but its numbers were read {{ $value | humanizeDuration }} ago and have not changed for ` +
+				`10 minutes.`,
+		},
+		{
+			name: "SvcscopeKubeNotSynced", severity: warning, hold: "10m",
+			expr:    kubeNotSynced,
+			summary: "An agent does not know the Services from the API",
+			description: theNode + ` has an agent that is not in step with the Kubernetes API: names come from the rules alone, and nothing is compared ` +
+				`with what is wanted.`,
+		},
+		{
+			name: "SvcscopeSeriesLimited", severity: info, hold: "1h",
+			expr:    `max by (cluster) (svcscope_series_dropped_total) > 0`,
+			summary: "Some Services have no series of their own",
+			description: `Agents{{ with $labels.cluster }} in cluster {{ . }}{{ end }} summed up to {{ $value | humanize }} Services in _other since they started, because there are ` +
+				`more than --metrics.max-services.`,
+		},
+		{
+			name: "SvcscopeUndecoded", severity: info, hold: "1h",
+			expr:    `count by (cluster, kind) (svcscope_undecoded_total > 0)`,
+			summary: "Agents met something in the rules that they cannot decode",
+			description: `Agents of {{ $value | humanize }} nodes` + inCluster + ` met {{ $labels.kind }} in the rules and cannot decode it. ` +
+				`It is kept as unknown, the rest is read.`,
+		},
+	}
+}
+
+// snapshotStale asks for change, not for age: a node's clock may be wrong.
+const snapshotStale = `
+time() - svcscope_snapshot_timestamp_seconds
+and changes(svcscope_snapshot_timestamp_seconds[10m]) == 0
+and svcscope_snapshot_timestamp_seconds offset 10m
+`
+
+// kubeNotSynced is silent where the API is not wanted: then there is no
+// collector kube.
+const kubeNotSynced = `
+svcscope_kube_synced == 0
+and on (` + onTarget + `) svcscope_collector_success{collector="kube"}
+`

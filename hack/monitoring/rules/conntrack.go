@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+func conntrackAlerts() []alert {
+	return append(fullAlerts(), []alert{
+		{
+			name: "SvcscopeConntrackDropping", severity: critical,
+			expr:    dropping,
+			summary: "Connections are lost because the connection-tracking table is full",
+			description: theNode + ` dropped the first packet of connections, or evicted entries of others, {{ $value | humanize }} times in 5 minutes, ` +
+				`because its connection-tracking table has no room.`,
+		},
+		{
+			name: "SvcscopeConntrackInsertFailing", severity: warning, hold: "10m",
+			expr:    `rate(svcscope_conntrack_insert_failed_total[5m]) > __CONNTRACK_INSERT_FAILED__`,
+			summary: "New connections fail because their entry cannot be inserted",
+			description: theNode + ` drops {{ $value | humanize }} first packets a second because their entry cannot be inserted, more than ` +
+				`{{ __CONNTRACK_INSERT_FAILED__ | humanize }}: tuples clash, or hash chains are too long.`,
+		},
+		{
+			name: "SvcscopeConntrackHashOverloaded", severity: info, hold: "15m",
+			expr:    `svcscope_conntrack_entries / (svcscope_conntrack_buckets > 0) > 4`,
+			summary: "The connection-tracking table has too few hash buckets",
+			description: theNode + ` has {{ $value | humanize }} entries a hash bucket, more than 4: each packet compares a longer list, ` +
+				`and new connections are refused where a list is too long.`,
+		},
+		{
+			name: "SvcscopeConntrackLimitDiffers", severity: info, hold: "30m",
+			expr:    limitDiffers,
+			summary: "A node's connection-tracking limit is far below that of the others",
+			description: theNode + ` has {{ $value | humanizePercentage }} of the cluster's median nf_conntrack_max, and more than 40 % of it is in use: ` +
+				`it will be full before the others.`,
+		},
+	}...)
+}
+
+func fullAlerts() []alert {
+	return []alert{
+		{
+			name: "SvcscopeConntrackHighUtilization", severity: warning, hold: "10m",
+			expr:    `node:svcscope_conntrack_utilization:ratio > __CONNTRACK_WARNING__`,
+			summary: "The connection-tracking table fills up",
+			description: theNode + ` uses {{ $value | humanizePercentage }} of its connection-tracking table, more than ` +
+				`{{ __CONNTRACK_WARNING__ | humanizePercentage }}. When it is full, new connections are dropped.`,
+		},
+		{
+			name: "SvcscopeConntrackCritical", severity: critical, hold: "2m",
+			expr:    `node:svcscope_conntrack_utilization:ratio > __CONNTRACK_CRITICAL__`,
+			summary: "The connection-tracking table is nearly full",
+			description: theNode + ` uses {{ $value | humanizePercentage }} of its connection-tracking table, more than ` +
+				`{{ __CONNTRACK_CRITICAL__ | humanizePercentage }}. When it is full, new connections are dropped.`,
+		},
+		{
+			name: "SvcscopeConntrackPredictedFull", severity: warning, hold: "20m",
+			expr:    predictedFull,
+			summary: "The connection-tracking table will be full within 4 hours",
+			description: theNode + ` uses {{ $value | humanizePercentage }} of its connection-tracking table, more than yesterday and a week ago in these hours. ` +
+				`If it goes on as in the last hour, it is full within 4 hours.`,
+		},
+	}
+}
+
+// predictedFull guards the forecast, in this order: enough is in use to
+// matter; the last hour leads to a full table, and so do its last minutes, so
+// that a step that is over does not count (the alert's "for" is longer than
+// they are); an hour is known at all; and the same four hours of yesterday and
+// of a week ago did not go as high: a day's swing is no fill.
+const predictedFull = `
+node:svcscope_conntrack_utilization:ratio > 0.4
+and predict_linear(svcscope_conntrack_entries[1h], 4 * 3600) > (svcscope_conntrack_entries_limit > 0)
+and predict_linear(svcscope_conntrack_entries[15m], 4 * 3600) > svcscope_conntrack_entries_limit
+and svcscope_conntrack_entries offset 1h
+unless svcscope_conntrack_entries <= max_over_time(svcscope_conntrack_entries[4h] offset 20h)
+unless svcscope_conntrack_entries <= max_over_time(svcscope_conntrack_entries[4h] offset 164h)
+`
+
+// dropping compares two values, which unlike increase() is exact: the terms of
+// the sum cancel out. The second line leaves out a node that was started anew,
+// whose counters began at 0. Ten are forgiven: a protocol's tracker or helper
+// may drop a packet too, and a full table drops many.
+const dropping = `
+node:svcscope_conntrack_lost:sum - node:svcscope_conntrack_lost:sum offset 5m > 10
+and svcscope_conntrack_insert_failed_total >= svcscope_conntrack_insert_failed_total offset 5m
+`
+
+// limitDiffers looks for less than half of the median only where that matters:
+// kube-proxy sets the limit by the number of CPUs, so that it differs between
+// kinds of nodes by right.
+const limitDiffers = `
+(svcscope_conntrack_entries_limit > 0)
+  / on (cluster) group_left ()
+quantile by (cluster) (0.5, svcscope_conntrack_entries_limit > 0)
+  < 0.5
+and node:svcscope_conntrack_utilization:ratio > 0.4
+`

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+func rulesetAlerts() []alert {
+	return []alert{
+		{
+			name: "SvcscopeRulesDiffer", severity: warning, hold: "15m",
+			expr:    rulesDiffer,
+			summary: "A node's kube-proxy rules differ from those of the other nodes",
+			description: theNode + ` has {{ $value | humanize }} kube-proxy rules in one table more or fewer than the cluster's median, over ` +
+				`{{ __RULES_DEVIATION__ | humanizePercentage }} of it: kube-proxy there may be stuck.`,
+		},
+		{
+			name: "SvcscopeTwoBackends", severity: warning, hold: "30m",
+			expr:    `svcscope_node_info{backend="legacy,nft"} == 1`,
+			summary: "A node has kube-proxy rules in both iptables backends",
+			description: theNode + ` has kube-proxy chains in legacy iptables and in nf_tables. Both are in force, and one of them is ` +
+				`no longer kept up to date.`,
+		},
+		{
+			name: "SvcscopeNoKubeProxy", severity: warning, hold: "15m",
+			expr:        noKubeProxy,
+			summary:     "A node has no kube-proxy rules, other nodes have",
+			description: theNode + ` has no rules of kube-proxy, while other nodes have: Services cannot be reached from it.`,
+		},
+		{
+			name: "SvcscopeRulesetChangesStorm", severity: warning, hold: "15m",
+			expr:    changesStorm,
+			summary: "A node's nf_tables ruleset changes all the time",
+			description: theNode + ` commits {{ $value | humanize }} changes of its nf_tables ruleset a second, more than ` +
+				`{{ __RULESET_CHANGES__ | humanize }}: writers may undo each other's work.`,
+		},
+		{
+			name: "SvcscopeEndpointsDiffer", severity: warning, hold: "5m",
+			expr:    endpointsDiffer,
+			summary: "A node's rules lag behind the API",
+			description: theNode + ` has {{ $value | humanize }} Service ports whose endpoints in the kernel have not been those of the API for 15 minutes: ` +
+				`connections go to endpoints that are gone, or new ones get none.`,
+		},
+	}
+}
+
+// rulesDiffer asks for three nodes, or there is no median to differ from, and
+// for 50 rules, the work of a few Services with local endpoints.
+const rulesDiffer = `
+max by (` + byNode + `) (
+  abs(
+      svcscope_rules{owner="kube-proxy"}
+    - on (cluster, backend, ip_family, table) group_left ()
+      cluster:svcscope_rules:median
+  )
+  > on (cluster, backend, ip_family, table) group_left ()
+  (
+    clamp_min(__RULES_DEVIATION__ * cluster:svcscope_rules:median, 50)
+    and on (cluster, backend, ip_family, table)
+    count by (cluster, backend, ip_family, table) (svcscope_rules{owner="kube-proxy"}) > 2
+  )
+)
+`
+
+// noKubeProxy is silent in a cluster whose nodes are all without: there
+// something else does kube-proxy's work.
+const noKubeProxy = `
+svcscope_node_info{proxy_mode="none"} == 1
+and on (cluster) svcscope_node_info{proxy_mode=~"iptables|nftables|ipvs"}
+`
+
+// changesStorm is about nf_tables only: of legacy the agent sees no more than
+// one change a reading.
+const changesStorm = `
+sum by (` + byNode + `) (rate(svcscope_ruleset_changes_total{backend="nft"}[10m])) > __RULESET_CHANGES__
+`
+
+// endpointsDiffer counts the ports that differ now, 5 and 10 minutes ago: a
+// cluster where pods come and go has some that differ at any time, never the
+// same. What is summed in _other cannot be told apart.
+const endpointsDiffer = `
+count by (` + byNode + `) (
+  node_service:svcscope_endpoints:difference{service_name!="_other"}
+  and node_service:svcscope_endpoints:difference offset 5m
+  and node_service:svcscope_endpoints:difference offset 10m
+) > 0
+`
+
+func serviceAlerts() []alert {
+	return []alert{
+		{
+			name: "SvcscopeServiceRefusing", severity: warning, hold: "10m",
+			expr:    `service:svcscope_refused_packets:rate5m{reason="no_endpoints"} > __REFUSED_PACKETS__`,
+			summary: "A Service without endpoints is in use",
+			description: theService + ` has no endpoints, and nodes refuse {{ $value | humanize }} packets a second to it, more than ` +
+				`{{ __REFUSED_PACKETS__ | humanize }}.`,
+		},
+		{
+			name: "SvcscopeServiceRefusingLocal", severity: info, hold: "30m",
+			expr:    `service:svcscope_refused_packets:rate5m{reason="no_local_endpoints"} > __REFUSED_PACKETS__`,
+			summary: "A Service with a Local traffic policy is used on nodes without its endpoints",
+			description: theService + ` has a traffic policy Local, and nodes without an endpoint of it refuse {{ $value | humanize }} packets a second, more than ` +
+				`{{ __REFUSED_PACKETS__ | humanize }}.`,
+		},
+	}
+}
