@@ -12,8 +12,8 @@ func overview() Dashboard {
 		from: "now-1h", refresh: "1m", variables: namespaceVariables(),
 	},
 		section{"Is every node observed?", []Panel{
-			agents(), silentAgents(), failingSources(), notSynced(), oldestReading(),
-			proxyModes(), countingMethods(), versions(),
+			silentAgents(), failingSources(), notSynced(), oldestReading(),
+			versions(), proxyModes(), countingMethods(),
 		}},
 		section{"Who gets connections, and who is refused?", []Panel{
 			topServices(), refusedServices(), topNodes(), servicesTable(),
@@ -25,21 +25,9 @@ func overview() Dashboard {
 	)
 }
 
-func agents() Panel {
-	return stat(spec{
-		title: "Agents that answer", unit: "none", w: 4, h: 4,
-		shows: "Agents whose metrics arrive.",
-		bad:   "Fewer than the nodes that the DaemonSet covers.",
-		next:  "Compare with the DaemonSet's desired number; look at the silent agents beside this.",
-		steps: redBelow(1),
-		targets: []Target{over(
-			`count by (cluster) (count by (@node) (svcscope_build_info{@on}))`, "agents {{cluster}}")},
-	})
-}
-
 func silentAgents() Panel {
 	return stat(spec{
-		title: "Agents gone silent", unit: "none", w: 4, h: 4,
+		title: "Agents gone silent", unit: "none", w: 6, h: 4,
 		shows: "Agents that answered within the last hour and do not now. A node that left the cluster counts for that hour too.",
 		bad:   "Anything but 0 while no node is being removed.",
 		next:  "Open Prometheus' targets page for the scrape error, then the pod's log and last state.",
@@ -66,7 +54,7 @@ func failingSources() Panel {
 
 func notSynced() Panel {
 	return stat(spec{
-		title: "Nodes without the API", unit: "none", w: 5, h: 4,
+		title: "Nodes without the API", unit: "none", w: 6, h: 4,
 		shows: "Agents that take names and endpoints from the rules alone, since they do not follow the Kubernetes API. " +
 			"All of them with kube: never.",
 		bad:   "Anything but 0 where the API should be followed: differences between API and rules are not seen there.",
@@ -79,7 +67,7 @@ func notSynced() Panel {
 
 func oldestReading() Panel {
 	return stat(spec{
-		title: "Oldest reading", unit: "s", w: 5, h: 4,
+		title: "Oldest reading", unit: "s", w: 6, h: 4,
 		shows: "Age of the oldest numbers that an agent serves.",
 		bad:   "More than a few sampling intervals (15 s each by default): the agent answers but no longer reads.",
 		next:  "Read that agent's log; see the duration of its sources in svcscope_collector_duration_seconds.",
@@ -113,10 +101,10 @@ func countingMethods() Panel {
 
 func versions() Panel {
 	return bars(spec{
-		title: "Agents by version", unit: "none", w: 8, h: 5,
-		shows: "Agents by release.",
-		bad:   "Several releases while no rollout is going on.",
-		next:  "Look at the DaemonSet's rollout status and at nodes that it cannot schedule to.",
+		title: "Agents that answer, by version", unit: "none", w: 8, h: 5,
+		shows: "Agents whose metrics arrive, by release.",
+		bad:   "Fewer than the DaemonSet wants, or several releases while no rollout is going on.",
+		next:  "Look at the DaemonSet's rollout status, and at nodes that it cannot schedule to.",
 		targets: []Target{over(
 			`count by (cluster, version) (svcscope_build_info{@on})`, "{{version}} {{cluster}}")},
 	})

@@ -26,11 +26,14 @@ func ruleGrowth() Dashboard {
 	)
 }
 
-// forecast is the number of rules in 30 days if they grow on as in the last
-// day, by the labels. Series with a handful of samples only have no trend yet.
+// forecast is the number of rules in 30 days, by the labels, on the straight
+// line through the last day. What has less than half a day of history counts
+// with its present number: its line would be a guess. The subquery takes the
+// sums every 15 minutes, which is far cheaper than all samples of all series.
 func forecast(by string) string {
-	return `sum by (` + by + `) (clamp_min(predict_linear(svcscope_rules{@on}[1d], 30 * 86400), 0)
-		and count_over_time(svcscope_rules{@on}[1d]) > 20)`
+	sum := `sum by (` + by + `) (svcscope_rules{@on})`
+	day := `(` + sum + `)[1d:15m]`
+	return `(clamp_min(predict_linear(` + day + `, 30 * 86400), 0) and count_over_time(` + day + `) >= 48 or ` + sum + `)`
 }
 
 func largestRules() Panel {
@@ -60,23 +63,24 @@ func largestForecast() Panel {
 	return stat(spec{
 		title: "Largest node in 30 days", unit: "short", w: 5, h: 4,
 		shows: "Rules on the node that will have the most in 30 days, if all goes on as in the last day.",
-		bad:   "Far above today's number. In an agent's first day the trend is short and the number rough.",
+		bad:   "Far above today's number for several days on end. A node with less than half a day of history counts with today's number.",
 		next:  "See below which owner grows.",
 		steps: warnAt(20000, 50000),
 		targets: []Target{over(
-			`max by (cluster) (`+forecast("@node")+`)`, "{{cluster}}")},
+			`max by (cluster) `+forecast("@node"), "{{cluster}}")},
 	})
 }
 
 func lastChange() Panel {
+	const changed = `max by (@node) (svcscope_ruleset_last_change_timestamp_seconds{@on})`
 	return stat(spec{
 		title: "Since the last change", unit: "s", w: 5, h: 4, noValue: "none seen yet",
 		shows: "Time since an agent last saw a ruleset change, newest and oldest over the nodes.",
 		bad:   "One node's is far older than the others' while Services change: its kube-proxy stands still.",
 		next:  "Look at kube-proxy on the nodes that deviate below.",
 		targets: []Target{
-			over(`min by (cluster) (time() - svcscope_ruleset_last_change_timestamp_seconds{@on})`, "newest {{cluster}}"),
-			over(`max by (cluster) (time() - svcscope_ruleset_last_change_timestamp_seconds{@on})`, "oldest {{cluster}}"),
+			over(`min by (cluster) (time() - `+changed+`)`, "newest {{cluster}}"),
+			over(`max by (cluster) (time() - `+changed+`)`, "oldest {{cluster}}"),
 		},
 	})
 }
@@ -120,11 +124,11 @@ func chainsByOwner() Panel {
 func forecastByOwner() Panel {
 	return timeseries(spec{
 		title: "Rules by owner in 30 days, largest node", unit: "short", w: 8, h: 8,
-		shows: "Rules by owner in 30 days if all goes on as in the last day: a straight line through it.",
+		shows: "Rules by owner in 30 days, on the straight line through the last day. With less than half a day of history: today's number.",
 		bad:   "An owner's line far above the one for today, for several days on end.",
 		next:  "Plan for it: fewer Services or policies for each cluster, or kube-proxy's nftables mode.",
 		targets: []Target{over(
-			`max by (cluster, owner) (`+forecast("@node, owner")+`)`, "{{owner}} {{cluster}}")},
+			`max by (cluster, owner) `+forecast("@node, owner"), "{{owner}} {{cluster}}")},
 	})
 }
 
