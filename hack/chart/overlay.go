@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"sigs.k8s.io/yaml"
+)
+
+// overlayPatch returns the patches that make the objects in want of those in
+// base, as YAML documents for kustomize. Objects may change and go, not come.
+func overlayPatch(base, want string) (string, error) {
+	from, to, err := decodeBoth(base, want)
+	if err != nil {
+		return "", err
+	}
+	for name := range to {
+		if from[name] == nil {
+			return "", fmt.Errorf("%s is not in the base", name)
+		}
+	}
+	var out strings.Builder
+	for _, name := range sorted(from) {
+		patch, err := objectPatch(from[name], to[name])
+		if err != nil {
+			return "", fmt.Errorf("patch of %s: %w", name, err)
+		}
+		out.WriteString(patch)
+	}
+	return out.String(), nil
+}
+
+func decodeBoth(a, b string) (map[string]object, map[string]object, error) {
+	var out [2]map[string]object
+	for i, text := range []string{a, b} {
+		objects, err := decode(text)
+		if err != nil {
+			return nil, nil, err
+		}
+		if out[i], err = byID(objects); err != nil {
+			return nil, nil, err
+		}
+	}
+	return out[0], out[1], nil
+}
+
+func sorted(m map[string]object) []string {
+	var names []string
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// objectPatch returns the document that makes to of from; it is empty where
+// they are equal, and deletes the object where to is nil.
+func objectPatch(from, to object) (string, error) {
+	patch := map[string]any{"$patch": "delete"}
+	if to != nil {
+		a, err := json.Marshal(from)
+		if err != nil {
+			return "", err
+		}
+		b, err := json.Marshal(to)
+		if err != nil {
+			return "", err
+		}
+		diff, err := strategicpatch.CreateTwoWayMergePatch(a, b, reflect.New(reflect.TypeOf(from).Elem()).Interface())
+		if err != nil {
+			return "", err
+		}
+		patch = map[string]any{}
+		if err := json.Unmarshal(diff, &patch); err != nil {
+			return "", err
+		}
+		if len(patch) == 0 {
+			return "", nil
+		}
+	}
+	patch["apiVersion"], patch["kind"] = from.GetObjectKind().GroupVersionKind().ToAPIVersionAndKind()
+	meta, _ := patch["metadata"].(map[string]any)
+	if meta == nil {
+		meta = map[string]any{}
+	}
+	meta["name"] = from.GetName()
+	if from.GetNamespace() != "" {
+		meta["namespace"] = from.GetNamespace()
+	}
+	patch["metadata"] = meta
+	text, err := yaml.Marshal(patch)
+	return "---\n" + string(text), err
+}
