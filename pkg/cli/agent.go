@@ -19,8 +19,9 @@ them with the API's Services, and serves the result:
   /healthz, /readyz    on the health address
 
 It needs UID 0 and CAP_NET_ADMIN in the node's network namespace, and nothing
-else. It writes nothing to the kernel and starts no process. SIGTERM stops it
-gracefully.
+else. Without them it serves what is left: the size of connection tracking, and
+what the API says. It writes nothing to the kernel and starts no process.
+SIGTERM stops it gracefully.
 
 The API's user needs the role in deploy/clusterrole.yaml. A kubelet's kubeconfig
 does not do: a kubelet may not list EndpointSlices.`
@@ -48,7 +49,7 @@ func newAgent(e *env) *cobra.Command {
 		"`address` for /healthz and /readyz, without TLS or authentication; empty: none")
 	f.StringVar(&c.WebConfigFile, "web.config.file", c.WebConfigFile,
 		"`file` that enables TLS or authentication, in the format of Prometheus' exporter-toolkit")
-	api := choiceFlag(cmd, "web.api", "which clients may read /api/v1",
+	api := choiceFlag(cmd, "web.api", "who may read /api/v1: this node, but through no proxy; all; never",
 		string(agent.APILoopback), string(agent.APIAll), string(agent.APINever))
 	kube := kubeFlags(cmd, &c)
 	f.DurationVar(&c.StartJitter, "kube.start-jitter", c.StartJitter,

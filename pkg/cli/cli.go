@@ -51,7 +51,12 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
-	return run(ctx, &env{
+	return run(ctx, newEnv(stdout, stderr), args)
+}
+
+// newEnv is this process.
+func newEnv(stdout, stderr io.Writer) *env {
+	return &env{
 		program:  os.Args[0],
 		stdout:   stdout,
 		stderr:   stderr,
@@ -61,7 +66,7 @@ func Run(args []string, stdout, stderr io.Writer) int {
 		client:   &http.Client{Timeout: 10 * time.Second},
 		readOnce: agent.ReadOnce,
 		runAgent: agent.Run,
-	}, args)
+	}
 }
 
 func run(ctx context.Context, e *env, args []string) int {

@@ -17,7 +17,8 @@ const docsHead = `# Command line
 
 Installed as ` + "`kubectl-svcscope`" + ` on PATH, the same binary answers to ` + "`kubectl svcscope`" + `.
 Results go to standard output, notes and errors to standard error. The exit status is 0, 1 when an operation did not
-succeed, and 2 when the command line cannot be understood. ` + "`svcscope completion bash|zsh|fish|powershell`" + ` prints a
+succeed, and 2 when the command line cannot be understood. ` + "`$SVCSCOPE_AGENT` is the default of `--agent`,\n" +
+	"`$NODE_NAME` that of `--node-name`; the flags win. `svcscope completion bash|zsh|fish|powershell`" + ` prints a
 script for shell completion.
 `
 

@@ -21,8 +21,12 @@ port and IP family.
 An agent on this node is asked first; its counts are totals since it began to
 count, and SINCE is how long ago that was. Where none answers, the kernel's
 rules are read directly and each count is since kube-proxy last wrote that rule.
-A line on standard error says which it is. With --agent the kernel is not read
-instead.
+A line on standard error says which it is, and why no agent. SVCSCOPE_AGENT in
+the environment names the agent's URL where it is not the usual one. With
+--agent, which wins, the kernel is not read instead.
+
+An agent with TLS or a password is asked by https://USER:PASSWORD@HOST:PORT,
+which is best put into SVCSCOPE_AGENT; SSL_CERT_FILE names its authority.
 
   CONNECTIONS   new connections sent to an endpoint; wide splits them in CLUSTER
                 (by the cluster address) and EXTERNAL (by a node port, external
@@ -66,7 +70,7 @@ func newServices(e *env) *cobra.Command {
 	cmd.Flags().StringVarP(&o.namespace, "namespace", "n", "", "only this namespace")
 	cmd.Flags().BoolVarP(&o.allNamespaces, "all-namespaces", "A", false,
 		"all namespaces, as without -n; wins over it")
-	parsed := o.source.bind(cmd)
+	parsed := o.source.bind(cmd, e.getenv)
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.names, o.format = args, output.value

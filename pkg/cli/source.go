@@ -3,13 +3,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"syscall"
 
@@ -24,6 +24,9 @@ const (
 	defaultAgent = "http://127.0.0.1:10988"
 	// noAgent as --agent reads the kernel without asking.
 	noAgent = "none"
+	// agentEnv is the environment's default for --agent: the chart sets it to
+	// the port that it was given.
+	agentEnv = "SVCSCOPE_AGENT"
 	// maxReport bounds what is read from an agent: 10,000 Services with 3
 	// endpoints each in two families are about 20 MB.
 	maxReport = 256 << 20
@@ -38,13 +41,16 @@ type sourceOptions struct {
 }
 
 // bind adds the flags; the function that it returns reads them.
-func (o *sourceOptions) bind(cmd *cobra.Command) (parsed func()) {
+func (o *sourceOptions) bind(cmd *cobra.Command, getenv func(string) string) (parsed func()) {
 	o.direct = agent.DefaultConfig()
 	cmd.Flags().StringVar(&o.agent, "agent", defaultAgent,
-		`URL of the agent to ask; "none" reads this node's kernel`)
+		"`URL` of the agent to ask, instead of $"+agentEnv+`; "none" reads this node's kernel`)
 	kube := kubeFlags(cmd, &o.direct)
 	return func() {
 		o.explicit = cmd.Flags().Changed("agent")
+		if !o.explicit {
+			o.agent = cmp.Or(getenv(agentEnv), o.agent)
+		}
 		o.direct.Kube = agent.KubeMode(kube.value)
 	}
 }
@@ -62,17 +68,17 @@ func readServices(ctx context.Context, e *env, o sourceOptions) (correlate.Servi
 	}
 	if err == nil {
 		fmt.Fprintf(e.stderr, "source: agent at %s, node %s, read %s ago%s\n",
-			o.agent, r.Node, duration.HumanDuration(max(0, e.now().Sub(r.Time))), kubeNote(r.Kube))
+			shown(o.agent), r.Node, duration.HumanDuration(max(0, e.now().Sub(r.Time))), kubeNote(r.Kube))
 		return r, nil
 	}
 	if o.explicit || ctx.Err() != nil {
-		return r, withRemedy(fmt.Errorf("read services from agent %s: %w", o.agent, err),
-			"leave --agent out to read this node's kernel where no agent answers")
+		return r, withRemedy(fmt.Errorf("read services from agent %s: %w", shown(o.agent), err), agentRemedy(err))
 	}
+	reason := fmt.Sprintf("agent at %s: %v", shown(o.agent), err)
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return readDirect(ctx, e, o, fmt.Sprintf(" (no agent at %s)", o.agent))
+		reason = "no agent at " + shown(o.agent)
 	}
-	return readDirect(ctx, e, o, fmt.Sprintf(" (agent at %s: %v)", o.agent, err))
+	return readDirect(ctx, e, o, " ("+reason+")")
 }
 
 // readDirect reads the kernel; why is the reason, for the line that says so.
@@ -126,7 +132,7 @@ func getJSON(ctx context.Context, client *http.Client, address string, v any) er
 	req.Header.Set("Accept", "application/json")
 	resp, err := client.Do(req)
 	if err != nil {
-		return urlCause(err)
+		return tlsCause(urlCause(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -136,26 +142,4 @@ func getJSON(ctx context.Context, client *http.Client, address string, v any) er
 		return fmt.Errorf("decode answer: %w", err)
 	}
 	return nil
-}
-
-// statusError is the status with the first line of the body, where the agent
-// says why.
-func statusError(resp *http.Response) error {
-	if resp.StatusCode == http.StatusNotFound {
-		return errors.New("no API there (agent with --web.api=never, or another program)")
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 512))
-	reason, _, _ := strings.Cut(strings.TrimSpace(string(body)), "\n")
-	if err != nil || reason == "" {
-		return errors.New(resp.Status)
-	}
-	return fmt.Errorf("%s: %s", resp.Status, reason)
-}
-
-// urlCause drops the method and address that net/http puts before a cause.
-func urlCause(err error) error {
-	if u := (*url.Error)(nil); errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }

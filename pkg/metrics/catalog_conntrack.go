@@ -5,7 +5,8 @@ package metrics
 const (
 	sysctlFolder   = "/proc/sys/net/netfilter/"
 	statsInterface = "IPCTNL_MSG_CT_GET_STATS_CPU"
-	conntrackRead  = "conntrack could be read"
+	conntrackRead  = "conntrack could be read; needs no capability"
+	statsRead      = "the statistics could be read"
 )
 
 func conntrackMetrics() []Metric {
@@ -27,7 +28,7 @@ func conntrackStatistics() []Metric {
 	stat := func(name string, unit Unit, minKernel, help string) Metric {
 		m := Metric{
 			Name: "svcscope_conntrack_" + name + "_total", Type: Counter, Unit: unit, Help: help,
-			Stability: Stable, Kernel: statsInterface, MinKernel: minKernel, Cost: CostCall, When: conntrackRead,
+			Stability: Stable, Kernel: statsInterface, MinKernel: minKernel, Cost: CostCall, When: statsRead,
 		}
 		if minKernel != "" {
 			m.When += " and the kernel has the statistic"
