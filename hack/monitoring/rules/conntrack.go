@@ -52,7 +52,7 @@ func fullAlerts() []alert {
 				`{{ __CONNTRACK_CRITICAL__ | humanizePercentage }}. When it is full, new connections are dropped.`,
 		},
 		{
-			name: "SvcscopeConntrackPredictedFull", severity: warning, hold: "20m",
+			name: "SvcscopeConntrackPredictedFull", severity: warning, hold: "30m",
 			expr:    predictedFull,
 			summary: "The connection-tracking table will be full within 4 hours",
 			description: theNode + ` uses {{ $value | humanizePercentage }} of its connection-tracking table, more than yesterday and a week ago in these hours. ` +
