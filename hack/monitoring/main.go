@@ -19,6 +19,7 @@ import (
 	"slices"
 
 	"github.com/svcscope/svcscope/hack/monitoring/dashboards"
+	"github.com/svcscope/svcscope/hack/monitoring/rules"
 )
 
 func main() {
@@ -45,7 +46,16 @@ func run(root string, check bool) error {
 // generated returns the content of all files by path from the repository's
 // root.
 func generated() (map[string][]byte, error) {
-	return dashboards.Files()
+	files, err := dashboards.Files()
+	if err != nil {
+		return nil, err
+	}
+	more, err := rules.Files()
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(files, more)
+	return files, nil
 }
 
 func write(root string, files map[string][]byte) error {
@@ -90,19 +100,17 @@ func compare(root string, files map[string][]byte) error {
 
 func leftOver(root, folder string, files map[string][]byte) ([]error, error) {
 	var left []error
-	for _, pattern := range []string{"*.json"} {
-		paths, err := filepath.Glob(filepath.Join(root, folder, pattern))
+	paths, err := filepath.Glob(filepath.Join(root, folder, "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	for _, full := range paths {
+		path, err := filepath.Rel(root, full)
 		if err != nil {
 			return nil, err
 		}
-		for _, full := range paths {
-			path, err := filepath.Rel(root, full)
-			if err != nil {
-				return nil, err
-			}
-			if _, ok := files[path]; !ok {
-				left = append(left, fmt.Errorf("%s is not generated: remove it", path))
-			}
+		if _, ok := files[path]; !ok {
+			left = append(left, fmt.Errorf("%s is not generated: remove it", path))
 		}
 	}
 	return left, nil

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dashboards
+
+type valueTest struct {
+	name       string
+	uid, panel string
+	target     int
+	interval   string
+	at         string
+	series     []toolSeries
+	want       []toolSample
+}
+
+func valueTests() []valueTest {
+	return append(ruleValues(), append(conntrackValues(), nodeValues()...)...)
+}
+
+func ruleValues() []valueTest {
+	const panel = "Largest node in 30 days"
+	return []valueTest{
+		{
+			name: "forecast of a day", uid: rulesUID, panel: panel, interval: "15m", at: "24h",
+			series: []toolSeries{
+				{`svcscope_rules{instance="a", table="nat", owner="kube-proxy"}`, "100+10x96"},
+				{`svcscope_rules{instance="a", table="filter", owner="kube-proxy"}`, "50x96"},
+				{`svcscope_rules{instance="b", table="nat", owner="kube-proxy"}`, "2000x96"},
+			},
+			want: []toolSample{{`{}`, 1060 + 50 + 30*96*10}},
+		},
+		{
+			name: "no forecast from three hours", uid: rulesUID, panel: panel, interval: "15m", at: "3h",
+			series: []toolSeries{{`svcscope_rules{instance="a", table="nat", owner="kube-proxy"}`, "100+10x12"}},
+			want:   []toolSample{{`{}`, 220}},
+		},
+		{
+			name: "a forecast is not negative", uid: rulesUID, panel: panel, interval: "15m", at: "24h",
+			series: []toolSeries{{`svcscope_rules{instance="a", table="nat", owner="kube-proxy"}`, "1000-10x96"}},
+			want:   []toolSample{{`{}`, 0}},
+		},
+		{
+			name: "deviation from the median", uid: rulesUID, panel: "Deviation from the median node, top 10", interval: "1m", at: "5m",
+			series: []toolSeries{
+				{`svcscope_rules{instance="a", table="nat", owner="kube-proxy"}`, "100x5"},
+				{`svcscope_rules{instance="b", table="nat", owner="kube-proxy"}`, "100x5"},
+				{`svcscope_rules{instance="c", table="nat", owner="kube-proxy"}`, "50x5"},
+				{`svcscope_rules{instance="c", table="nat", owner="calico"}`, "900x5"},
+			},
+			want: []toolSample{{`{instance="a"}`, 0}, {`{instance="b"}`, 0}, {`{instance="c"}`, 0.5}},
+		},
+	}
+}
+
+func conntrackValues() []valueTest {
+	const limit, entries = `svcscope_conntrack_entries_limit`, `svcscope_conntrack_entries`
+	return []valueTest{
+		{
+			name: "only a growing table has a time", uid: conntrackUID, panel: "Time until full, by node", interval: "1m", at: "60m",
+			series: []toolSeries{
+				{limit + `{instance="a", node="n"}`, "1000x60"}, {entries + `{instance="a", node="n"}`, "100+10x60"},
+				{limit + `{instance="b"}`, "1000x60"}, {entries + `{instance="b"}`, "900x60"},
+				{limit + `{instance="c"}`, "1000x60"}, {entries + `{instance="c"}`, "900-1x60"},
+			},
+			want: []toolSample{{`{instance="a", node="n"}`, 1800}},
+		},
+		{
+			name: "forecast of the share in use", uid: conntrackUID, panel: "Table in use in 4 hours, top 10", interval: "1m", at: "60m",
+			series: []toolSeries{
+				{limit + `{instance="a"}`, "10000x60"}, {entries + `{instance="a"}`, "100+10x60"},
+				{limit + `{instance="b"}`, "1000x60"}, {entries + `{instance="b"}`, "900-10x60"},
+			},
+			want: []toolSample{{`{instance="a"}`, 0.31}, {`{instance="b"}`, 0}},
+		},
+		{
+			name: "two limits", uid: conntrackUID, panel: "Different limits", interval: "1m", at: "5m",
+			series: []toolSeries{
+				{limit + `{instance="a"}`, "1000x5"}, {limit + `{instance="b"}`, "1000x5"}, {limit + `{instance="c"}`, "500x5"},
+			},
+			want: []toolSample{{`{}`, 2}},
+		},
+	}
+}
+
+func nodeValues() []valueTest {
+	const build = `svcscope_build_info{version="0.1.0", `
+	const port = `, service_namespace="default", service_name="web", port_name="http", protocol="TCP", ip_family="IPv4"}`
+	endpoints := func(instance, source string) string {
+		return `svcscope_service_endpoints{job="svcscope", instance="` + instance + `", source="` + source + `"` + port
+	}
+	synced := func(instance string) string {
+		return `svcscope_kube_synced{job="svcscope", instance="` + instance + `"}`
+	}
+	return []valueTest{
+		{
+			name: "one agent falls silent", uid: overviewUID, panel: "Agents gone silent", interval: "1m", at: "40m",
+			series: []toolSeries{
+				{build + `instance="a"}`, "1x20 stale"}, {build + `instance="b"}`, "1x40"},
+				{build + `instance="c"}`, "1x20 stale"}, {`svcscope_build_info{version="0.2.0", instance="c"}`, "_x20 1x20"},
+			},
+			want: []toolSample{{`{}`, 1}},
+		},
+		{
+			name: "all agents fall silent", uid: overviewUID, panel: "Agents gone silent", interval: "1m", at: "40m",
+			series: []toolSeries{{build + `cluster="x", instance="a"}`, "1x20 stale"}, {build + `cluster="x", instance="b"}`, "1x20 stale"}},
+			want:   []toolSample{{`{cluster="x"}`, 2}},
+		},
+		{
+			name: "endpoints on one side only", uid: overviewUID, panel: "Endpoints that differ from the API, top 10", interval: "1m", at: "5m",
+			series: []toolSeries{
+				{endpoints("only-api", "api"), "3x5"}, {synced("only-api"), "1x5"},
+				{endpoints("only-kernel", "kernel"), "2x5"}, {synced("only-kernel"), "1x5"},
+				{endpoints("same", "api"), "2x5"}, {endpoints("same", "kernel"), "2x5"}, {synced("same"), "1x5"},
+				{endpoints("not-synced", "kernel"), "2x5"}, {synced("not-synced"), "0x5"},
+			},
+			want: []toolSample{{`{instance="only-api"}`, 3}, {`{instance="only-kernel"}`, 2}, {`{instance="same"}`, 0}},
+		},
+		{
+			name: "share of nodes that send", uid: serviceUID, panel: "Nodes that send to it", interval: "1m", at: "5m",
+			series: []toolSeries{
+				{`svcscope_service_connections_total{instance="a", via="cluster"` + port, "0+1x5"},
+				{`svcscope_service_connections_total{instance="a", via="external"` + port, "0x5"},
+				{`svcscope_service_connections_total{instance="b", via="cluster"` + port, "7x5"},
+			},
+			want: []toolSample{{`{}`, 0.5}},
+		},
+		{
+			name: "no refusals are 0", uid: serviceUID, panel: "Refused packets", interval: "1m", at: "5m",
+			series: []toolSeries{{`svcscope_service_connections_total{instance="a", via="cluster"` + port, "0+1x5"}},
+			want:   []toolSample{{`{}`, 0}},
+		},
+	}
+}
