@@ -15,13 +15,13 @@ Thresholds as JSON: the defaults of the rule files with the values over them.
 {{- end }}
 
 {{/*
-Text of a rule file with numbers for its tokens: (list $ PATH). The token of
-conntrackWarning is __CONNTRACK_WARNING__. The text is never a template: the
-braces in it are Prometheus' own.
+Text of a rule file with numbers for its tokens, and with the name of the scrape
+job: (list $ PATH). The token of conntrackWarning is __CONNTRACK_WARNING__. The
+text is never a template: the braces in it are Prometheus' own.
 */}}
 {{- define "svcscope.ruleText" -}}
 {{- $ctx := index . 0 }}
-{{- $text := $ctx.Files.Get (index . 1) }}
+{{- $text := $ctx.Files.Get (index . 1) | replace "job=\"svcscope\"" (printf "job=%q" (include "svcscope.name" $ctx)) }}
 {{- range $name, $value := include "svcscope.thresholds" $ctx | fromJson }}
 {{- $text = replace (printf "__%s__" (snakecase $name | upper)) (ternary $value (toJson $value) (kindIs "string" $value)) $text }}
 {{- end }}

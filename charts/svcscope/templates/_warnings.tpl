@@ -6,7 +6,8 @@
 {{- $podMonitor := include "svcscope.podMonitor" . }}
 {{- if not .Values.capabilities }}
 
-WARNING: without NET_ADMIN no rule can be read: there is conntrack's count and limit, and what the API says.
+WARNING: without NET_ADMIN no rule can be read: there is conntrack's count and limit, and what the API says. The alert
+SvcscopeCollectorFailing would report the rest on every node: prometheusRule.disabled.SvcscopeCollectorFailing=true.
 {{- end }}
 {{- if and $podMonitor .Values.prometheus.monitor.enabled }}
 
