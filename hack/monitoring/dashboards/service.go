@@ -75,7 +75,7 @@ func serviceDifference() Panel {
 
 func serviceCost() Panel {
 	return stat(spec{
-		title: "Rules on the largest node", unit: "short", w: 4, h: 4,
+		title: "Rules, largest node", unit: "short", w: 4, h: 4,
 		shows: "Rules that the Service costs the node on which it costs most.",
 		bad:   "Thousands: every change of any Service rewrites or checks them.",
 		next:  "Fewer endpoints or ports, or kube-proxy's nftables mode.",
