@@ -1,20 +1,6 @@
 {{- /* SPDX-License-Identifier: Apache-2.0 */}}
 
 {{/*
-Thresholds as JSON: the defaults of the rule files with the values over them.
-*/}}
-{{- define "svcscope.thresholds" -}}
-{{- $thresholds := .Files.Get "files/rules/thresholds.yaml" | fromYaml }}
-{{- range $name, $value := default dict .Values.prometheusRule.thresholds }}
-{{- if not (hasKey $thresholds $name) }}
-{{- fail (printf "prometheusRule.thresholds.%s: there is no such threshold, but %s" $name (keys $thresholds | sortAlpha | join ", ")) }}
-{{- end }}
-{{- $_ := set $thresholds $name $value }}
-{{- end }}
-{{- toJson $thresholds }}
-{{- end }}
-
-{{/*
 Text of a rule file with numbers for its tokens, and with the name of the scrape
 job: (list $ PATH). The token of conntrackWarning is __CONNTRACK_WARNING__. The
 text is never a template: the braces in it are Prometheus' own.
@@ -22,11 +8,11 @@ text is never a template: the braces in it are Prometheus' own.
 {{- define "svcscope.ruleText" -}}
 {{- $ctx := index . 0 }}
 {{- $text := $ctx.Files.Get (index . 1) | replace "job=\"svcscope\"" (printf "job=%q" (include "svcscope.name" $ctx)) }}
-{{- range $name, $value := include "svcscope.thresholds" $ctx | fromJson }}
+{{- range $name, $value := $ctx.Values.prometheusRule.thresholds }}
 {{- $text = replace (printf "__%s__" (snakecase $name | upper)) (ternary $value (toJson $value) (kindIs "string" $value)) $text }}
 {{- end }}
 {{- with regexFind "__[A-Z0-9_]+__" $text }}
-{{- fail (printf "%s: no threshold for %s" (index $ 1) .) }}
+{{- fail (printf "%s: prometheusRule.thresholds has nothing for %s" (index $ 1) .) }}
 {{- end }}
 {{- $text }}
 {{- end }}
