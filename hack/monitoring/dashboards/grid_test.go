@@ -67,7 +67,7 @@ func lintVariables(d Dashboard) []string {
 			use(v.Datasource.UID)
 		}
 		use(v.Query)
-		if v.Type == "query" && (v.Refresh != 2 || v.Query != v.Definition) {
+		if v.Type == "query" && v.Refresh != 2 {
 			add("%s is not asked for again when the time range changes", v.Name)
 		}
 		if v.IncludeAll && (v.AllValue != ".*" || !v.Multi) {

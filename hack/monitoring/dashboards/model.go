@@ -69,7 +69,6 @@ type Variable struct {
 	Label      string      `json:"label"`
 	Type       string      `json:"type"`
 	Datasource *Datasource `json:"datasource,omitempty"`
-	Definition string      `json:"definition,omitempty"`
 	Query      string      `json:"query"`
 	Regex      string      `json:"regex"`
 	Refresh    int         `json:"refresh"` // 1: on load; 2: when the time range changes too

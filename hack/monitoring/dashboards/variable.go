@@ -13,7 +13,7 @@ func datasourceVariable() Variable {
 func oneOf(name, text, query string) Variable {
 	return Variable{
 		Name: name, Label: text, Type: "query", Datasource: prometheus(),
-		Definition: query, Query: query, Refresh: 2, Sort: 1, Options: []string{},
+		Query: query, Refresh: 2, Sort: 1, Options: []string{},
 	}
 }
 
