@@ -5,11 +5,12 @@ package dashboards
 const conntrackUID = "svcscope-conntrack"
 
 // Shares of the table in use, and the seconds until it is full at the pace of
-// the last hour where it grows.
+// the last hour where it grows. A limit of 0 is none.
 const (
-	inUse     = `max by (@node) (svcscope_conntrack_entries{@on} / svcscope_conntrack_entries_limit{@on})`
-	peakInUse = `max by (@node) (svcscope_conntrack_entries_peak{@on} / svcscope_conntrack_entries_limit{@on})`
-	untilFull = `min by (@node) ((svcscope_conntrack_entries_limit{@on} - svcscope_conntrack_entries{@on})
+	limit     = `(svcscope_conntrack_entries_limit{@on} > 0)`
+	inUse     = `max by (@node) (svcscope_conntrack_entries{@on} / ` + limit + `)`
+	peakInUse = `max by (@node) (svcscope_conntrack_entries_peak{@on} / ` + limit + `)`
+	untilFull = `min by (@node) ((` + limit + ` - svcscope_conntrack_entries{@on})
 		/ (deriv(svcscope_conntrack_entries{@on}[1h]) > 0) < 7 * 86400)`
 )
 
@@ -106,7 +107,7 @@ func forecast4h() Panel {
 		steps: warnAt(0.9, 1),
 		targets: []Target{over(
 			`topk(10, max by (@node) (clamp_min(predict_linear(svcscope_conntrack_entries{@on}[1h], 4 * 3600), 0)
-			 / svcscope_conntrack_entries_limit{@on}))`, nodeLegend)},
+			 / `+limit+`))`, nodeLegend)},
 	})
 }
 

@@ -95,9 +95,10 @@ func lintMatchers(panel string, m *metrics.Metric, s selector) []string {
 			problems = append(problems, m.Name+" has no label "+name)
 			continue
 		}
-		text := strings.Trim(strings.TrimLeft(value, "=~!"), `"`)
-		if !strings.HasPrefix(text, "$") && !l.Allows(text) {
-			problems = append(problems, fmt.Sprintf("%s never has %s=%q", m.Name, name, text))
+		for text := range strings.SplitSeq(strings.Trim(strings.TrimLeft(value, "=~!"), `"`), "|") {
+			if !strings.HasPrefix(text, "$") && !l.Allows(text) {
+				problems = append(problems, fmt.Sprintf("%s never has %s=%q", m.Name, name, text))
+			}
 		}
 	}
 	return problems

@@ -172,7 +172,7 @@ func topUtilisation() Panel {
 		next:  "Open the Conntrack overflow dashboard.",
 		steps: warnAt(0.75, 0.9),
 		targets: []Target{over(
-			`topk(10, max by (@node) (svcscope_conntrack_entries_peak{@on} / svcscope_conntrack_entries_limit{@on}))`, nodeLegend)},
+			`topk(10, `+peakInUse+`)`, nodeLegend)},
 	})
 }
 

@@ -4,11 +4,14 @@ package dashboards
 
 // The sum over source of this is the number of endpoints that the API expects
 // beyond those in the rules; a series that exists on one side alone counts.
-// Nodes that do not follow the API have nothing to compare with.
+// It knows only the nodes where both sides are known: the API is followed,
+// kube-proxy's mode is iptables, and the last reading of the rules succeeded.
 func endpointSurplus(selector string) string {
 	return `((svcscope_service_endpoints{` + selector + `, source="api"}
 		or -1 * svcscope_service_endpoints{` + selector + `, source="kernel"})
-		and on (cluster, job, instance) (svcscope_kube_synced{@on} == 1))`
+		and on (cluster, job, instance) (svcscope_kube_synced{@on} == 1)
+		and on (cluster, job, instance) svcscope_counting_method{@on, what="connections", method="rules"}
+		unless on (cluster, job, instance) (svcscope_collector_success{@on, collector=~"legacy|nftables"} == 0))`
 }
 
 // endpointDifference counts, by the labels, the endpoints that only one side
@@ -21,7 +24,8 @@ func endpointDifference(by, selector string) string {
 func differingEndpoints() Panel {
 	return timeseries(spec{
 		title: "Endpoints that differ from the API, top 10", unit: "short", w: 8, h: 8,
-		shows: "Endpoints that only the API or only the node's rules have, by node.",
+		shows: "Endpoints that only the API or only the node's rules have, by node. " +
+			"Nodes are compared where the API is followed and kube-proxy's mode is iptables.",
 		bad:   "Anything but 0 for more than a minute: kube-proxy on that node is late, stuck or gone.",
 		next:  "Look at kube-proxy on that node; the Service dashboard shows which Service differs where.",
 		steps: redFrom(1),

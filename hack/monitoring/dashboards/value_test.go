@@ -52,7 +52,7 @@ func ruleValues() []valueTest {
 }
 
 func conntrackValues() []valueTest {
-	const limit, entries = `svcscope_conntrack_entries_limit`, `svcscope_conntrack_entries`
+	const limit, entries = "svcscope_conntrack_entries_limit", "svcscope_conntrack_entries"
 	return []valueTest{
 		{
 			name: "only a growing table has a time", uid: conntrackUID, panel: "Time until full, by node", interval: "1m", at: "60m",
@@ -95,6 +95,9 @@ func nodeValues() []valueTest {
 	synced := func(instance string) string {
 		return `svcscope_kube_synced{job="svcscope", instance="` + instance + `"}`
 	}
+	counts := func(instance, method string) string {
+		return `svcscope_counting_method{job="svcscope", what="connections", instance="` + instance + `", method="` + method + `"}`
+	}
 	return []valueTest{
 		{
 			name: "one agent falls silent", uid: overviewUID, panel: "Agents gone silent", interval: "1m", at: "40m",
@@ -116,13 +119,24 @@ func nodeValues() []valueTest {
 			series: []toolSeries{
 				{endpoints("only-api", "api"), "3x5"},
 				{synced("only-api"), "1x5"},
+				{counts("only-api", "rules"), "1x5"},
 				{endpoints("only-kernel", "kernel"), "2x5"},
 				{synced("only-kernel"), "1x5"},
+				{counts("only-kernel", "rules"), "1x5"},
 				{endpoints("same", "api"), "2x5"},
 				{endpoints("same", "kernel"), "2x5"},
 				{synced("same"), "1x5"},
+				{counts("same", "rules"), "1x5"},
 				{endpoints("not-synced", "kernel"), "2x5"},
 				{synced("not-synced"), "0x5"},
+				{counts("not-synced", "rules"), "1x5"},
+				{endpoints("nftables", "api"), "2x5"},
+				{synced("nftables"), "1x5"},
+				{counts("nftables", "none"), "1x5"},
+				{endpoints("unread", "api"), "2x5"},
+				{synced("unread"), "1x5"},
+				{counts("unread", "rules"), "1x5"},
+				{`svcscope_collector_success{job="svcscope", instance="unread", collector="legacy"}`, "0x5"},
 			},
 			want: []toolSample{{`{instance="only-api"}`, 3}, {`{instance="only-kernel"}`, 2}, {`{instance="same"}`, 0}},
 		},
