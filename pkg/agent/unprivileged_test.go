@@ -155,7 +155,11 @@ func TestAProcessWithoutCapabilities(t *testing.T) {
 			cancel()
 		}()
 		cfg := DefaultConfig()
-		cfg.Kube, cfg.NodeName, cfg.Interval, cfg.Logger = KubeNever, "node-a", time.Second, slog.New(slog.NewTextHandler(os.Stderr, nil))
+		cfg.NodeName, cfg.Interval, cfg.Logger = "node-a", time.Second, slog.New(slog.NewTextHandler(os.Stderr, nil))
+		cfg.WebConfigFile, cfg.Kubeconfig, cfg.StartJitter = os.Getenv(processEnv+"_WEB"), os.Getenv(processEnv+"_API"), 0
+		if cfg.Kubeconfig == "" {
+			cfg.Kube = KubeNever
+		}
 		if err := Run(ctx, cfg); err != nil {
 			t.Fatal(err)
 		}
@@ -167,20 +171,7 @@ func TestAProcessWithoutCapabilities(t *testing.T) {
 		f.restore(t, "nft", f.chains())
 		kerneltest.DropCapabilities(t)
 		log, ended := startProcess(t)
-		deadline := time.Now().Add(20 * time.Second)
-		var code int
-		var ready string
-		for code != http.StatusOK {
-			if resp, err := http.Get("http://127.0.0.1:10989/readyz"); err == nil {
-				b, _ := io.ReadAll(resp.Body)
-				resp.Body.Close()
-				code, ready = resp.StatusCode, string(b)
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("not ready: %s", ready)
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
+		ready := awaitReady(t)
 		for _, words := range []string{"ready, without rules", "nftables: ", "legacy: ", "needs CAP_NET_ADMIN"} {
 			if !strings.Contains(ready, words) {
 				t.Errorf("readyz does not say %q:\n%s", words, ready)
@@ -196,12 +187,36 @@ func TestAProcessWithoutCapabilities(t *testing.T) {
 	})
 }
 
-// startProcess starts this test binary as an agent with the privileges of the
-// calling thread. ended ends it and waits.
-func startProcess(t *testing.T) (log *logs, ended func()) {
+// awaitReady returns what /readyz of the agent at the default address says once it is ready.
+func awaitReady(t *testing.T) string {
 	t.Helper()
+	said := "nothing"
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		resp, err := http.Get("http://127.0.0.1:10989/readyz")
+		if err != nil {
+			continue
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if said = string(b); err == nil && resp.StatusCode == http.StatusOK {
+			return said
+		}
+	}
+	t.Fatalf("not ready: %s", said)
+	return ""
+}
+
+// startProcess starts this test binary as an agent with the privileges of the
+// calling thread, under a tracer if one is given. ended ends it and waits.
+func startProcess(t *testing.T, tracer ...string) (log *logs, ended func()) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	log = &logs{}
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestAProcessWithoutCapabilities$", "-test.timeout=2m")
+	line := append(tracer, exe, "-test.run=^TestAProcessWithoutCapabilities$", "-test.timeout=2m")
+	cmd := exec.CommandContext(t.Context(), line[0], line[1:]...)
 	cmd.Env = append(os.Environ(), processEnv+"=1")
 	cmd.Stdout, cmd.Stderr = log, log
 	stdin, err := cmd.StdinPipe()

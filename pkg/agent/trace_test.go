@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
+)
+
+// loading are the system calls of the C library when it starts a test binary;
+// the product is linked without it. Clocks are read without a call on most
+// machines.
+const loading = "clock_gettime access brk clone3 execve faccessat mprotect rseq set_robust_list set_tid_address readlink"
+
+// documentedCalls reads the system calls that docs/privileges.md lists.
+func documentedCalls(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "privileges.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls []string
+	for line := range strings.Lines(string(text)) {
+		if quoted, ok := strings.CutPrefix(line, "> "); ok {
+			calls = append(calls, strings.Fields(quoted)...)
+		}
+	}
+	return calls
+}
+
+// TestSystemCalls follows the whole agent with strace: it makes the calls that
+// docs/privileges.md lists and no others, opens files to read only, has
+// sockets of three kinds, and sets no option but TCP's.
+func TestSystemCalls(t *testing.T) {
+	strace := kerneltest.NeedTool(t, "strace")
+	kerneltest.Run(t, func(t *testing.T) {
+		kerneltest.Need(t, kerneltest.Feature{Name: "ptrace", Probe: func() error {
+			_, err := kerneltest.TryExec(t, "", strace, "-o", os.DevNull, "true")
+			return err
+		}})
+		dir, ours := t.TempDir(), newAuthority(t)
+		ours.install(t, dir)
+		write(t, dir, "web.yml", []byte(withTLS+withPassword))
+		t.Setenv(processEnv+"_WEB", filepath.Join(dir, "web.yml"))
+		t.Setenv(processEnv+"_API", emptyAPI(t, dir))
+		for _, backend := range []string{"nft", "legacy"} {
+			for _, f := range []family{ipv4(), ipv6()} {
+				f.restore(t, backend, f.chains())
+			}
+		}
+		kerneltest.DropCapabilities(t, unix.CAP_NET_ADMIN)
+		trace := filepath.Join(dir, "trace")
+		log, ended := startProcess(t, strace, "-f", "-qq", "-o", trace)
+		ready := awaitReady(t)
+		for _, source := range []string{"nftables: ok", "legacy: ok", "conntrack: ok", "kube: "} {
+			if !strings.Contains(ready, source) {
+				t.Errorf("readyz does not say %q:\n%s", source, ready)
+			}
+		}
+		for _, path := range []string{"/metrics", "/api/v1/services"} {
+			trust := &tls.Config{RootCAs: ours.pool()}
+			if code, _, err := visit(t, "https://127.0.0.1:10988"+path, trust, "prometheus", "fakepassword"); code != 200 {
+				t.Errorf("%s: %d, %v\n%s", path, code, err, log.b.String())
+			}
+		}
+		ended()
+		checkTrace(t, trace)
+	})
+}
+
+// emptyAPI is an API server that the agent reaches and that has nothing; it
+// returns a kubeconfig.
+func emptyAPI(t *testing.T, dir string) string {
+	t.Helper()
+	srv := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(srv.Close)
+	write(t, dir, "kubeconfig", fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "Config", "current-context": "a",
+"clusters": [{"name": "a", "cluster": {"server": %q, "insecure-skip-tls-verify": true}}],
+"contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}], "users": [{"name": "a", "user": {"token": "x"}}]}`, srv.URL))
+	return filepath.Join(dir, "kubeconfig")
+}
+
+var (
+	callName = regexp.MustCompile(`^\d+ +([a-z0-9_]+)\(`)
+	sockets  = regexp.MustCompile(`socket\((AF_NETLINK, SOCK_RAW\b.*, NETLINK_NETFILTER|AF_INET6?, SOCK_DGRAM|AF_INET6?, SOCK_STREAM)\b`)
+	options  = regexp.MustCompile(`setsockopt\(\d+, (SOL_SOCKET|SOL_TCP|SOL_IPV6, IPV6_V6ONLY)`)
+	writes   = regexp.MustCompile(`O_(WRONLY|RDWR|CREAT|TRUNC|APPEND)`)
+)
+
+// checkTrace holds every line against what docs/privileges.md says.
+func checkTrace(t *testing.T, path string) {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	allowed := append(documentedCalls(t), strings.Fields(loading)...)
+	seen := map[string]int{}
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := lines.Text()
+		m := callName.FindStringSubmatch(line)
+		if m == nil {
+			continue // the rest of an interrupted line, or the end of a thread
+		}
+		call := m[1]
+		seen[call]++
+		unexpected := !slices.Contains(allowed, call) ||
+			call == "execve" && seen[call] > 1 ||
+			call == "openat" && writes.MatchString(line) ||
+			call == "socket" && !sockets.MatchString(line) ||
+			call == "setsockopt" && !options.MatchString(line)
+		if unexpected {
+			t.Errorf("docs/privileges.md does not have: %.200s", line)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, call := range []string{"socket", "sendto", "recvmsg", "getsockopt", "openat", "accept4", "connect"} {
+		if seen[call] == 0 {
+			t.Errorf("no %s in the trace: %v", call, seen)
+		}
+	}
+}
