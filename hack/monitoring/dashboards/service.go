@@ -120,7 +120,7 @@ func serviceNodes() Panel {
 func serviceEndpoints() Panel {
 	return timeseries(spec{
 		title: "Connections by endpoint, top 20", unit: "cps", w: 24, h: 8, noValue: "none: needs --metrics.endpoints",
-		shows: "New connections per second by endpoint, for Services that --metrics.endpoints names.",
+		shows: "New connections per second by endpoint. Agents export this with --metrics.endpoints only.",
 		bad:   "Endpoints with far more or fewer than the others: rules choose at random, so equal shares are expected.",
 		next:  "Check for session affinity, traffic policies, and nodes whose endpoints differ from the API.",
 		targets: []Target{over(
