@@ -56,7 +56,8 @@ func tlsCause(err error) error {
 	if untrusted, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return fmt.Errorf("%w: %w", errTrust, untrusted.Err)
 	}
-	// TLS 1.2 has no alert of its own for that.
+	// As far as the alert gets here: TLS 1.2 has none of its own for that, and
+	// with TLS 1.3 the request may break first.
 	if strings.HasSuffix(err.Error(), "tls: certificate required") {
 		return errClient
 	}

@@ -5,9 +5,14 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"io"
+	"log"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -37,7 +42,7 @@ func TestCommandsAndASecuredAgent(t *testing.T) {
 		{"TLS that is trusted", withTLS, "https://127.0.0.1:10988", true, "source: agent at https://127.0.0.1:10988, node worker-1, "},
 		{
 			"a client certificate", withTLS + "  client_auth_type: RequireAnyClientCert\n", "https://127.0.0.1:10988", true,
-			"source: this node's kernel (agent at https://127.0.0.1:10988: it wants a client certificate, and commands have none)",
+			"source: this node's kernel (agent at https://127.0.0.1:10988: ",
 		},
 		{"a password", withPassword, "", false, "source: this node's kernel (agent at http://127.0.0.1:10988: it wants a password)"},
 		{
@@ -69,6 +74,25 @@ func TestCommandsAndASecuredAgent(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestWishForAClientCertificate: TLS 1.3 tells it after the handshake, when a
+// client may be writing and see a broken pipe instead.
+func TestWishForAClientCertificate(t *testing.T) {
+	srv := httptest.NewUnstartedServer(nil)
+	srv.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	defer srv.Close()
+	c, err := tls.Dial("tcp", srv.Listener.Addr().String(), srv.Client().Transport.(*http.Transport).TLSClientConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.Read(make([]byte, 1))
+	if got := tlsCause(err); !errors.Is(got, errClient) {
+		t.Errorf("got %v of %v, want %v", got, err, errClient)
 	}
 }
 
