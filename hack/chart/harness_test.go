@@ -68,7 +68,13 @@ func mustDecode(t *testing.T, text string) map[string]object {
 // with returns the argument that has helm read these values.
 func with(t *testing.T, values string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "values.yaml")
+	// Not TempDir: it has the test's name in it, and helm splits at commas.
+	dir, err := os.MkdirTemp("", "values-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "values.yaml")
 	if err := os.WriteFile(path, []byte(values), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -31,16 +31,14 @@ func TestEveryRendering(t *testing.T) {
 	for name, path := range files {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, args := range [][]string{{"--values=" + path}, {"--values=" + path, operator}} {
-				render(t, args...)
-				// The user's own manifests are not to be judged.
-				objects := render(t, append(args, "--set-json=extraManifests=[]")...)
-				checkNames(t, objects)
-				checkLabels(t, objects)
-				checkVolumes(t, objects)
-				checkFlags(t, container(t, objects))
-				checkSecurity(t, objects)
-			}
+			render(t, "--values="+path)
+			// The user's own manifests are not to be judged.
+			objects := render(t, "--values="+path, operator, "--set-json=extraManifests=[]")
+			checkNames(t, objects)
+			checkLabels(t, objects)
+			checkVolumes(t, objects)
+			checkFlags(t, container(t, objects))
+			checkSecurity(t, objects)
 		})
 	}
 }

@@ -83,6 +83,7 @@ func objectPatch(from, to object) (string, error) {
 		if len(patch) == 0 {
 			return "", nil
 		}
+		dropOrder(patch)
 	}
 	patch["apiVersion"], patch["kind"] = from.GetObjectKind().GroupVersionKind().ToAPIVersionAndKind()
 	meta, _ := patch["metadata"].(map[string]any)
@@ -96,4 +97,23 @@ func objectPatch(from, to object) (string, error) {
 	patch["metadata"] = meta
 	text, err := yaml.Marshal(patch)
 	return "---\n" + string(text), err
+}
+
+// dropOrder removes what kubectl puts into patches to keep the order of lists:
+// kustomize does not know it and would leave it in the result.
+func dropOrder(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, below := range v {
+			if strings.HasPrefix(key, "$setElementOrder/") {
+				delete(v, key)
+				continue
+			}
+			dropOrder(below)
+		}
+	case []any:
+		for _, below := range v {
+			dropOrder(below)
+		}
+	}
 }

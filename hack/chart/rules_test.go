@@ -115,7 +115,7 @@ func TestThresholds(t *testing.T) {
 			}
 		})
 	}
-	refused(t, "prometheusRule.thresholds", operator, "--set=prometheusRule.thresholds.noSuch=1")
+	refused(t, "/prometheusRule/thresholds", operator, "--set=prometheusRule.thresholds.noSuch=1")
 }
 
 // TestRuleValues: more groups, and another place for runbooks.

@@ -16,6 +16,8 @@ import (
 type value struct {
 	// path is the key's name with those above it, joined by dots.
 	path string
+	// parent is the path of the object that it is in, empty at the top.
+	parent string
 	// kind is string, bool, int, float, list, object or null.
 	kind string
 	// def is the default as one line of JSON.
@@ -46,11 +48,15 @@ func readValues(chart string) ([]value, error) {
 	return walkValues("", doc.Content[0])
 }
 
-func walkValues(prefix string, object *yaml.Node) ([]value, error) {
+func walkValues(parent string, object *yaml.Node) ([]value, error) {
 	var out []value
+	prefix := ""
+	if parent != "" {
+		prefix = parent + "."
+	}
 	for i := 0; i+1 < len(object.Content); i += 2 {
 		key, node := object.Content[i], object.Content[i+1]
-		v := value{path: prefix + key.Value, kind: kindOf(node), text: describe(key.HeadComment)}
+		v := value{path: prefix + key.Value, parent: parent, kind: kindOf(node), text: describe(key.HeadComment)}
 		var err error
 		if v.def, err = oneLine(node); err != nil {
 			return nil, fmt.Errorf("default of %s: %w", v.path, err)
@@ -58,7 +64,7 @@ func walkValues(prefix string, object *yaml.Node) ([]value, error) {
 		v.leaf = node.Kind != yaml.MappingNode || len(node.Content) == 0
 		var below []value
 		if !v.leaf {
-			if below, err = walkValues(v.path+".", node); err != nil {
+			if below, err = walkValues(v.path, node); err != nil {
 				return nil, err
 			}
 			for _, b := range below {
