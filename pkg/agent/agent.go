@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 // introduce logs what this process is and may do.
 func (s *sampler) introduce() {
-	attrs := []any{"version", version.Version, "node", s.cfg.NodeName, "uid", os.Geteuid()}
+	attrs := []any{"version", cmp.Or(version.Version, "unknown"), "node", s.cfg.NodeName, "uid", os.Geteuid()}
 	if has, err := s.host.netAdmin(); err != nil {
 		attrs = append(attrs, "err", err)
 	} else {
