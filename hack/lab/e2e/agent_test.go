@@ -26,6 +26,14 @@ var svcscope string
 func TestMain(m *testing.M) {
 	code := 1
 	defer func() { os.Exit(code) }()
+	if len(os.Args) > 1 && os.Args[1] == conntrackArg {
+		if err := conntrackMain(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return
+		}
+		code = 0
+		return
+	}
 	dir, err := os.MkdirTemp("", "e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -33,7 +41,7 @@ func TestMain(m *testing.M) {
 	}
 	defer os.RemoveAll(dir)
 	svcscope = filepath.Join(dir, "svcscope")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", svcscope, "./cmd/svcscope")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/prometheus/common/version.Version=0.0.0-e2e", "-o", svcscope, "./cmd/svcscope")
 	build.Dir = filepath.Join("..", "..", "..")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -150,7 +150,7 @@ func TestConnections(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			s := newScene(t, backend)
 			s.start(true)
-			prom := startPrometheus(t, s.lab)
+			prom := startPrometheus(t, s.lab, scraping{})
 			s.open(n)
 			s.settled("counts equal what was opened")
 			s.checkSizes()

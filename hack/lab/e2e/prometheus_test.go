@@ -3,14 +3,17 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,24 +26,59 @@ type prometheus struct {
 	t       *testing.T
 	lab     *labtest.Lab
 	started time.Time
+	base    string // URL at which the test reaches it
 	*labtest.Process
 }
 
-func startPrometheus(t *testing.T, lab *labtest.Lab) *prometheus {
+// scraping says what a Prometheus scrapes and with what rules. The zero value
+// is the agent alone, without further labels.
+type scraping struct {
+	// port to listen on; 0 means 9090.
+	port int
+	// labels are added to the target.
+	labels map[string]string
+	// kubeProxy adds a job of that name.
+	kubeProxy bool
+	// rules are files, loaded as they are.
+	rules []string
+}
+
+func (s scraping) config() string {
+	labels := []string{}
+	for _, k := range []string{"cluster", "node", "namespace"} {
+		if v, ok := s.labels[k]; ok {
+			labels = append(labels, fmt.Sprintf("%s: %q", k, v))
+		}
+	}
+	job := func(name, target string) string {
+		return fmt.Sprintf("- job_name: %s\n  static_configs: [{targets: [%q], labels: {%s}}]\n", name, target, strings.Join(labels, ", "))
+	}
+	text := "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"
+	if len(s.rules) > 0 {
+		text += fmt.Sprintf("rule_files: [%s]\n", strings.Join(s.rules, ", "))
+	}
+	text += "scrape_configs:\n" + job("svcscope", "127.0.0.1:10988")
+	if s.kubeProxy {
+		text += job("kube-proxy", "127.0.0.1:10249")
+	}
+	return text
+}
+
+// startPrometheus returns when the agent has been scraped.
+func startPrometheus(t *testing.T, lab *labtest.Lab, s scraping) *prometheus {
 	t.Helper()
 	path := tool(t, "prometheus")
+	if s.port == 0 {
+		s.port = 9090
+	}
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte(`
-global: {scrape_interval: 1s, scrape_timeout: 1s}
-scrape_configs:
-- job_name: svcscope
-  static_configs: [{targets: ['127.0.0.1:10988']}]
-`), 0o644); err != nil {
+	if err := os.WriteFile(config, []byte(s.config()), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	p := &prometheus{t: t, lab: lab, started: time.Now(), Process: lab.StartProcess("node1", path, "--config.file="+config,
-		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:9090", "--log.level=warn")}
+		"--storage.tsdb.path="+filepath.Join(dir, "data"), fmt.Sprintf("--web.listen-address=127.0.0.1:%d", s.port), "--log.level=warn")}
+	p.base = "http://" + lab.Forward(fmt.Sprintf("node1:%d", s.port))
 	eventually(t, "Prometheus scrapes the agent", func() error {
 		v, err := p.query(`up{job="svcscope"}`)
 		if err == nil && (len(v) != 1 || v[0].value() != 1) {
@@ -49,6 +87,19 @@ scrape_configs:
 		return err
 	})
 	return p
+}
+
+// scraped waits until the agent was scraped n times, so that rates and
+// recorded series are there.
+func (p *prometheus) scraped(n int) {
+	p.t.Helper()
+	eventually(p.t, "Prometheus has scraped", func() error {
+		v, err := p.query(`count_over_time(up{job="svcscope"}[10m])`)
+		if err == nil && (len(v) != 1 || v[0].value() < float64(n)) {
+			err = fmt.Errorf("%v, want %d times", v, n)
+		}
+		return err
+	})
 }
 
 // tool returns the path of one of the lab's programs.
@@ -73,6 +124,15 @@ type series struct {
 
 func (s series) value() float64 { return number(s.Value) }
 
+// isNumber reports whether any of its values is one.
+func (s series) isNumber() bool {
+	values := s.Values
+	if s.Value[1] != nil {
+		values = append(values, s.Value)
+	}
+	return slices.ContainsFunc(values, func(v [2]any) bool { return !math.IsNaN(number(v)) })
+}
+
 func number(pair [2]any) float64 {
 	text, _ := pair[1].(string)
 	f, err := strconv.ParseFloat(text, 64)
@@ -96,25 +156,57 @@ func (s series) grown() float64 {
 	return total
 }
 
+// query runs an instant query.
 func (p *prometheus) query(expr string) ([]series, error) {
-	// The path is an argument of printf, not its format: it is full of "%".
-	script := `exec 3<>/dev/tcp/127.0.0.1/9090 && printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&3 && cat <&3`
-	path := "/api/v1/query?query=" + url.QueryEscape(expr)
-	out, err := p.lab.Command("exec", "node1", "--", "bash", "-c", script, "get", path).CombinedOutput()
+	var data struct{ Result []series }
+	if err := p.api("query", url.Values{"query": {expr}}, &data); err != nil {
+		return nil, err
+	}
+	return data.Result, nil
+}
+
+// rangeQuery runs a query over the time since a start, a point each step.
+func (p *prometheus) rangeQuery(expr string, start time.Time, step time.Duration) ([]series, error) {
+	var data struct{ Result []series }
+	seconds := func(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64) }
+	err := p.api("query_range", url.Values{
+		"query": {expr}, "start": {seconds(start)}, "end": {seconds(time.Now())}, "step": {step.String()},
+	}, &data)
+	return data.Result, err
+}
+
+// labelValues returns the values of a label in the series that a selector
+// matches, or in all.
+func (p *prometheus) labelValues(label, selector string) ([]string, error) {
+	params := url.Values{}
+	if selector != "" {
+		params.Set("match[]", selector)
+	}
+	var values []string
+	err := p.api("label/"+label+"/values", params, &values)
+	return values, err
+}
+
+// api calls a path below /api/v1. Warnings and notes are errors too.
+func (p *prometheus) api(path string, params url.Values, data any) error {
+	resp, err := http.Get(p.base + "/api/v1/" + path + "?" + params.Encode())
 	if err != nil {
-		return nil, fmt.Errorf("query Prometheus: %w: %s", err, out)
+		return fmt.Errorf("ask Prometheus: %w", err)
 	}
-	_, body, _ := bytes.Cut(out, []byte("\r\n\r\n"))
+	defer resp.Body.Close()
 	var answer struct {
-		Status string
-		Error  string
-		Data   struct{ Result []series }
+		Status, Error   string
+		Warnings, Infos []string
+		Data            json.RawMessage
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("answer of Prometheus: %w: %s", err, body)
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return fmt.Errorf("answer of Prometheus to %s: %w", path, err)
 	}
 	if answer.Status != "success" {
-		return nil, fmt.Errorf("query %s: %s", expr, answer.Error)
+		return fmt.Errorf("%s %v: %s", path, params, answer.Error)
 	}
-	return answer.Data.Result, nil
+	if notes := append(answer.Warnings, answer.Infos...); len(notes) > 0 {
+		return fmt.Errorf("%s %v: Prometheus warns: %s", path, params, strings.Join(notes, "; "))
+	}
+	return json.Unmarshal(answer.Data, data)
 }

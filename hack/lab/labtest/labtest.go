@@ -254,7 +254,11 @@ func (l *Lab) StartProcess(where string, argv ...string) *Process {
 // "--caps=net_admin".
 func (l *Lab) StartWith(flags []string, where string, argv ...string) *Process {
 	l.t.Helper()
-	args := append(append(append([]string{"exec"}, flags...), where, "--"), argv...)
+	return l.start(append(append(append([]string{"exec"}, flags...), where, "--"), argv...))
+}
+
+func (l *Lab) start(args []string) *Process {
+	l.t.Helper()
 	p := &Process{cmd: exec.Command(l.Program, args...), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = l.env, &p.out, &p.out
 	if err := p.cmd.Start(); err != nil {
@@ -326,6 +330,13 @@ func (l *Lab) Load(from, to string, n int, args ...string) Result {
 	return r
 }
 
+// StartLoad opens new connections until the test ends. args are flags of
+// `lab load`, such as "--rate=10".
+func (l *Lab) StartLoad(from, to string, args ...string) {
+	l.t.Helper()
+	l.start(append([]string{"load", "--from", from, "--to", to, "-n", "1000000"}, args...))
+}
+
 // Service is what became of an Expose.
 type Service struct{ cluster.Exposed }
 
@@ -362,6 +373,16 @@ func (l *Lab) Expose(name string, args ...string) Service {
 func (l *Lab) Unexpose(name string, args ...string) {
 	l.t.Helper()
 	l.run(append([]string{"unexpose", name}, args...)...)
+}
+
+// Forward opens a port of a namespace, such as "node1:9090", on this machine
+// until the test ends, and returns the address.
+func (l *Lab) Forward(to string) string {
+	l.t.Helper()
+	p := l.start([]string{"forward", "127.0.0.1:0", to})
+	p.WaitOutput(l.t, " leads to ")
+	address, _, _ := strings.Cut(p.Output(), " ")
+	return address
 }
 
 // NodePort returns node1's address with a port, in IPv4 or IPv6.
