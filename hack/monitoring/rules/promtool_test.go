@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// promtool returns the path of a promtool: SVCSCOPE_PROMTOOL, the one on PATH,
+// or one that the lab has built into the user's cache. Without one the test is
+// skipped, or fails where SVCSCOPE_REQUIRE_LAB is 1.
+func promtool(t *testing.T) string {
+	t.Helper()
+	if path := os.Getenv("SVCSCOPE_PROMTOOL"); path != "" {
+		return path
+	}
+	if path, err := exec.LookPath("promtool"); err == nil {
+		return path
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found string
+	// Unreadable folders and a missing cache are as good as no promtool.
+	_ = filepath.WalkDir(filepath.Join(cache, "svcscope", "lab"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "promtool" || d.IsDir() {
+			return nil //nolint:nilerr // see above
+		}
+		if info, err := d.Info(); err == nil && info.Mode()&0o111 != 0 {
+			found = path
+			return fs.SkipAll
+		}
+		return nil
+	})
+	if found != "" {
+		return found
+	}
+	if os.Getenv("SVCSCOPE_REQUIRE_LAB") == "1" {
+		t.Fatal("no promtool: set SVCSCOPE_PROMTOOL, put it on PATH or let the lab build it")
+	}
+	t.Skip("no promtool: set SVCSCOPE_PROMTOOL, put it on PATH or let the lab build it")
+	return ""
+}
+
+func run(t *testing.T, path string, args ...string) (string, error) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
+	return string(out), err
+}
+
+// plain writes the plain rule files, changed by edit, and the tests beside
+// them as in the repository; it returns the folder.
+func plain(t *testing.T, edit *strings.Replacer) string {
+	t.Helper()
+	folder := t.TempDir()
+	for path, text := range files(t) {
+		if !strings.HasPrefix(path, plainFolder) {
+			continue
+		}
+		write(t, filepath.Join(folder, filepath.Base(path)), edit.Replace(string(text)))
+	}
+	if err := os.CopyFS(filepath.Join(folder, "tests"), os.DirFS(testsFolder)); err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPromtoolAcceptsTheRules(t *testing.T) {
+	path := promtool(t)
+	folder := plain(t, strings.NewReplacer())
+	for _, name := range []string{"recording.yaml", "alerts.yaml"} {
+		if out, err := run(t, path, "check", "rules", "--lint=all", "--lint-fatal", filepath.Join(folder, name)); err != nil {
+			t.Errorf("promtool check rules %s: %v\n%s", name, err, out)
+		}
+	}
+	broken := plain(t, strings.NewReplacer("max by (", "max by (("))
+	if out, err := run(t, path, "check", "rules", filepath.Join(broken, "recording.yaml")); err == nil {
+		t.Errorf("promtool accepts a broken expression:\n%s", out)
+	}
+}
+
+func TestPromtoolUnitTests(t *testing.T) {
+	path := promtool(t)
+	folder := plain(t, strings.NewReplacer())
+	for _, file := range testFiles(t) {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			if out, err := run(t, path, "test", "rules", filepath.Join(folder, "tests", filepath.Base(file))); err != nil {
+				t.Errorf("promtool test rules: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// TestUnitTestsNoticeLostGuards takes away what keeps an alert from crying
+// wolf; the tests must see it.
+func TestUnitTestsNoticeLostGuards(t *testing.T) {
+	path := promtool(t)
+	tests := []struct {
+		name, file string
+		edit       *strings.Replacer
+	}{
+		{"no waiting", "quiet-agent.yaml", strings.NewReplacer("    for: 10m\n", "", "    for: 5m\n", "", "    for: 15m\n", "")},
+		{"clashes count", "quiet-cluster.yaml", strings.NewReplacer("- svcscope_conntrack_insert_failed_total", "", "offset 5m > 10", "offset 5m > 0")},
+		{"yesterday is not looked at", "forecast-days.yaml", strings.NewReplacer("offset 20h", "offset 30d")},
+		{"last week is not looked at", "forecast-days.yaml", strings.NewReplacer("offset 164h", "offset 30d")},
+		{"a step's end is not seen", "forecast.yaml", strings.NewReplacer("svcscope_conntrack_entries[15m]", "svcscope_conntrack_entries[1h]")},
+		{"names from the rules only", "ruleset.yaml", strings.NewReplacer("(svcscope_kube_synced == 1)", "svcscope_kube_synced")},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			folder := plain(t, tc.edit)
+			if out, err := run(t, path, "test", "rules", filepath.Join(folder, "tests", tc.file)); err == nil {
+				t.Errorf("%s succeeds\n%s", tc.file, out)
+			}
+		})
+	}
+}
