@@ -71,6 +71,7 @@ func (o *upOptions) bind(cmd *cobra.Command) {
 	f.StringVar(&o.cfg.Rules6, "rules6", "", "ip6tables-restore file for the node")
 	f.StringVar(&o.cfg.Scene, "scene", "", "Services to begin with: demo")
 	f.StringArrayVar(&o.cfg.ProxyArgs, "proxy-arg", nil, "a further flag of kube-proxy (repeatable)")
+	f.StringArrayVar(&o.cfg.APIArgs, "apiserver-arg", nil, "a further flag of kube-apiserver (repeatable)")
 }
 
 func upCommand() *cobra.Command {

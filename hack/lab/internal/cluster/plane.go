@@ -17,6 +17,10 @@ import (
 
 const server = "https://" + topology.Control4 + ":6443"
 
+// KubeletClient is the name in the certificate with which the API server
+// calls a kubelet.
+const KubeletClient = "kube-apiserver-kubelet-client"
+
 // startTimeout is for one component: some seconds on a machine at rest.
 const startTimeout = 3 * time.Minute
 
@@ -26,11 +30,16 @@ type Plane struct {
 	Dir string
 	// Kubeconfig is where the administrator's is written.
 	Kubeconfig string
+	// AuditLog is where the API server writes what ServiceAccounts ask of
+	// it, a JSON object a line.
+	AuditLog string
 	// Binaries are paths by program.
 	Binaries map[string]string
 	// ProxyMode is kube-proxy's, and ProxyArgs are added to its flags.
 	ProxyMode string
 	ProxyArgs []string
+	// APIArgs are added to kube-apiserver's flags.
+	APIArgs []string
 	// Start starts a program in a namespace and returns a channel that is
 	// closed when it ends.
 	Start func(netns string, argv []string) (<-chan struct{}, error)
@@ -100,7 +109,7 @@ func (p Plane) etcd() []string {
 }
 
 func (p Plane) apiserver() []string {
-	return []string{
+	argv := []string{
 		p.Binaries["kube-apiserver"],
 		"--etcd-servers=http://127.0.0.1:2379", "--bind-address=" + topology.Control4,
 		// The reconciler would publish addresses that it finds itself.
@@ -111,8 +120,21 @@ func (p Plane) apiserver() []string {
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file=" + p.Dir + "/sa.key", "--service-account-signing-key-file=" + p.Dir + "/sa.key",
 		"--cert-dir=" + p.Dir, "--profiling=false",
+		// Without a --kubelet-certificate-authority the certificate of
+		// whoever plays the kubelet is not verified.
+		"--kubelet-preferred-address-types=InternalIP",
+		"--kubelet-client-certificate=" + p.Dir + "/kubelet-client.crt", "--kubelet-client-key=" + p.Dir + "/kubelet-client.key",
+		"--audit-policy-file=" + p.Dir + "/audit.json", "--audit-log-path=" + p.AuditLog,
 	}
+	return append(argv, p.APIArgs...)
 }
+
+// auditPolicy records every request of a ServiceAccount, and no other.
+const auditPolicy = `{
+	"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+	"rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}]
+}
+`
 
 // keys writes all keys and kubeconfigs and returns the path of kube-proxy's.
 func (p Plane) keys() (string, error) {
@@ -130,7 +152,14 @@ func (p Plane) keys() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for name, b := range map[string][]byte{"apiserver.crt": api.cert, "apiserver.key": api.key, "sa.key": sa.key} {
+	kubelet, err := ca.issue(pkix.Name{CommonName: KubeletClient, Organization: []string{"system:masters"}}, nil, nil)
+	if err != nil {
+		return "", err
+	}
+	for name, b := range map[string][]byte{
+		"apiserver.crt": api.cert, "apiserver.key": api.key, "sa.key": sa.key, "audit.json": []byte(auditPolicy),
+		"kubelet-client.crt": kubelet.cert, "kubelet-client.key": kubelet.key,
+	} {
 		if err := ca.write(name, b); err != nil {
 			return "", err
 		}

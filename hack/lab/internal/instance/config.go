@@ -22,6 +22,8 @@ type Config struct {
 	Scene string `json:"scene,omitempty"`
 	// ProxyArgs are added to kube-proxy's command line.
 	ProxyArgs []string `json:"proxyArgs,omitempty"`
+	// APIArgs are added to kube-apiserver's command line.
+	APIArgs []string `json:"apiArgs,omitempty"`
 	// Binaries are paths of etcd, kube-apiserver, kube-proxy and kubectl by
 	// name.
 	Binaries map[string]string `json:"binaries,omitempty"`
@@ -42,6 +44,8 @@ type Info struct {
 	Control      Member   `json:"control"`
 	ServiceCIDRs []string `json:"serviceCIDRs"`
 	Kubeconfig   string   `json:"kubeconfig,omitempty"`
+	// AuditLog is the API server's, of what ServiceAccounts ask.
+	AuditLog string `json:"auditLog,omitempty"`
 	// Warnings are facts about this kernel that limit the lab.
 	Warnings []string `json:"warnings,omitempty"`
 }

@@ -178,7 +178,7 @@ func (s *supervisor) info(warnings []string) *Info {
 		})
 	}
 	if s.cfg.ControlPlane == "real" {
-		i.Kubeconfig = s.state.Kubeconfig()
+		i.Kubeconfig, i.AuditLog = s.state.Kubeconfig(), s.state.Log("audit")
 	}
 	s.server.names = []string{"lan", "control", "client", s.node.Name()}
 	for _, p := range i.Pods {
@@ -238,6 +238,7 @@ func (s *supervisor) start(netns string, argv []string) (<-chan struct{}, error)
 func (s *supervisor) controlPlane(ctx context.Context) error {
 	p := cluster.Plane{
 		Dir: RunDir + "/control", Kubeconfig: s.state.Kubeconfig(), Binaries: s.cfg.Binaries,
+		AuditLog: s.state.Log("audit"), APIArgs: s.cfg.APIArgs,
 		ProxyMode: s.cfg.ProxyMode, ProxyArgs: s.cfg.ProxyArgs, Start: s.start, Step: s.step,
 	}
 	client, err := p.Up(ctx, s.node)
