@@ -46,12 +46,14 @@ version=${version#v} # the tag v0.1.0 is version 0.1.0
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/svcscope-image.XXXXXX")
 trap '"${as_root[@]}" rm -rf "$work"' EXIT
-mkdir "$work/home"
+mkdir -m 700 "$work/home"
 echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$work/policy.json" # nothing is pulled
 
-# bud COMMAND FLAG... runs buildah with a store, settings and temporary files of its own.
+# bud COMMAND FLAG... runs buildah with a store, settings and temporary files of its own: as it does for an ordinary
+# user, since for root it would lock and cache below /var and /etc, whatever the flags say.
 bud() {
-	"${as_root[@]}" env -u XDG_RUNTIME_DIR -u XDG_CONFIG_HOME -u XDG_DATA_HOME HOME="$work/home" TMPDIR="$work/home" \
+	"${as_root[@]}" env -u XDG_CONFIG_HOME -u XDG_DATA_HOME -u XDG_CACHE_HOME \
+		HOME="$work/home" TMPDIR="$work/home" XDG_RUNTIME_DIR="$work/home" _CONTAINERS_USERNS_CONFIGURED=done _CONTAINERS_ROOTLESS_UID=65534 \
 		buildah --root "$work/root" --runroot "$work/run" --storage-driver vfs "$@"
 }
 

@@ -239,11 +239,14 @@ func download(t *testing.T, dir string) {
 // built is one line of what hack/image.sh prints.
 type built struct{ digest, file string }
 
-// build runs hack/image.sh of the tree dir in an empty network namespace.
+// build runs hack/image.sh of the tree dir in an empty network namespace, with
+// nothing in /var and /run, and nothing there afterwards.
 // It returns what was built by architecture, and the index.
 func build(t *testing.T, dir, umask string) map[string]built {
 	t.Helper()
-	args := []string{"--net", "sh", "-c", `umask "$1" && exec hack/image.sh out`, "sh", umask}
+	const script = `umask "$1" && mount -t tmpfs none /var && mount -t tmpfs none /run && hack/image.sh out &&
+		find /var /run -mindepth 1 | sed 's/^/left behind in the system: /'`
+	args := []string{"--net", "--mount", "sh", "-c", script, "sh", umask}
 	if os.Getuid() != 0 {
 		args = append([]string{"--user", "--map-root-user"}, args...)
 	}
