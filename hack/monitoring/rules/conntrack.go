@@ -15,8 +15,8 @@ func conntrackAlerts() []alert {
 			name: "SvcscopeConntrackInsertFailing", severity: warning, hold: "10m",
 			expr:    `rate(svcscope_conntrack_insert_failed_total[5m]) > __CONNTRACK_INSERT_FAILED__`,
 			summary: "New connections fail because their entry cannot be inserted",
-			description: theNode + ` drops {{ $value | humanize }} first packets a second because their entry cannot be inserted, more than ` +
-				`{{ __CONNTRACK_INSERT_FAILED__ | humanize }}: tuples clash, or hash chains are too long.`,
+			description: theNode + ` drops {{ $value | printf "%.1f" }} first packets a second because their entry cannot be inserted, more than ` +
+				`__CONNTRACK_INSERT_FAILED__: tuples clash, or hash chains are too long.`,
 		},
 		{
 			name: "SvcscopeConntrackHashOverloaded", severity: info, hold: "15m",

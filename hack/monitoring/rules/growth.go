@@ -11,15 +11,15 @@ func growthAlerts() []alert {
 			name: "SvcscopeRulesHigh", severity: warning, hold: "1h",
 			expr:    `cluster:svcscope_rules:max{backend=~"legacy|nft"} > __RULES_BUDGET__`,
 			summary: "A node has more iptables rules than it should",
-			description: theTable + ` has {{ $value | humanize }} rules on the node with the most, more than {{ __RULES_BUDGET__ | humanize }}: ` +
+			description: theTable + ` has {{ $value | printf "%.0f" }} rules on the node with the most, more than __RULES_BUDGET__: ` +
 				`kube-proxy's syncs and each new connection take long.`,
 		},
 		{
 			name: "SvcscopeRulesGrowthForecast", severity: info, hold: "1h",
 			expr:    growthForecast,
 			summary: "Iptables rules will be more than they should within two weeks",
-			description: theTable + ` will have {{ $value | humanize }} rules in 14 days if it grows as in the last 7, more than ` +
-				`{{ __RULES_BUDGET__ | humanize }}.`,
+			description: theTable + ` will have {{ $value | printf "%.0f" }} rules in 14 days if it grows as in the last 7, more than ` +
+				`__RULES_BUDGET__.`,
 		},
 	}
 }

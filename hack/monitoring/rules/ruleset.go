@@ -8,7 +8,7 @@ func rulesetAlerts() []alert {
 			name: "SvcscopeRulesDiffer", severity: warning, hold: "15m",
 			expr:    rulesDiffer,
 			summary: "A node's kube-proxy rules differ from those of the other nodes",
-			description: theNode + ` has {{ $value | humanize }} kube-proxy rules in one table more or fewer than the cluster's median, over ` +
+			description: theNode + ` has {{ $value | printf "%.0f" }} kube-proxy rules in one table more or fewer than the cluster's median, over ` +
 				`{{ __RULES_DEVIATION__ | humanizePercentage }} of it: kube-proxy there may be stuck.`,
 		},
 		{
@@ -29,7 +29,7 @@ func rulesetAlerts() []alert {
 			expr:    changesStorm,
 			summary: "A node's nf_tables ruleset changes all the time",
 			description: theNode + ` commits {{ $value | humanize }} changes of its nf_tables ruleset a second, more than ` +
-				`{{ __RULESET_CHANGES__ | humanize }}: writers may undo each other's work.`,
+				`__RULESET_CHANGES__: writers may undo each other's work.`,
 		},
 		{
 			name: "SvcscopeEndpointsDiffer", severity: warning, hold: "5m",
@@ -89,15 +89,15 @@ func serviceAlerts() []alert {
 			name: "SvcscopeServiceRefusing", severity: warning, hold: "10m",
 			expr:    `service:svcscope_refused_packets:rate5m{reason="no_endpoints"} > __REFUSED_PACKETS__`,
 			summary: "A Service without endpoints is in use",
-			description: theService + ` has no endpoints, and nodes refuse {{ $value | humanize }} packets a second to it, more than ` +
-				`{{ __REFUSED_PACKETS__ | humanize }}.`,
+			description: theService + ` has no endpoints, and nodes refuse {{ $value | printf "%.2f" }} packets a second to it, more than ` +
+				`__REFUSED_PACKETS__.`,
 		},
 		{
 			name: "SvcscopeServiceRefusingLocal", severity: info, hold: "30m",
 			expr:    `service:svcscope_refused_packets:rate5m{reason="no_local_endpoints"} > __REFUSED_PACKETS__`,
 			summary: "A Service with a Local traffic policy is used on nodes without its endpoints",
-			description: theService + ` has a traffic policy Local, and nodes without an endpoint of it refuse {{ $value | humanize }} packets a second, more than ` +
-				`{{ __REFUSED_PACKETS__ | humanize }}.`,
+			description: theService + ` has a traffic policy Local, and nodes without an endpoint of it refuse {{ $value | printf "%.2f" }} packets a second, more than ` +
+				`__REFUSED_PACKETS__.`,
 		},
 	}
 }
