@@ -80,6 +80,8 @@ func newServer(ctx context.Context, address string, h http.Handler, log *slog.Lo
 		listener: l, log: log,
 		http: &http.Server{
 			Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+			// Whoever reads slowly holds one of the few scrapes at a time.
+			WriteTimeout: time.Minute,
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
 	}, nil

@@ -50,6 +50,19 @@ func startWeb(t *testing.T, s *sampler) []string {
 	return addresses
 }
 
+func TestSlowClientsAreLetGo(t *testing.T) {
+	servers, err := listen(t.Context(), webSampler(t, "", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, srv := range servers {
+		if srv.http.WriteTimeout <= 0 || srv.http.ReadHeaderTimeout <= 0 || srv.http.IdleTimeout <= 0 {
+			t.Errorf("%s: no limit to the time that a client may take", srv.listener.Addr())
+		}
+		srv.listener.Close()
+	}
+}
+
 func TestPortTakenIsOneClearError(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
