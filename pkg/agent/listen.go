@@ -82,7 +82,7 @@ func newServer(ctx context.Context, address string, h http.Handler, log *slog.Lo
 			Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 			// Whoever reads slowly holds one of the few scrapes at a time.
 			WriteTimeout: time.Minute,
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+			ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
 	}, nil
 }
