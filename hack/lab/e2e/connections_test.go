@@ -40,9 +40,9 @@ type scene struct {
 	total            map[string]*opened // by family
 }
 
-func newScene(t *testing.T, backend string) *scene {
+func newScene(t *testing.T, backend string, args ...string) *scene {
 	t.Helper()
-	lab := labtest.Start(t, labtest.Options{Backend: backend})
+	lab := labtest.Start(t, labtest.Options{Backend: backend, Args: args})
 	s := &scene{t: t, lab: lab, total: map[string]*opened{"IPv4": {}, "IPv6": {}}}
 	s.web = lab.Expose("web", "--port=80", "--type=NodePort", "--node-port=30080", "--pods=pod1,pod2,pod3")
 	s.dns = lab.Expose("dns", "--port=53", "--protocol=UDP", "--pods=pod1,pod2")
