@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -140,21 +141,19 @@ func TestDashboards(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	maps := ofKind[*corev1.ConfigMap](render(t, "--set=dashboards.enabled=true,dashboards.folder=Network"))
-	if len(paths) == 0 || len(maps) != len(paths) {
-		t.Errorf("%d ConfigMaps for %d dashboards", len(maps), len(paths))
+	configMaps := ofKind[*corev1.ConfigMap](render(t, "--set=dashboards.enabled=true,dashboards.folder=Network"))
+	if len(paths) == 0 || len(configMaps) != len(paths) {
+		t.Errorf("%d ConfigMaps for %d dashboards", len(configMaps), len(paths))
 	}
 	files := map[string]string{}
-	for _, m := range maps {
+	for _, m := range configMaps {
 		if m.Labels["grafana_dashboard"] != "1" || m.Annotations["grafana_folder"] != "Network" {
 			t.Errorf("%s has labels %v, annotations %v", m.Name, m.Labels, m.Annotations)
 		}
 		if len(m.Data) != 1 {
 			t.Errorf("%s has %d files, want 1", m.Name, len(m.Data))
 		}
-		for name, text := range m.Data {
-			files[name] = text
-		}
+		maps.Copy(files, m.Data)
 	}
 	for _, p := range paths {
 		b, err := os.ReadFile(p)
