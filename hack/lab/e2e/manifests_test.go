@@ -174,7 +174,7 @@ func violations(message string) []string {
 func (m manifests) pod(t *testing.T, text, namespace string) string {
 	t.Helper()
 	cmd := m.lab.Command("kubectl", "--", "create", "--dry-run=client", "-o", "json", "-f", "-")
-	for _, doc := range strings.Split(text, "\n---\n") {
+	for doc := range strings.SplitSeq(text, "\n---\n") {
 		if strings.Contains(doc, "\nkind: DaemonSet\n") {
 			cmd.Stdin = strings.NewReader(doc)
 		}
