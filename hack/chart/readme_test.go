@@ -3,6 +3,9 @@
 package main
 
 import (
+	"os"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -55,5 +58,32 @@ func TestRow(t *testing.T) {
 	v.group = true
 	if d := cmp.Diff("| `a.b` | string |  | one\\|two |\n", row(v)); d != "" {
 		t.Errorf("row of a group (-want +got):\n%s", d)
+	}
+}
+
+// TestNamedValuesExist: values that README and notes tell to set are values of
+// the chart, or keys in one that takes any.
+func TestNamedValuesExist(t *testing.T) {
+	values, err := readValues(chartDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty := map[string]bool{} // by path: whether it is an object that takes any key
+	for _, v := range values {
+		empty[v.path] = v.kind == "object" && v.leaf
+	}
+	b, err := os.ReadFile(chartDir + "/templates/NOTES.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("[^A-Za-z./-]([a-z][A-Za-z]+(?:\\.[a-z][A-Za-z]+)*)=[a-z]").FindAllStringSubmatch(readmeTemplate+string(b), -1)
+	if len(named) < 6 {
+		t.Fatalf("values are named %d times: %v", len(named), named)
+	}
+	for _, m := range named {
+		parent := m[1][:max(0, strings.LastIndex(m[1], "."))]
+		if _, ok := empty[m[1]]; !ok && !empty[parent] && m[1] != "release" { // a label
+			t.Errorf("%s is no value", m[1])
+		}
 	}
 }
