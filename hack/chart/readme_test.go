@@ -76,7 +76,7 @@ func TestNamedValuesExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("[^A-Za-z./-]([a-z][A-Za-z]+(?:\\.[a-z][A-Za-z]+)*)=[a-z]").FindAllStringSubmatch(readmeTemplate+string(b), -1)
+	named := regexp.MustCompile(`[^A-Za-z./-]([a-z][A-Za-z]+(?:\.[a-z][A-Za-z]+)*)=[a-z]`).FindAllStringSubmatch(readmeTemplate+string(b), -1)
 	if len(named) < 6 {
 		t.Fatalf("values are named %d times: %v", len(named), named)
 	}
