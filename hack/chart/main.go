@@ -2,18 +2,19 @@
 
 // Command chart makes what is derived from the Helm chart in charts/svcscope:
 //
-//	go run . readme        prints the chart's README.md
-//	go run . deploy DIR    writes the plain manifests into DIR (the repository's deploy/)
+//	go run . readme        writes charts/svcscope/README.md
+//	go run . deploy        writes the plain manifests in deploy/
 //
 // It is run in its own folder, hack/chart. deploy needs helm: it renders the
 // chart with the program that `lab build helm` made.
 package main
 
 import (
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Paths of the repository, from hack/chart.
@@ -24,22 +25,21 @@ const (
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "chart:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string, out io.Writer) error {
-	switch {
-	case len(args) == 1 && args[0] == "readme":
+func run(args []string) error {
+	switch strings.Join(args, " ") {
+	case "readme":
 		text, err := readme(chartDir)
 		if err != nil {
 			return err
 		}
-		_, err = io.WriteString(out, text)
-		return err
-	case len(args) == 2 && args[0] == "deploy":
+		return write(chartDir, map[string]string{"README.md": text})
+	case "deploy":
 		h, err := findHelm()
 		if err != nil {
 			return err
@@ -48,9 +48,9 @@ func run(args []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		return write(args[1], files)
+		return write(deployDir, files)
 	default:
-		return fmt.Errorf("usage: chart readme | chart deploy DIR")
+		return errors.New("usage: chart readme|deploy")
 	}
 }
 
