@@ -10,5 +10,6 @@ if [ ! -x "$bin/golangci-lint" ]; then
 	echo "svcscope: building golangci-lint $version into $bin (some minutes, once)"
 	GOBIN=$bin go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$version"
 fi
-"$bin/golangci-lint" run ./...
-(cd hack/lab && "$bin/golangci-lint" run ./...) # a module of its own, the same .golangci.yml
+for module in . hack/lab hack/chart hack/nodeagent hack/cabundle; do # modules of their own, one .golangci.yml
+	(cd $module && "$bin/golangci-lint" run ./...)
+done

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Checks in two seconds whether this machine can do what was asked, and says
-# what to do where it can't. Usage: preflight.sh go | machine | packages
+# what to do where it can't. Usage: preflight.sh go | machine | packages | tests
 #   go        Linux and a Go new enough
 #   machine   also disk, memory and namespaces for the lab and its build
-#   packages  also the system's tools that tests and the demo use: installs
-#             them where it may, else says the exact line
+#   packages  also the system's tools that the demo and benchmarks use:
+#             installs them where it may, else says the exact line
+#   tests     also buildah, which makes the image, and strace
 set -euo pipefail
 want=${1:-packages}
 
@@ -41,7 +42,9 @@ unshare -Urnm true 2>/dev/null || { [ "$(id -u)" = 0 ] && unshare -nm true 2>/de
 # The tests' oracles and the lab use these; the agent itself needs none of them.
 missing=()
 sbin=$PATH:/usr/sbin:/sbin
-for pair in iptables-nft:iptables iptables-legacy:iptables nft:nftables ip:iproute2 conntrack:conntrack setpriv:util-linux; do
+also=
+[ "$want" != tests ] || also="buildah:buildah strace:strace"
+for pair in iptables-nft:iptables iptables-legacy:iptables nft:nftables ip:iproute2 conntrack:conntrack setpriv:util-linux $also; do
 	PATH=$sbin command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0

@@ -21,18 +21,20 @@ export TMPDIR=$own GOTMPDIR=$own SVCSCOPE_TEST_RUN=$$.$RANDOM
 state() { git status --porcelain 2>/dev/null; ls -A /run/netns 2>/dev/null; grep -c ' nsfs ' /proc/self/mountinfo; true; }
 
 step "what this machine needs"
-hack/preflight.sh packages
+hack/preflight.sh tests
 before=$(state)
 
 step "build"
 make --no-print-directory build
 bin/lab build
+arch=$(go env GOARCH)
+hack/image.sh --arch "$arch" "$own/image"
+export SVCSCOPE_IMAGE=$own/image/svcscope-$arch.tar # what the lab's pods run
 
 step "formatting, vet, generated files"
 unformatted=$(gofmt -l cmd pkg hack)
 [ -z "$unformatted" ] || { echo "gofmt -l says: $unformatted" >&2; exit 1; }
-go vet ./...
-(cd hack/lab && go vet ./...)
+for module in . hack/lab hack/chart hack/nodeagent hack/cabundle; do (cd $module && go vet ./...); done
 go vet -tags nokube ./cmd/... ./pkg/agent ./pkg/cli
 hack/verify.sh
 
@@ -44,7 +46,10 @@ if [ "$mode" = long ]; then
 fi
 step "decoders, readers, joins, metrics, command line"
 go test -count=1 -timeout 15m ./...
-step "the lab: real etcd, kube-apiserver, kube-proxy, Prometheus"
+step "the chart and what is rendered from it"
+(cd hack/chart && go test -count=1 -timeout 15m ./...)
+step "the lab: real etcd, kube-apiserver, kube-proxy, Prometheus, Helm"
+(cd hack/nodeagent && go test -count=1 -timeout 15m ./...)
 (cd hack/lab && go test -count=1 -timeout 40m ./...)
 
 if [ "$mode" = long ]; then

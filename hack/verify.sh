@@ -9,3 +9,4 @@ check() {
 }
 check docs/metrics.md go run ./hack/metricsdoc
 check docs/cli.md go run ./hack/clidoc
+go run ./hack/monitoring -check
