@@ -76,7 +76,7 @@ func TestDashboards(t *testing.T) {
 		{"chosen, label cluster", clustered, some},
 	}
 	for _, f := range forms {
-		f.prom.scraped(20)
+		f.prom.scraped(6)
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		d := all[name]

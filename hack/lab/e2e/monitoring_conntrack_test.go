@@ -62,7 +62,7 @@ func conntrackMain(args []string) error {
 	if args[0] == "assured" {
 		status |= ipsSeenReply | ipsAssured
 	}
-	return nl.fill(want-have, status)
+	return nl.fill(have, want, status)
 }
 
 // readCount reads one of conntrack's numbers of the calling process' network
@@ -109,10 +109,10 @@ func (s *netlinkSocket) request(messages []byte) error {
 	return nil
 }
 
-// fill makes n entries; a full table is no error.
-func (s *netlinkSocket) fill(n int, status uint32) error {
+// fill makes the flows from one number to another; a full table is no error.
+func (s *netlinkSocket) fill(at, n int, status uint32) error {
 	const batch = 256
-	for at := 0; at < n; {
+	for at < n {
 		var messages []byte
 		for end := min(at+batch, n); at < end; at++ {
 			flags := 0
@@ -141,7 +141,7 @@ func newEntry(n int, status uint32, flags int) []byte {
 			nest(ctaTupleIP, attr(ctaIPv4Src, src), attr(ctaIPv4Dst, dst)),
 			nest(ctaTupleProto, attr(ctaProtoNum, []byte{unix.IPPROTO_UDP}), attr(ctaProtoSrcPort, sport), attr(ctaProtoDstPort, dport)))
 	}
-	return message(ctNew, unix.NLM_F_CREATE|unix.NLM_F_EXCL|flags,
+	return message(ctNew, unix.NLM_F_CREATE|flags,
 		tuple(ctaTupleOrig, src, dst, port, dns), tuple(ctaTupleReply, dst, src, dns, port),
 		attr(ctaTimeout, be32(nil, 600)), attr(ctaStatus, be32(nil, status)), attr(ctaMark, be32(nil, fillMark)))
 }

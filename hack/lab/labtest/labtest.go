@@ -190,7 +190,9 @@ func (l *Lab) Command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (l *Lab) run(args ...string) string {
+// Run runs `lab ARGS...` for this lab and returns its standard output. The
+// test fails if the command does.
+func (l *Lab) Run(args ...string) string {
 	l.t.Helper()
 	var stderr bytes.Buffer
 	cmd := l.Command(args...)
@@ -206,13 +208,13 @@ func (l *Lab) run(args ...string) string {
 // test fails if the command does.
 func (l *Lab) Exec(where string, argv ...string) string {
 	l.t.Helper()
-	return l.run(append([]string{"exec", where, "--"}, argv...)...)
+	return l.Run(append([]string{"exec", where, "--"}, argv...)...)
 }
 
 // Kubectl runs kubectl and returns its standard output.
 func (l *Lab) Kubectl(args ...string) string {
 	l.t.Helper()
-	return l.run(append([]string{"kubectl", "--"}, args...)...)
+	return l.Run(append([]string{"kubectl", "--"}, args...)...)
 }
 
 // Process is a command that runs in a namespace.
@@ -324,17 +326,17 @@ func (l *Lab) Load(from, to string, n int, args ...string) Result {
 	l.t.Helper()
 	full := append([]string{"load", "--from", from, "--to", to, "-n", strconv.Itoa(n), "-o", "json"}, args...)
 	var r Result
-	if err := json.Unmarshal([]byte(l.run(full...)), &r); err != nil {
+	if err := json.Unmarshal([]byte(l.Run(full...)), &r); err != nil {
 		l.t.Fatalf("lab load: %v", err)
 	}
 	return r
 }
 
-// StartLoad opens new connections until the test ends. args are flags of
-// `lab load`, such as "--rate=10".
-func (l *Lab) StartLoad(from, to string, args ...string) {
+// StartLoad goes on opening new connections, 40,000 at most. args are further
+// flags of `lab load`, such as "--rate=10".
+func (l *Lab) StartLoad(from, to string, args ...string) *Process {
 	l.t.Helper()
-	l.start(append([]string{"load", "--from", from, "--to", to, "-n", "1000000"}, args...))
+	return l.start(append([]string{"load", "--from", from, "--to", to, "-n", "40000"}, args...))
 }
 
 // Service is what became of an Expose.
@@ -361,7 +363,7 @@ func (s Service) vip(v6 bool) string {
 func (l *Lab) Expose(name string, args ...string) Service {
 	l.t.Helper()
 	var s Service
-	out := l.run(append([]string{"expose", name, "-o", "json"}, args...)...)
+	out := l.Run(append([]string{"expose", name, "-o", "json"}, args...)...)
 	if err := json.Unmarshal([]byte(out), &s.Exposed); err != nil {
 		l.t.Fatalf("lab expose %s: %v", name, err)
 	}
@@ -372,7 +374,7 @@ func (l *Lab) Expose(name string, args ...string) Service {
 // rules. args are flags of `lab unexpose`.
 func (l *Lab) Unexpose(name string, args ...string) {
 	l.t.Helper()
-	l.run(append([]string{"unexpose", name}, args...)...)
+	l.Run(append([]string{"unexpose", name}, args...)...)
 }
 
 // Forward opens a port of a namespace, such as "node1:9090", on this machine
