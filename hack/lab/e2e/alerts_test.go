@@ -58,7 +58,10 @@ func phases() [][]string {
 		{"no_endpoints", "no_local_endpoints", "proxy_hangs", "rules_growth", "two_backends"},
 		{"ruleset_storm", "undecoded", "conntrack_growing"},
 		{"rules_high", "conntrack_full"},
-		{"series_cap"}, {"api_down"}, {"snapshot_stale"}, {"agent_down"},
+		{"series_cap"},
+		{"api_down"},
+		{"snapshot_stale"},
+		{"agent_down"},
 	}
 }
 

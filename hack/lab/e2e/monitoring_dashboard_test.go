@@ -103,16 +103,15 @@ func (d dashboard) queries() []panel {
 	return out
 }
 
-// The times of a dashboard that shows the last three minutes and refreshes
-// often. Prometheus scrapes each second here.
+// The times that Grafana would put in for a dashboard that shows the last three
+// minutes of a Prometheus which scrapes every few seconds.
 const (
 	shown        = 3 * time.Minute
 	step         = 5 * time.Second
 	rateInterval = 15 * time.Second
 )
 
-// values are what is chosen in a dashboard, by variable. Text that stands for
-// all is not escaped.
+// values are the texts for what is chosen in a dashboard, by variable.
 type values map[string]string
 
 var (
@@ -151,7 +150,7 @@ func (v values) expand(expr string) (string, error) {
 	return out, nil
 }
 
-// escape prepares a chosen value for =~ in a quoted text.
+// escapeRegexp prepares a chosen value for =~ in a quoted text.
 var escapeRegexp = strings.NewReplacer(`\`, `\\\\`, `$`, `\\$`, `^`, `\\^`, `*`, `\\*`, `{`, `\\{`, `}`, `\\}`, `[`, `\\[`, `]`, `\\]`,
 	`+`, `\\+`, `?`, `\\?`, `.`, `\\.`, `(`, `\\(`, `)`, `\\)`, `|`, `\\|`, `'`, `\\'`)
 
@@ -273,8 +272,10 @@ func (o target) run(p *prometheus, v values) error {
 		return fmt.Errorf("%w: %d series of %s", errEmpty, len(found), expr)
 	}
 	for _, m := range legendRE.FindAllStringSubmatch(o.LegendFormat, -1) {
-		labelled := func(s series) bool { return s.Metric[m[1]] != "" }
-		if m[1] != "cluster" && !slices.ContainsFunc(found, labelled) {
+		if (m[1] == "cluster" || m[1] == "node") && p.labels[m[1]] == "" {
+			continue
+		}
+		if !slices.ContainsFunc(found, func(s series) bool { return s.Metric[m[1]] != "" }) {
 			return fmt.Errorf("the legend %q: no series of %s has that label", o.LegendFormat, expr)
 		}
 	}

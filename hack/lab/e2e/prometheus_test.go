@@ -26,7 +26,8 @@ type prometheus struct {
 	t       *testing.T
 	lab     *labtest.Lab
 	started time.Time
-	base    string // URL at which the test reaches it
+	base    string            // URL at which the test reaches it
+	labels  map[string]string // of the target
 	*labtest.Process
 }
 
@@ -37,8 +38,6 @@ type scraping struct {
 	port int
 	// labels are added to the target.
 	labels map[string]string
-	// kubeProxy adds a job of that name.
-	kubeProxy bool
 	// rules are files, loaded as they are.
 	rules []string
 }
@@ -50,17 +49,11 @@ func (s scraping) config() string {
 			labels = append(labels, fmt.Sprintf("%s: %q", k, v))
 		}
 	}
-	job := func(name, target string) string {
-		return fmt.Sprintf("- job_name: %s\n  static_configs: [{targets: [%q], labels: {%s}}]\n", name, target, strings.Join(labels, ", "))
-	}
 	text := "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"
 	if len(s.rules) > 0 {
 		text += fmt.Sprintf("rule_files: [%s]\n", strings.Join(s.rules, ", "))
 	}
-	text += "scrape_configs:\n" + job("svcscope", "127.0.0.1:10988")
-	if s.kubeProxy {
-		text += job("kube-proxy", "127.0.0.1:10249")
-	}
+	text += fmt.Sprintf("scrape_configs:\n- job_name: svcscope\n  static_configs: [{targets: ['127.0.0.1:10988'], labels: {%s}}]\n", strings.Join(labels, ", "))
 	return text
 }
 
@@ -76,7 +69,7 @@ func startPrometheus(t *testing.T, lab *labtest.Lab, s scraping) *prometheus {
 	if err := os.WriteFile(config, []byte(s.config()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := &prometheus{t: t, lab: lab, started: time.Now(), Process: lab.StartProcess("node1",
+	p := &prometheus{t: t, lab: lab, started: time.Now(), labels: s.labels, Process: lab.StartProcess("node1",
 		// Before it scrapes it looks its host's name up, in vain for 15 s.
 		"unshare", "--uts", "sh", "-c", `hostname localhost && exec "$@"`, "sh", path, "--config.file="+config,
 		"--storage.tsdb.path="+filepath.Join(dir, "data"), fmt.Sprintf("--web.listen-address=127.0.0.1:%d", s.port), "--log.level=warn")}
