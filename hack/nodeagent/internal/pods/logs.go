@@ -4,6 +4,7 @@ package pods
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,8 +16,10 @@ import (
 // logFile is a container's log, one line for each line of output: time,
 // stream, F or P for a line that goes on, and the text.
 type logFile struct {
+	f       *os.File
+	streams []*lineWriter
+
 	mu sync.Mutex // guards writes, so that lines stay whole
-	f  *os.File
 }
 
 // openLog begins a log for the container's next start. That of the start
@@ -63,9 +66,22 @@ func (c *Container) Running(path string) bool {
 	return c.running != nil && c.log == path
 }
 
-func (l *logFile) Close() error { return l.f.Close() }
+// Close writes what came without an end of line. The writers are done.
+func (l *logFile) Close() error {
+	var errs []error
+	for _, w := range l.streams {
+		if w.part.Len() > 0 {
+			errs = append(errs, w.flush("P"))
+		}
+	}
+	return errors.Join(append(errs, l.f.Close())...)
+}
 
-func (l *logFile) stream(name string) io.Writer { return &lineWriter{log: l, name: name} }
+func (l *logFile) stream(name string) io.Writer {
+	w := &lineWriter{log: l, name: name}
+	l.streams = append(l.streams, w)
+	return w
+}
 
 // maxLine is how long a line may get before it is written in parts.
 const maxLine = 16 << 10
@@ -114,7 +130,11 @@ func tail(path string, n int) []byte {
 	var out []byte
 	for line := range bytes.Lines(b) {
 		if parts := bytes.SplitN(line, []byte(" "), 4); len(parts) == 4 {
-			out = append(out, parts[3]...)
+			text := parts[3]
+			if string(parts[2]) == "P" {
+				text = bytes.TrimSuffix(text, []byte("\n"))
+			}
+			out = append(out, text...)
 		}
 	}
 	return out[max(0, len(out)-n):]

@@ -18,30 +18,46 @@ import (
 
 // probe runs a probe until ctx ends and calls report with each outcome that
 // reached its threshold; the first success or failure counts from the start.
-func (p *pod) probe(ctx context.Context, c *corev1.Container, pr *corev1.Probe, report func(ok bool, why string)) {
+func (p *pod) probe(ctx context.Context, c *corev1.Container, pr *corev1.Probe, report outcome) {
 	select {
 	case <-ctx.Done():
 		return
 	case <-time.After(time.Duration(pr.InitialDelaySeconds) * time.Second):
 	}
-	tick := time.NewTicker(time.Duration(pr.PeriodSeconds) * time.Second)
+	looks{p, c, pr, time.Duration(pr.PeriodSeconds) * time.Second}.run(ctx, report)
+}
+
+// outcome is told of a probe that reached a threshold.
+type outcome = func(ok bool, why string)
+
+// looks is one container's probe.
+type looks struct {
+	pod       *pod
+	container *corev1.Container
+	probe     *corev1.Probe
+	period    time.Duration
+}
+
+// run looks until ctx ends.
+func (l looks) run(ctx context.Context, report outcome) {
+	tick := time.NewTicker(l.period)
 	defer tick.Stop()
 	good, bad := int32(0), int32(0)
 	for {
-		one, cancel := context.WithTimeout(ctx, time.Duration(pr.TimeoutSeconds)*time.Second)
-		err := p.try(one, c, pr)
+		one, cancel := context.WithTimeout(ctx, time.Duration(l.probe.TimeoutSeconds)*time.Second)
+		err := l.pod.try(one, l.container, l.probe)
 		cancel()
 		if ctx.Err() != nil {
 			return
 		}
 		if err == nil {
 			good, bad = good+1, 0
-			if good >= pr.SuccessThreshold {
+			if good >= l.probe.SuccessThreshold {
 				report(true, "")
 			}
 		} else {
 			good, bad = 0, bad+1
-			if bad >= pr.FailureThreshold {
+			if bad >= l.probe.FailureThreshold {
 				report(false, err.Error())
 			}
 		}
@@ -85,9 +101,13 @@ func (p *pod) try(ctx context.Context, c *corev1.Container, pr *corev1.Probe) er
 		req.Header.Set(x.Name, x.Value)
 	}
 	// A kubelet does not verify the certificate either.
-	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // as the API says
-	}}
+	client := &http.Client{
+		Transport: &http.Transport{
+			DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // as the API says
+		},
+		// A redirect is a success; a kubelet follows those to the same host.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return err

@@ -93,18 +93,14 @@ func probes() []string {
 
 func accepts(known, pattern string, v any) bool {
 	known, value, limited := strings.Cut(known, "=")
+	if m, ok := v.(map[string]any); ok && len(m) == 0 {
+		// An empty object says nothing, such as emptyDir: {}.
+		return strings.HasPrefix(known, pattern+".")
+	}
 	if below, ok := strings.CutSuffix(known, "*"); ok {
 		return strings.HasPrefix(pattern, below)
 	}
-	if known != pattern && !strings.HasPrefix(known, pattern+".") {
-		return false
-	}
-	if known != pattern {
-		// An empty object, such as emptyDir: {}.
-		m, ok := v.(map[string]any)
-		return ok && len(m) == 0
-	}
-	return !limited || fmt.Sprint(v) == value
+	return known == pattern && (!limited || fmt.Sprint(v) == value)
 }
 
 // leaves calls f for every value that has no other below it. The path has
