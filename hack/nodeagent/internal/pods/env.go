@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"strconv"
@@ -126,9 +127,7 @@ func (p *pod) configMap(ctx context.Context, name string, optional *bool) (map[s
 	for k, v := range cm.Data {
 		out[k] = []byte(v)
 	}
-	for k, v := range cm.BinaryData {
-		out[k] = v
-	}
+	maps.Copy(out, cm.BinaryData)
 	return out, nil
 }
 
