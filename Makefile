@@ -11,7 +11,7 @@ export CGO_ENABLED ?= 0
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## real numbers on this machine: first without a cluster, then with a real API server and kube-proxy
+demo: ## real numbers on this machine: without a cluster, with a real API server and kube-proxy, in a real Prometheus
 	hack/demo.sh
 
 build: ## bin/svcscope and bin/lab
