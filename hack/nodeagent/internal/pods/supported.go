@@ -84,7 +84,7 @@ func unsupported(spec *corev1.PodSpec) ([]string, error) {
 func probes() []string {
 	var out []string
 	for _, p := range []string{"livenessProbe", "readinessProbe", "startupProbe"} {
-		for _, f := range strings.FieldsSeq(probeFields) {
+		for f := range strings.FieldsSeq(probeFields) {
 			out = append(out, "containers[]."+p+"."+f)
 		}
 	}
