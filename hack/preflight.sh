@@ -30,7 +30,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}
 mkdir -p "$cache"
 if [ -z "${SVCSCOPE_LAB_BIN:-}" ] && ! ls "$cache"/svcscope/lab/kubernetes-*/bin/kube-proxy >/dev/null 2>&1; then
 	disk=$(df -Pm "$cache" | awk 'NR == 2 {print $4}')
-	[ "$disk" -ge 8000 ] || fail "$cache has $disk MB free: building a control plane takes 8,000 MB the first time."
+	[ "$disk" -ge 10000 ] || fail "$cache has $disk MB free: building a control plane takes 10,000 MB the first time."
 	memory=$(awk '$1 == "MemAvailable:" {print int($2 / 1024)}' /proc/meminfo)
 	[ "$memory" -ge 3000 ] || fail "$memory MB of memory available: building a control plane takes 3,000 MB."
 fi

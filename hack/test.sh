@@ -50,11 +50,16 @@ step "the chart and what is rendered from it"
 (cd hack/chart && go test -count=1 -timeout 15m ./...)
 step "the lab: real etcd, kube-apiserver, kube-proxy, Prometheus, Helm"
 (cd hack/nodeagent && go test -count=1 -timeout 15m ./...)
-(cd hack/lab && go test -count=1 -timeout 40m ./...)
+(cd hack/lab && go test -count=1 -parallel 2 -timeout 40m ./...)
 
 if [ "$mode" = long ]; then
 	step "long: race detector, fuzzing, other platforms"
-	if command -v gcc >/dev/null; then CGO_ENABLED=1 go test -race -short ./...; else echo "no C compiler: race detector left out"; fi
+	if command -v gcc >/dev/null; then
+		CGO_ENABLED=1 go test -race -short ./...
+		(cd hack/nodeagent && CGO_ENABLED=1 go test -race -short ./...)
+	else
+		echo "no C compiler: race detector left out"
+	fi
 	hack/fuzz.sh
 	GOARCH=arm64 go build ./...
 	GOOS=darwin go build ./pkg/netfilter/... ./pkg/ruleset ./pkg/kubeproxy ./pkg/correlate ./pkg/ledger
