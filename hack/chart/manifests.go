@@ -22,14 +22,15 @@ func manifests(h helm) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	patch, err := overlayPatch(base, minimal)
+	patches, err := overlayPatches(base, minimal)
 	if err != nil {
 		return nil, err
 	}
-	return map[string]string{
-		"base/svcscope.yaml":            generated + plain(base),
-		"overlays/minimal/patches.yaml": generated + patch,
-	}, nil
+	out := map[string]string{"base/svcscope.yaml": generated + plain(base)}
+	for name, text := range patches {
+		out["overlays/minimal/"+name] = generated + text
+	}
+	return out, nil
 }
 
 // plain returns rendered documents without what only Helm reads: its labels

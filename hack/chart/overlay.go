@@ -13,27 +13,36 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// overlayPatch returns the patches that make the objects in want of those in
-// base, as YAML documents for kustomize. Objects may change and go, not come.
-func overlayPatch(base, want string) (string, error) {
+// overlayPatches returns the patches that make the objects in want of those in
+// base, by file name, one for each object that differs: kustomize before 5.7.0
+// panics at a file in which two documents delete. Objects may change and go,
+// not come.
+func overlayPatches(base, want string) (map[string]string, error) {
 	from, to, err := decodeBoth(base, want)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for name := range to {
 		if from[name] == nil {
-			return "", fmt.Errorf("%s is not in the base", name)
+			return nil, fmt.Errorf("%s is not in the base", name)
 		}
 	}
-	var out strings.Builder
+	out := map[string]string{}
 	for _, name := range sorted(from) {
 		patch, err := objectPatch(from[name], to[name])
 		if err != nil {
-			return "", fmt.Errorf("patch of %s: %w", name, err)
+			return nil, fmt.Errorf("patch of %s: %w", name, err)
 		}
-		out.WriteString(patch)
+		if patch == "" {
+			continue
+		}
+		file := strings.ToLower(from[name].GetObjectKind().GroupVersionKind().Kind) + ".yaml"
+		if out[file] != "" {
+			return nil, fmt.Errorf("two patches are %s", file)
+		}
+		out[file] = patch
 	}
-	return out.String(), nil
+	return out, nil
 }
 
 func decodeBoth(a, b string) (map[string]object, map[string]object, error) {
