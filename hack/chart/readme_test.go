@@ -3,7 +3,6 @@
 package main
 
 import (
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -72,11 +71,8 @@ func TestNamedValuesExist(t *testing.T) {
 	for _, v := range values {
 		empty[v.path] = v.kind == "object" && v.leaf
 	}
-	b, err := os.ReadFile(chartDir + "/templates/NOTES.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	named := regexp.MustCompile(`[^A-Za-z./-]([a-z][A-Za-z]+(?:\.[a-z][A-Za-z]+)*)=[a-z]`).FindAllStringSubmatch(readmeTemplate+string(b), -1)
+	text := readmeTemplate + readFile(t, chartDir+"/templates/NOTES.txt") + readFile(t, chartDir+"/templates/_warnings.tpl")
+	named := regexp.MustCompile(`[^A-Za-z./-]([a-z][A-Za-z]+(?:\.[a-z][A-Za-z]+)*)=[a-z]`).FindAllStringSubmatch(text, -1)
 	if len(named) < 6 {
 		t.Fatalf("values are named %d times: %v", len(named), named)
 	}

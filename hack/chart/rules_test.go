@@ -84,6 +84,50 @@ func TestDisabledAlerts(t *testing.T) {
 	refused(t, "prometheusRule.disabled.NoSuchAlert", operator, "--set=prometheusRule.disabled.NoSuchAlert=true")
 }
 
+// TestNoCapabilityNoAlert: what SvcscopeCollectorFailing reports is wanted
+// where the agent has no capability; unless the values name the alert.
+func TestNoCapabilityNoAlert(t *testing.T) {
+	const name = "SvcscopeCollectorFailing"
+	all := alerts(ruleGroups(t))
+	without := slices.DeleteFunc(slices.Clone(all), func(a string) bool { return a == name })
+	if len(without) != len(all)-1 {
+		t.Fatalf("%s is not in %v", name, all)
+	}
+	const none = "--set-json=capabilities=[]"
+	if d := cmp.Diff(without, alerts(ruleGroups(t, none))); d != "" {
+		t.Errorf("alerts (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(all, alerts(ruleGroups(t, none, "--set=prometheusRule.disabled."+name+"=false"))); d != "" {
+		t.Errorf("alerts (-want +got):\n%s", d)
+	}
+}
+
+// TestJob: rules and what they say name the job that scrapes, and no other.
+func TestJob(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "svcscope"},
+		{[]string{"--set=nameOverride=foo"}, "foo"},
+		{[]string{"--set=prometheusRule.job=kube pods/1"}, "kube pods/1"},
+		{[]string{"--set=nameOverride=foo,prometheusRule.job=bar"}, "bar"},
+	} {
+		text, err := yaml.Marshal(ruleGroups(t, test.args...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		flat := strings.Join(strings.Fields(string(text)), " ")
+		if !strings.Contains(flat, `up{job="`+test.want+`"} == 0`) {
+			t.Errorf("%v: no rule selects job=%q", test.args, test.want)
+		}
+		if named := strings.Contains(flat, `job="svcscope"`) || strings.Contains(flat, "job svcscope"); named && test.want != "svcscope" {
+			t.Errorf("%v: a rule names job svcscope:\n%s", test.args, text)
+		}
+	}
+	refused(t, "/prometheusRule/job", `--set=prometheusRule.job=a"b`)
+}
+
 // TestThresholds: each threshold is a number in an expression, and what the
 // value says is there instead of the default.
 func TestThresholds(t *testing.T) {

@@ -6,8 +6,12 @@
 {{- $podMonitor := include "svcscope.podMonitor" . }}
 {{- if not .Values.capabilities }}
 
-WARNING: without NET_ADMIN no rule can be read: there is conntrack's count and limit, and what the API says. The alert
-SvcscopeCollectorFailing would report the rest on every node: prometheusRule.disabled.SvcscopeCollectorFailing=true.
+WARNING: without NET_ADMIN no rule can be read: there is conntrack's count and limit, and what the API says.
+{{- if (include "svcscope.disabledAlerts" . | fromYaml).SvcscopeCollectorFailing }}
+The alert SvcscopeCollectorFailing, which would report the rest on every node, is left out.
+{{- else }}
+The alert SvcscopeCollectorFailing will report the rest on every node, as prometheusRule.disabled asks for.
+{{- end }}
 {{- end }}
 {{- if and $podMonitor .Values.prometheus.monitor.enabled }}
 
@@ -16,10 +20,16 @@ WARNING: PodMonitor and ServiceMonitor are both made: everything is scraped and 
 
 WARNING: there is a monitor, and the pods have prometheus.scrapeAnnotations: a Prometheus that follows both scrapes twice.
 {{- end }}
-{{- if and .Values.web.config.existingSecret (or (and $podMonitor (not .Values.prometheus.podMonitor.scheme)) (and .Values.prometheus.monitor.enabled (not .Values.prometheus.monitor.scheme))) }}
+{{- if $podMonitor }}
+{{- include "svcscope.scrapeWarnings" (list . "prometheus.podMonitor" .Values.prometheus.podMonitor) }}
+{{- end }}
+{{- if .Values.prometheus.monitor.enabled }}
+{{- include "svcscope.scrapeWarnings" (list . "prometheus.monitor" .Values.prometheus.monitor) }}
+{{- end }}
+{{- if and (include "svcscope.prometheusRule" .) (not (or $podMonitor .Values.prometheus.monitor.enabled .Values.prometheusRule.job)) }}
 
-WARNING: web.config.existingSecret is set, and the scrape uses plain HTTP. If the Secret has a tls_server_config set
-prometheus.podMonitor.scheme=https (or prometheus.monitor.scheme) and its tlsConfig.
+WARNING: there is a PrometheusRule, and no PodMonitor or ServiceMonitor of this chart's. The alert SvcscopeDown selects
+job={{ include "svcscope.job" . | quote }}: set prometheusRule.job to the name of the job that scrapes the agents.
 {{- end }}
 {{- if and (eq .Values.web.api "all") (not (include "svcscope.webConfig" .)) }}
 
@@ -40,5 +50,35 @@ WARNING: {{ $value }}={{ $number }} is in the range of node ports (30000-32767):
 {{- if .Values.networkPolicy.enabled }}
 
 WARNING: networkPolicy.enabled: most network plugins do not apply policies to pods in the node's network, which these are.
+{{- end }}
+{{- end }}
+
+{{/* What makes every scrape fail, or may: (list $ PATH MONITOR), where PATH is the monitor's in the values. */}}
+{{- define "svcscope.scrapeWarnings" -}}
+{{- $ctx := index . 0 }}
+{{- $path := index . 1 }}
+{{- $m := index . 2 }}
+{{- $secret := $ctx.Values.web.config.existingSecret }}
+{{- $inline := default dict $ctx.Values.web.config.inline }}
+{{- $https := eq (include "svcscope.scheme" (list $ctx $m.scheme)) "https" }}
+{{- if and $secret (not $m.scheme) }}
+
+WARNING: web.config.existingSecret is set, and the scrape uses plain HTTP. If the Secret has a tls_server_config set
+{{ $path }}.scheme=https and {{ $path }}.tlsConfig; if it has basic_auth_users, {{ $path }}.basicAuth.
+{{- else if and $https (not (or $secret (hasKey $inline "tls_server_config"))) }}
+
+WARNING: {{ $path }}.scheme=https, and the agents have no TLS (web.config): every scrape fails.
+{{- else if and (not $https) (hasKey $inline "tls_server_config") }}
+
+WARNING: {{ $path }}.scheme=http, and the agents have TLS (web.config.inline): every scrape fails.
+{{- else if and $https (not $m.tlsConfig) }}
+
+WARNING: the scrape uses HTTPS, and {{ $path }}.tlsConfig is empty: it fails on every node whose certificate is not of an
+authority that Prometheus' own system trusts, or does not name the node's address. Set ca and serverName there.
+{{- end }}
+{{- if and $inline.basic_auth_users (not (or $m.basicAuth $m.authorization)) }}
+
+WARNING: web.config.inline has basic_auth_users, and neither {{ $path }}.basicAuth nor authorization is set: every scrape
+is refused (401).
 {{- end }}
 {{- end }}
