@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -171,12 +172,7 @@ func TestAProcessWithoutCapabilities(t *testing.T) {
 		f.restore(t, "nft", f.chains())
 		kerneltest.DropCapabilities(t)
 		log, ended := startProcess(t)
-		ready := awaitReady(t)
-		for _, words := range []string{"ready, without rules", "nftables: ", "legacy: ", "needs CAP_NET_ADMIN"} {
-			if !strings.Contains(ready, words) {
-				t.Errorf("readyz does not say %q:\n%s", words, ready)
-			}
-		}
+		awaitReady(t, "ready, without rules", "nftables: ", "legacy: ", "needs CAP_NET_ADMIN")
 		expectUncounted(t, get(t), "nftables", "legacy")
 		ended()
 		for _, words := range []string{"cap_net_admin=false", "uid=0", "level=WARN", capabilityRemedy} {
@@ -187,8 +183,9 @@ func TestAProcessWithoutCapabilities(t *testing.T) {
 	})
 }
 
-// awaitReady returns what /readyz of the agent at the default address says once it is ready.
-func awaitReady(t *testing.T) string {
+// awaitReady waits until the agent at the default address is ready and its
+// /readyz says all the words.
+func awaitReady(t *testing.T, words ...string) {
 	t.Helper()
 	said := "nothing"
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -198,12 +195,13 @@ func awaitReady(t *testing.T) string {
 		}
 		b, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if said = string(b); err == nil && resp.StatusCode == http.StatusOK {
-			return said
+		said = fmt.Sprintf("%s\n%s", resp.Status, b)
+		missing := slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(said, w) })
+		if err == nil && resp.StatusCode == http.StatusOK && !missing {
+			return
 		}
 	}
-	t.Fatalf("not ready: %s", said)
-	return ""
+	t.Fatalf("readyz is not 200 with %q in it: %s", words, said)
 }
 
 // startProcess starts this test binary as an agent with the privileges of the
@@ -223,6 +221,7 @@ func startProcess(t *testing.T, tracer ...string) (log *logs, ended func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = stdin.Close() }) // where the test fails before ended
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

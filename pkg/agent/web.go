@@ -16,6 +16,10 @@ import (
 	"github.com/svcscope/svcscope/pkg/metrics"
 )
 
+// maxReports bounds the reports that are encoded and sent at the same time; a
+// request above it is answered with 503, as a scrape is.
+const maxReports = 8
+
 // newPages serves /metrics, /api/v1 and the page that links to them.
 func newPages(s *sampler) (http.Handler, error) {
 	mux := http.NewServeMux()
@@ -23,7 +27,7 @@ func newPages(s *sampler) (http.Handler, error) {
 	mux.Handle("GET /metrics", metrics.Handler(registry))
 	links := []web.LandingLinks{{Address: "/metrics", Text: "Metrics", Description: "for Prometheus"}}
 	if s.cfg.API != APINever {
-		mux.Handle("GET /api/v1/services", guard(s.cfg.API, services(s)))
+		mux.Handle("GET /api/v1/services", guard(s.cfg.API, bound(maxReports, services(s))))
 		links = append(links, web.LandingLinks{Address: "/api/v1/services", Text: "Services", Description: "JSON"})
 	}
 	page, err := web.NewLandingPage(web.LandingConfig{
@@ -83,6 +87,21 @@ func literalHost(host string) bool {
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	_, err := netip.ParseAddr(host)
 	return err == nil || host == "" || strings.EqualFold(host, "localhost")
+}
+
+// bound lets n requests at a time through. It stands behind guard: whoever may
+// not read takes no place.
+func bound(n int, next http.Handler) http.Handler {
+	places := make(chan struct{}, n)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case places <- struct{}{}:
+			defer func() { <-places }()
+			next.ServeHTTP(w, r)
+		default:
+			http.Error(w, fmt.Sprintf("%d requests are being answered; try again later", n), http.StatusServiceUnavailable)
+		}
+	})
 }
 
 func services(s *sampler) http.Handler {

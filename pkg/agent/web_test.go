@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,6 +82,61 @@ func TestPages(t *testing.T) {
 	}
 	if got := ask(pages, "/nothing", here); got.Code != http.StatusNotFound {
 		t.Errorf("/nothing: %d", got.Code)
+	}
+}
+
+// slowReader takes nothing of an answer before it is told to.
+type slowReader struct {
+	*httptest.ResponseRecorder
+	reached chan<- struct{}
+	read    <-chan struct{}
+}
+
+func (w slowReader) Write(b []byte) (int, error) {
+	w.reached <- struct{}{}
+	<-w.read
+	return w.ResponseRecorder.Write(b)
+}
+
+func TestReportsAtATimeAreBounded(t *testing.T) {
+	s := fakeSampler(&fakeBackend{answers: []answer{{set: webRules(t, "1", "0")}}}, nil, nil)
+	s.pass(t.Context())
+	pages, err := newPages(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path, here, elsewhere = "/api/v1/services", "127.0.0.1:4711", "192.0.2.1:4711"
+	reached, read := make(chan struct{}), make(chan struct{})
+	var slow sync.WaitGroup
+	for range maxReports {
+		slow.Go(func() {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.RemoteAddr, r.Host = here, "127.0.0.1:10988"
+			w := slowReader{httptest.NewRecorder(), reached, read}
+			if pages.ServeHTTP(w, r); w.Code != http.StatusOK {
+				t.Errorf("a slow reader gets %d", w.Code)
+			}
+		})
+		<-reached
+	}
+	if got := ask(pages, path, here); got.Code != http.StatusServiceUnavailable || !strings.Contains(got.Body.String(), "try again") {
+		t.Errorf("one more: %d %s, want 503", got.Code, got.Body)
+	}
+	if got := ask(pages, path, elsewhere); got.Code != http.StatusForbidden {
+		t.Errorf("from elsewhere: %d, want 403 as ever", got.Code)
+	}
+	if got := ask(pages, "/metrics", here); got.Code != http.StatusOK {
+		t.Errorf("metrics: %d", got.Code)
+	}
+	close(read)
+	slow.Wait()
+	for range 2 * maxReports { // who may not read, and who is done, takes no place
+		if got := ask(pages, path, elsewhere); got.Code != http.StatusForbidden {
+			t.Errorf("from elsewhere: %d, want 403", got.Code)
+		}
+		if got := ask(pages, path, here); got.Code != http.StatusOK {
+			t.Fatalf("after they ended: %d, want 200", got.Code)
+		}
 	}
 }
 
