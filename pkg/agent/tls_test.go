@@ -143,6 +143,22 @@ func TestBasicAuthentication(t *testing.T) {
 	}
 }
 
+// TestRateLimit: requests beyond the limit are refused before their password
+// is looked at, which takes tens of milliseconds, and so are right ones.
+func TestRateLimit(t *testing.T) {
+	pages, health := startSecure(t, t.TempDir(), withPassword+"rate_limit:\n  interval: 1h\n  burst: 2\n")
+	for i, want := range []int{http.StatusUnauthorized, http.StatusOK, http.StatusTooManyRequests} {
+		password := "fakepassword"
+		if i == 0 {
+			password = "wrong"
+		}
+		if code, _, err := visit(t, "http://"+pages+"/metrics", nil, "prometheus", password); code != want {
+			t.Errorf("request %d: %d, %v; want %d", i+1, code, err, want)
+		}
+	}
+	expectHealth(t, health)
+}
+
 // TestRenewedCertificates replaces the files under a running agent, as
 // cert-manager and the kubelet do.
 func TestRenewedCertificates(t *testing.T) {
