@@ -79,8 +79,12 @@ func redFrom(v float64) []Step {
 	return []Step{{Color: "green"}, {Color: "red", Value: &v}}
 }
 
-func redBelow(v float64) []Step {
-	return []Step{{Color: "red"}, {Color: "green", Value: &v}}
+// badBelow colours values from 0 on red, from warn on green, and between them
+// yellow from bad on. The first step, which is also the colour of no value, is
+// green.
+func badBelow(warn, bad float64) []Step {
+	zero := 0.0
+	return []Step{{Color: "green"}, {Color: "red", Value: &zero}, {Color: "yellow", Value: &bad}, {Color: "green", Value: &warn}}
 }
 
 // plainThenRed leaves a table's cell as it is until there is a rate.

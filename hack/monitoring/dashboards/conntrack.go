@@ -57,9 +57,9 @@ func soonestFull() Panel {
 	return stat(spec{
 		title: "First table full in", unit: "s", w: 5, h: 4, noValue: "none filling",
 		shows:   "Time until the first table is full if it grows on as in the last hour; only tables that would be full within a week.",
-		bad:     "Less than a working day; less than an hour is an emergency.",
+		bad:     "Less than a working day of 8 hours (yellow); less than 4 hours (red) leaves no time to wait and see.",
 		next:    "Raise nf_conntrack_max on that node now (it takes effect at once), then look for the cause.",
-		steps:   redBelow(4 * 3600),
+		steps:   badBelow(8*3600, 4*3600),
 		targets: []Target{over(`min by (cluster) (`+untilFull+`)`, "{{cluster}}")},
 	})
 }
@@ -153,9 +153,8 @@ func losses() Panel {
 }
 
 func lossesTop() Panel {
-	p := lossesByNode()
-	p.Title = "Dropped and evicted by node, top 10"
-	return p
+	return lossesByNode("Dropped and evicted by node, top 10",
+		"Losses by cause, beside this, tells why. Choose the node above to see it alone.")
 }
 
 func natCollisions() Panel {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // The schema versions of the two forms.
@@ -14,7 +15,10 @@ const (
 	schemaVersionLegacy = 27 // Grafana 7.5
 )
 
-const tag = "svcscope"
+const (
+	tag         = "svcscope"
+	titlePrefix = "svcscope / "
+)
 
 // Folders that Files writes to, from the repository's root.
 const (
@@ -26,7 +30,30 @@ const (
 // All returns the dashboards in their current form, in the order in which a
 // reader would go through them.
 func All() []Dashboard {
-	return []Dashboard{overview(), service(), conntrack(), ruleGrowth()}
+	all := []Dashboard{overview(), service(), conntrack(), ruleGrowth()}
+	for i := range all {
+		all[i].Links = linksFrom(all[i].UID, all)
+	}
+	return all
+}
+
+// choices are the parameters of a dashboard's address that mean the same on
+// all dashboards. namespace and service are not among them: they have many
+// values on one dashboard and one on another, which All would leave with none.
+const choices = "${datasource:queryparam}&${cluster:queryparam}&${node:queryparam}"
+
+// linksFrom leads to all dashboards but the one with that uid.
+func linksFrom(uid string, all []Dashboard) []Link {
+	var links []Link
+	for _, d := range all {
+		if d.UID != uid {
+			links = append(links, Link{
+				Type: "link", Title: strings.TrimPrefix(d.Title, titlePrefix),
+				URL: "/d/" + d.UID + "/" + d.UID + "?" + choices, Tags: []string{}, KeepTime: true, Icon: "dashboard",
+			})
+		}
+	}
+	return links
 }
 
 // Files returns what is written for the dashboards, by path from the
@@ -69,13 +96,9 @@ type heading struct {
 
 func newDashboard(h heading, sections ...section) Dashboard {
 	return Dashboard{
-		UID: h.uid, Title: "svcscope / " + h.title, Description: h.description,
+		UID: h.uid, Title: titlePrefix + h.title, Description: h.description,
 		Tags: []string{tag}, SchemaVersion: schemaVersion, GraphTooltip: 1,
 		Refresh: h.refresh, Time: TimeRange{From: h.from, To: "now"},
-		Links: []Link{{
-			Type: "dashboards", Title: "svcscope", Tags: []string{tag},
-			IncludeVars: true, KeepTime: true, Icon: "external link",
-		}},
 		Templating: Templating{List: h.variables},
 		Panels:     layOut(sections),
 	}

@@ -157,6 +157,55 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// lintLinks checks that the header of a dashboard leads to all the others with
+// the choices that mean the same there. A variable of many values must not
+// fill one of a single value, which would take "All" for a name.
+func lintLinks(d Dashboard) []string {
+	var problems []string
+	add := func(format string, args ...any) {
+		problems = append(problems, d.UID+": "+fmt.Sprintf(format, args...))
+	}
+	for _, to := range All() {
+		if to.UID == d.UID {
+			continue
+		}
+		i := slices.IndexFunc(d.Links, func(l Link) bool { return strings.HasPrefix(l.URL, "/d/"+to.UID+"/") })
+		if i < 0 || d.Links[i].Type != "link" || !d.Links[i].KeepTime {
+			add("does not lead to %s at the same time", to.UID)
+			continue
+		}
+		carried := map[string]bool{}
+		for _, m := range choiceText.FindAllStringSubmatch(d.Links[i].URL, -1) {
+			carried[m[1]+m[2]] = true
+		}
+		for _, v := range d.Templating.List {
+			there := slices.IndexFunc(to.Templating.List, func(o Variable) bool { return o.Name == v.Name })
+			sent := carried[v.Name] || d.Links[i].IncludeVars
+			delete(carried, v.Name)
+			switch {
+			case sent && there >= 0 && v.Multi && !to.Templating.List[there].Multi:
+				add("%s has many values here and one there, in %s", v.Name, to.UID)
+			case !sent && slices.ContainsFunc(nodeVariables(), func(o Variable) bool { return o.Name == v.Name }):
+				add("forgets %s on the way to %s", v.Name, to.UID)
+			}
+		}
+		for name := range carried {
+			add("the link to %s sets %s, which is not there", to.UID, name)
+		}
+	}
+	return problems
+}
+
+// title is the name by which texts call a dashboard.
+func title(uid string) string {
+	for _, d := range All() {
+		if d.UID == uid {
+			return strings.TrimPrefix(d.Title, titlePrefix)
+		}
+	}
+	return "dashboard " + uid
+}
+
 var (
 	fieldText  = regexp.MustCompile(`__data\.fields\.([A-Za-z]+)`)
 	choiceText = regexp.MustCompile(`[?&](?:\$\{([a-z]+):queryparam\}|var-([a-z]+)=)`)

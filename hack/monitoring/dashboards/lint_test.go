@@ -16,7 +16,8 @@ var targetLabels = []string{"cluster", "node", "instance", "job"}
 
 // rawCounters are counters that are shown as they are, and why.
 var rawCounters = map[string]string{
-	"svcscope_undecoded_total": "it counts what stands in the rules once; an increase would miss what was there at the start",
+	"svcscope_undecoded_total":      "it counts what stands in the rules once; an increase would miss what was there at the start",
+	"svcscope_series_dropped_total": "it rises once a Service; an increase is 0 but at that moment, while the Service stays in _other",
 }
 
 // allNodes are panels with a selector that must not follow the chosen nodes,

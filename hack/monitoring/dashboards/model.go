@@ -27,10 +27,11 @@ type TimeRange struct {
 	To   string `json:"to"`
 }
 
-// Link leads to the dashboards that carry the tags.
+// Link leads from a dashboard's header to a page.
 type Link struct {
 	Type        string   `json:"type"`
 	Title       string   `json:"title"`
+	URL         string   `json:"url"`
 	Tags        []string `json:"tags"`
 	AsDropdown  bool     `json:"asDropdown"`
 	IncludeVars bool     `json:"includeVars"`

@@ -8,7 +8,7 @@ func overview() Dashboard {
 	return newDashboard(heading{
 		uid: overviewUID, title: "Cluster overview",
 		description: "Is every node observed, which Services get connections or refusals, which nodes are near a limit, " +
-			"and do the nodes' rules agree with the API?",
+			"and do the nodes' rules have as many endpoints as the API?",
 		from: "now-1h", refresh: "1m", variables: namespaceVariables(),
 	},
 		section{"Is every node observed?", []Panel{
@@ -18,7 +18,8 @@ func overview() Dashboard {
 		section{"Who gets connections, and who is refused?", []Panel{
 			topServices(), refusedServices(), topNodes(), servicesTable(),
 		}},
-		section{"Which nodes are near a limit?", []Panel{topUtilisation(), lossesByNode()}},
+		section{"Which nodes are near a limit?", []Panel{topUtilisation(), lossesByNode("Packets lost in conntrack, top 10",
+			"Open the Conntrack overflow dashboard, which tells the causes apart.")}},
 		section{"Do the nodes agree with the API and with each other?", []Panel{
 			differingEndpoints(), ruleSpread(), changes("Ruleset changes"),
 		}},
@@ -45,7 +46,7 @@ func failingSources() Panel {
 		title: "Failing sources", unit: "none", w: 6, h: 4,
 		shows: "Nodes on which the last reading of a source failed, by source.",
 		bad:   "Anything but 0: the metrics of that source are missing or old there.",
-		next:  "Read the agent's log on such a node; missing capabilities and a held lock are the usual causes.",
+		next:  "Read the agent's log on such a node; a missing capability is the usual cause.",
 		steps: redFrom(1),
 		targets: []Target{over(
 			`sum by (cluster, collector) (1 - svcscope_collector_success{@on})`, "{{collector}} {{cluster}}")},
@@ -145,18 +146,21 @@ func topNodes() Panel {
 }
 
 func servicesTable() Panel {
-	const connections = `sum by (@svc) (rate(svcscope_service_connections_total{@ns}[$__rate_interval]))`
+	const (
+		connections = `sum by (@svc) (rate(svcscope_service_connections_total{@ns}[$__rate_interval]))`
+		refused     = `sum by (@svc) (rate(svcscope_service_rejected_packets_total{@ns}[$__rate_interval]))`
+		only        = ` and (topk(100, ` + connections + `) or topk(100, ` + refused + ` > 0))`
+	)
 	return table(spec{
 		title: "Services", unit: "none", w: 12, h: 10,
-		shows: "The 100 Services with the most connections, what was refused, and what they cost the largest node.",
-		bad:   "Refused packets, or many rules for hardly any connections.",
-		next:  "Follow the Service's name to its dashboard.",
+		shows: "The 100 Services with the most connections and the 100 with the most refused packets: connections and refused packets " +
+			"per second, and the rules that they cost the largest node.",
+		bad:  "Refused packets, or many rules for hardly any connections.",
+		next: "Follow the Service's name to its dashboard.",
 		targets: []Target{
-			cells(`topk(100, ` + connections + `)`),
-			cells(`(sum by (@svc) (rate(svcscope_service_rejected_packets_total{@ns}[$__rate_interval])) or 0 * ` + connections +
-				`) and topk(100, ` + connections + `)`),
-			cells(`max by (@svc) (sum by (@node, service_namespace, service_name) (svcscope_service_rules{@ns})) and topk(100, ` +
-				connections + `)`),
+			cells(`(` + connections + ` or 0 * ` + refused + `)` + only),
+			cells(`(` + refused + ` or 0 * ` + connections + `)` + only),
+			cells(`max by (@svc) (sum by (@node, service_namespace, service_name) (svcscope_service_rules{@ns}))` + only),
 		},
 	}, "Connections", append(serviceColumns(),
 		value("A", "Connections", "cps"),
@@ -176,12 +180,13 @@ func topUtilisation() Panel {
 	})
 }
 
-func lossesByNode() Panel {
+// lossesByNode is on two dashboards; next is what to do then.
+func lossesByNode(title, next string) Panel {
 	return timeseries(spec{
-		title: "Packets lost in conntrack, top 10", unit: "pps", w: 12, h: 8,
+		title: title, unit: "pps", w: 12, h: 8,
 		shows: "Packets per second that connection tracking dropped, and entries that it evicted to make room.",
 		bad:   "Anything that lasts: these are connections that fail or are cut.",
-		next:  "Open the Conntrack overflow dashboard, which tells the causes apart.",
+		next:  next,
 		targets: []Target{over(
 			`topk(10, max by (@node) (rate(svcscope_conntrack_drop_total{@on}[$__rate_interval])
 			 + rate(svcscope_conntrack_early_drop_total{@on}[$__rate_interval])))`, nodeLegend)},

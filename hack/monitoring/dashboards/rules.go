@@ -136,9 +136,10 @@ func ownersTable() Panel {
 	const by = `max by (cluster, owner, table, backend, ip_family) `
 	return table(spec{
 		title: "Owners and tables", unit: "none", w: 24, h: 8,
-		shows: "Rules and chains by owner, table, kernel interface and IP family on the node with the most, and how the rules changed in the time range.",
-		bad:   "The same owner in legacy and in nft; large growth.",
-		next:  "Both interfaces: one is left from a change of mode; run the owner's clean-up or restart the node.",
+		shows: "Rules and chains by owner, table, kernel interface and IP family on the node with the most, and the growth of the rules " +
+			"in the time range on the node where it is largest, which may be another; below 0 all nodes have fewer than before.",
+		bad:  "The same owner in legacy and in nft; large growth.",
+		next: "Both interfaces: one is left from a change of mode; run the owner's clean-up or restart the node.",
 		targets: []Target{
 			cells(by + `(svcscope_rules{@on})`),
 			cells(by + `(svcscope_chains{@on})`),
@@ -146,7 +147,7 @@ func ownersTable() Panel {
 		},
 	}, "Rules",
 		label("owner", "Owner"), label("table", "Table"), label("backend", "Backend"), label("ip_family", "IP family"),
-		label("cluster", "Cluster"), value("A", "Rules", "short"), value("B", "Chains", "short"), value("C", "Change", "short"))
+		label("cluster", "Cluster"), value("A", "Rules", "short"), value("B", "Chains", "short"), value("C", "Largest growth", "short"))
 }
 
 func dispatch() Panel {
@@ -177,14 +178,14 @@ func seriesLimit() Panel {
 	return timeseries(spec{
 		title: "Services and the series limit", unit: "short", w: 8, h: 8,
 		shows: "Services with rules on the node with the most, the limit of Services with series of their own, " +
-			"and Services that were summed in _other.",
+			"and Services that an agent summed in _other since it started, on the node with the most.",
 		bad:  "Any summed in _other: their numbers cannot be told apart.",
 		next: "Raise --metrics.max-services; each Service costs a few series on each node.",
 		targets: []Target{
 			over(`max by (cluster) (count by (@node) (count by (@node, service_namespace, service_name) (svcscope_service_rules{@on})))`,
 				"Services {{cluster}}"),
 			over(`min by (cluster) (svcscope_series_limit{@on})`, "limit {{cluster}}"),
-			over(`max by (cluster) (increase(svcscope_series_dropped_total{@on}[$__rate_interval]))`, "into _other {{cluster}}"),
+			over(`max by (cluster) (svcscope_series_dropped_total{@on})`, "in _other {{cluster}}"),
 		},
 	})
 }
@@ -211,7 +212,7 @@ func deviation() Panel {
 		title: "Deviation from the median node, top 10", unit: "percentunit", w: 8, h: 8,
 		shows: "How far a node's kube-proxy rules are from those of the median node of its cluster, which is taken over all nodes.",
 		bad:   "More than 10 % for a quarter of an hour: that node's kube-proxy is late or stands still. Local traffic policies make small differences.",
-		next:  "Look at kube-proxy on that node, then at its endpoints that differ.",
+		next:  "Look at kube-proxy on that node, then at its number of endpoints beside this.",
 		steps: warnAt(0.1, 0.25),
 		targets: []Target{over(
 			`topk(10, abs(sum by (@node) (svcscope_rules{@on, owner="kube-proxy"})

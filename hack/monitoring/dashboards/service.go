@@ -10,7 +10,7 @@ const serviceByNode = `sum by (@node) (rate(svcscope_service_connections_total{@
 func service() Dashboard {
 	return newDashboard(heading{
 		uid: serviceUID, title: "Service",
-		description: "One Service: its connections, what is refused and why, whether every node has its endpoints, " +
+		description: "One Service: its connections, what is refused and why, whether every node has as many endpoints as the API, " +
 			"and what it costs in rules.",
 		from: "now-1h", refresh: "1m", variables: serviceVariables(),
 	},
@@ -21,7 +21,7 @@ func service() Dashboard {
 			serviceVia(), servicePorts(), serviceNodes(), serviceEndpoints(),
 		}},
 		section{"What is refused, and where?", []Panel{serviceReasons(), serviceRefusingNodes()}},
-		section{"Does every node have its endpoints?", []Panel{serviceSources(), serviceNodesTable()}},
+		section{"Does every node have as many endpoints as the API?", []Panel{serviceSources(), serviceNodesTable()}},
 		section{"What does it cost?", []Panel{serviceTables(), serviceCostByNode()}},
 	)
 }
@@ -63,8 +63,8 @@ func serviceReach() Panel {
 
 func serviceDifference() Panel {
 	return stat(spec{
-		title: "Endpoints that differ", unit: "none", w: 5, h: 4,
-		shows: "Endpoints that only the API or only a node's rules have, summed over ports, IP families and nodes.",
+		title: "Endpoints more or fewer", unit: "none", w: 5, h: 4,
+		shows: "By how many endpoints the nodes' rules differ from the API, summed over ports, IP families and nodes. " + onlyNumbers,
 		bad:   "Anything but 0 for more than a minute.",
 		next:  "The table of nodes below shows where; look at kube-proxy there.",
 		steps: redFrom(1),
@@ -112,7 +112,7 @@ func serviceNodes() Panel {
 		title: "Connections by node, top 10", unit: "cps", w: 8, h: 8,
 		shows:   "New connections per second by the node whose rules sent them on, which is the client's node for pods.",
 		bad:     "One node makes most of them, or one stopped.",
-		next:    "Find the clients on that node with svcscope there.",
+		next:    "On that node, conntrack -L -d CLUSTERIP lists the connections with their clients.",
 		targets: []Target{over(`topk(10, `+serviceByNode+`)`, nodeLegend)},
 	})
 }
@@ -122,7 +122,7 @@ func serviceEndpoints() Panel {
 		title: "Connections by endpoint, top 20", unit: "cps", w: 24, h: 8, noValue: "none: needs --metrics.endpoints",
 		shows: "New connections per second by endpoint. Agents export this with --metrics.endpoints only.",
 		bad:   "Endpoints with far more or fewer than the others: rules choose at random, so equal shares are expected.",
-		next:  "Check for session affinity, traffic policies, and nodes whose endpoints differ from the API.",
+		next:  "Check for session affinity, traffic policies, and nodes with more or fewer endpoints than the API.",
 		targets: []Target{over(
 			`topk(20, sum by (cluster, endpoint_address) (rate(svcscope_service_endpoint_connections_total{@its}[$__rate_interval])))`,
 			"{{endpoint_address}} {{cluster}}")},
@@ -169,7 +169,7 @@ func serviceNodesTable() Panel {
 	only := ` and topk(100, ` + difference + `)`
 	return table(spec{
 		title: "Endpoints by node", unit: "none", w: 14, h: 8,
-		shows: "The 100 nodes that differ most: endpoints in the API and in the rules, and how many only one of them has.",
+		shows: "The 100 nodes that differ most: how many endpoints are in the API and in the rules, and by how many these differ. " + onlyNumbers,
 		bad:   "A difference for more than a minute.",
 		next:  "Look at kube-proxy on that node: its log, its last sync, whether it follows the API.",
 		targets: []Target{

@@ -14,18 +14,22 @@ func endpointSurplus(selector string) string {
 		unless on (cluster, job, instance) (svcscope_collector_success{@on, collector=~"legacy|nftables"} == 0))`
 }
 
-// endpointDifference counts, by the labels, the endpoints that only one side
-// has.
+// endpointDifference adds up, by the labels, by how many endpoints the two
+// sides differ. It compares numbers: one endpoint instead of another is no
+// difference.
 func endpointDifference(by, selector string) string {
 	return `sum by (` + by + `) (abs(sum by (@node, service_namespace, service_name, port_name, protocol, ip_family) (` +
 		endpointSurplus(selector) + `)))`
 }
 
+// onlyNumbers is what the reader of a comparison of endpoints must know.
+const onlyNumbers = "Numbers are compared: a pod in place of another is not seen."
+
 func differingEndpoints() Panel {
 	return timeseries(spec{
-		title: "Endpoints that differ from the API, top 10", unit: "short", w: 8, h: 8,
-		shows: "Endpoints that only the API or only the node's rules have, by node. " +
-			"Nodes are compared where the API is followed and kube-proxy's mode is iptables.",
+		title: "Endpoints more or fewer than in the API, top 10", unit: "short", w: 8, h: 8,
+		shows: "By how many endpoints a node's rules differ from the API, summed over Services and ports. " + onlyNumbers +
+			" Nodes are compared where the API is followed and kube-proxy's mode is iptables.",
 		bad:   "Anything but 0 for more than a minute: kube-proxy on that node is late, stuck or gone.",
 		next:  "Look at kube-proxy on that node; the Service dashboard shows which Service differs where.",
 		steps: redFrom(1),

@@ -21,9 +21,6 @@ func lintStructure(d Dashboard) []string {
 	if !slices.Contains(d.Tags, tag) || d.Editable || d.Title == "" || d.Description == "" {
 		add("needs a title, a description and the tag, and must not be editable")
 	}
-	if len(d.Links) != 1 || !slices.Contains(d.Links[0].Tags, tag) || !d.Links[0].IncludeVars || !d.Links[0].KeepTime {
-		add("does not lead to the others with its choices")
-	}
 	ids, titles, shown := map[int]bool{}, map[string]bool{}, 0
 	for _, p := range d.Panels {
 		if ids[p.ID] || p.ID < 1 {
@@ -41,7 +38,7 @@ func lintStructure(d Dashboard) []string {
 	if shown < 8 || shown > 16 {
 		add("%d panels: more than 16 are not read, fewer than 8 answer little", shown)
 	}
-	return slices.Concat(problems, lintGrid(d), lintVariables(d))
+	return slices.Concat(problems, lintLinks(d), lintGrid(d), lintVariables(d))
 }
 
 func lintPanel(uid string, p Panel) []string {
@@ -59,8 +56,14 @@ func lintPanel(uid string, p Panel) []string {
 		!strings.HasSuffix(p.Description, ".") {
 		add("its description must say what it shows, what is bad and what to do next, in sentences")
 	}
+	if strings.Contains(p.Description, "Open the "+title(uid)) {
+		add("sends its reader to the dashboard that it is on")
+	}
 	if p.FieldConfig.Defaults.Unit == "" {
 		add("has no unit")
+	}
+	if c := p.FieldConfig.Defaults.Thresholds.Steps[0].Color; p.FieldConfig.Defaults.NoValue != "" && c != "green" && c != "text" {
+		add("is %s when it is empty, as in health", c)
 	}
 	if len(p.Targets) == 0 {
 		add("has no query")
@@ -145,6 +148,19 @@ func TestStructureFinds(t *testing.T) {
 	}{
 		{"editable", func(d *Dashboard) { d.Editable = true }, "must not be editable"},
 		{"no links", func(d *Dashboard) { d.Links = nil }, "does not lead"},
+		{"all variables", func(d *Dashboard) { d.Links[0].IncludeVars = true }, "has many values here and one there"},
+		{"a variable of many values", func(d *Dashboard) { d.Links[0].URL += "&${namespace:queryparam}" }, "has many values here and one there"},
+		{"unknown choice", func(d *Dashboard) { d.Links[1].URL += "&${service:queryparam}" }, "sets service, which is not there"},
+		{"without the cluster", func(d *Dashboard) {
+			d.Links[0].URL = strings.Replace(d.Links[0].URL, "&${cluster:queryparam}", "", 1)
+		}, "forgets cluster"},
+		{"red in health", func(d *Dashboard) {
+			d.Panels[1].FieldConfig.Defaults.NoValue = "none"
+			d.Panels[1].FieldConfig.Defaults.Thresholds.Steps[0].Color = "red"
+		}, "is red when it is empty"},
+		{"to itself", func(d *Dashboard) {
+			d.Panels[1].Description = strings.Replace(d.Panels[1].Description, "**Next:** ", "**Next:** Open the Cluster overview dashboard. ", 1)
+		}, "that it is on"},
 		{"id twice", func(d *Dashboard) { d.Panels[1].ID = d.Panels[2].ID }, "is there twice"},
 		{"title twice", func(d *Dashboard) { d.Panels[1].Title = d.Panels[2].Title }, "title is there twice"},
 		{"unknown type", func(d *Dashboard) { d.Panels[1].Type = "heatmap" }, "no panel"},
@@ -171,7 +187,7 @@ func TestStructureFinds(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := overview()
+			d := All()[0]
 			tt.damage(&d)
 			if got := strings.Join(lintStructure(d), "\n"); !strings.Contains(got, tt.want) {
 				t.Errorf("lint says %q, want something about %q", got, tt.want)

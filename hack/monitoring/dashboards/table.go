@@ -36,8 +36,7 @@ func nodeColumns() []column {
 
 // serviceURL leads to the Service dashboard for the row's Service, with the
 // choices of this dashboard.
-const serviceURL = "/d/" + serviceUID + "/" + serviceUID +
-	"?${datasource:queryparam}&${cluster:queryparam}&${node:queryparam}" +
+const serviceURL = "/d/" + serviceUID + "/" + serviceUID + "?" + choices +
 	"&var-namespace=${__data.fields.Namespace}&var-service=${__data.fields.Service}&${__url_time_range}"
 
 // table joins the targets' values by their common labels and shows the

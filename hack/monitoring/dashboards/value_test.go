@@ -2,6 +2,11 @@
 
 package dashboards
 
+import (
+	"fmt"
+	"slices"
+)
+
 type valueTest struct {
 	name       string
 	uid, panel string
@@ -13,7 +18,7 @@ type valueTest struct {
 }
 
 func valueTests() []valueTest {
-	return append(ruleValues(), append(conntrackValues(), nodeValues()...)...)
+	return slices.Concat(ruleValues(), conntrackValues(), nodeValues(), tableValues(), shareValues())
 }
 
 func ruleValues() []valueTest {
@@ -115,7 +120,7 @@ func nodeValues() []valueTest {
 			want:   []toolSample{{`{cluster="x"}`, 2}},
 		},
 		{
-			name: "endpoints on one side only", uid: overviewUID, panel: "Endpoints that differ from the API, top 10", interval: "1m", at: "5m",
+			name: "endpoints on one side only", uid: overviewUID, panel: "Endpoints more or fewer than in the API, top 10", interval: "1m", at: "5m",
 			series: []toolSeries{
 				{endpoints("only-api", "api"), "3x5"},
 				{synced("only-api"), "1x5"},
@@ -140,6 +145,41 @@ func nodeValues() []valueTest {
 			},
 			want: []toolSample{{`{instance="only-api"}`, 3}, {`{instance="only-kernel"}`, 2}, {`{instance="same"}`, 0}},
 		},
+	}
+}
+
+// tableValues have a Service that is refused beside a hundred busier ones, and
+// one that is neither busy nor refused.
+func tableValues() []valueTest {
+	name := func(service string) string {
+		return `{instance="a", service_namespace="default", service_name="` + service + `"}`
+	}
+	counters := []toolSeries{
+		{"svcscope_service_connections_total" + name("idle"), "0x5"},
+		{"svcscope_service_rejected_packets_total" + name("idle"), "0x5"},
+		{"svcscope_service_rejected_packets_total" + name("refused"), "0+60x5"},
+	}
+	sample := func(service string, v float64) toolSample {
+		return toolSample{`{service_namespace="default", service_name="` + service + `"}`, v}
+	}
+	connections, packets := []toolSample{sample("refused", 0)}, []toolSample{sample("refused", 1)}
+	for i := range 100 {
+		busy := fmt.Sprintf("busy%d", i)
+		counters = append(counters, toolSeries{"svcscope_service_connections_total" + name(busy), fmt.Sprintf("0+%dx5", 60*(i+1))})
+		connections, packets = append(connections, sample(busy, float64(i+1))), append(packets, sample(busy, 0))
+	}
+	table := valueTest{
+		name: "connections beside a refused Service", uid: overviewUID, panel: "Services", interval: "1m", at: "5m",
+		series: counters, want: connections,
+	}
+	refused := table
+	refused.name, refused.target, refused.want = "a refused Service beside a hundred busier ones", 1, packets
+	return []valueTest{table, refused}
+}
+
+func shareValues() []valueTest {
+	const port = `, service_namespace="default", service_name="web", port_name="http", protocol="TCP", ip_family="IPv4"}`
+	return []valueTest{
 		{
 			name: "share of nodes that send", uid: serviceUID, panel: "Nodes that send to it", interval: "1m", at: "5m",
 			series: []toolSeries{

@@ -12,9 +12,10 @@ func agentAlerts() []alert {
 		},
 		{
 			name: "SvcscopeAbsent", severity: warning, hold: "15m",
-			expr:        `absent(up{job="svcscope"})`,
-			summary:     "No agent is scraped",
-			description: `Prometheus has no target of job svcscope: nothing is known of any node, and no other alert can fire.`,
+			expr:    `absent(svcscope_build_info)`,
+			summary: "No agent is scraped",
+			description: `Prometheus has had no metrics of any agent for 15 minutes: nothing is known of any node, and of the other alerts ` +
+				`only SvcscopeDown can fire.`,
 		},
 		{
 			name: "SvcscopeCollectorFailing", severity: warning, hold: "10m",

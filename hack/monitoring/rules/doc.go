@@ -9,8 +9,8 @@
 //   - Targets may have the labels cluster and node, or not. Nothing is summed
 //     over nodes without keeping cluster; what is told of a node keeps cluster,
 //     node, job and instance.
-//   - No expression names a job but that of SvcscopeDown and SvcscopeAbsent:
-//     a target that cannot be scraped has no metric to know it by.
+//   - No expression names a job but that of SvcscopeDown: a target that cannot
+//     be scraped has no metric to know it by.
 //   - Alerts read recording rules; the two files are loaded together.
 //
 // Runbooks are in docs/runbooks.md; the tests for promtool are in

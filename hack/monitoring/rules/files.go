@@ -11,8 +11,8 @@ const (
 	recordingComment = generated + "# Load alerts.yaml together with this file: it reads what is recorded here.\n"
 
 	alertsComment = generated + `# Load recording.yaml together with this file.
-# SvcscopeDown and SvcscopeAbsent know the agent's targets by job="svcscope":
-# where yours are called otherwise, change it there. Nothing else names a job.
+# SvcscopeDown knows the agent's targets by job="svcscope": where yours are
+# called otherwise, change it there. Nothing else names a job.
 # The labels cluster and node are kept where targets have them.
 `
 )

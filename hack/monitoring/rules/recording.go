@@ -54,8 +54,9 @@ const refused = `
 sum by (cluster, service_namespace, service_name, reason) (rate(svcscope_service_rejected_packets_total[5m]))
 `
 
-// difference exists only while a Service port's endpoints differ, and only
-// where both sides are known: names from the API, rules read, mode iptables.
+// difference exists only while the numbers of a Service port's endpoints
+// differ, and only where both sides are known: names from the API, rules read,
+// mode iptables. One endpoint in place of another makes no difference.
 const difference = `
 sum without (source) (
   (

@@ -34,9 +34,9 @@ func rulesetAlerts() []alert {
 		{
 			name: "SvcscopeEndpointsDiffer", severity: warning, hold: "5m",
 			expr:    endpointsDiffer,
-			summary: "A node's rules lag behind the API",
-			description: theNode + ` has {{ $value | humanize }} Service ports whose endpoints in the kernel have not been those of the API for 15 minutes: ` +
-				`connections go to endpoints that are gone, or new ones get none.`,
+			summary: "A node's rules have more or fewer endpoints than the API",
+			description: theNode + ` has {{ $value | humanize }} Service ports whose number of endpoints in the kernel has not been that of the API for 15 minutes: ` +
+				`connections go to endpoints that are gone, or new ones get none. Only numbers are compared: a pod in place of another is not seen.`,
 		},
 	}
 }
@@ -72,7 +72,7 @@ const changesStorm = `
 sum by (` + byNode + `) (rate(svcscope_ruleset_changes_total{backend="nft"}[10m])) > __RULESET_CHANGES__
 `
 
-// endpointsDiffer counts the ports that differ now, 5 and 10 minutes ago: a
+// endpointsDiffer counts the ports whose numbers differ now, 5 and 10 minutes ago: a
 // cluster where pods come and go has some that differ at any time, never the
 // same. What is summed in _other cannot be told apart.
 const endpointsDiffer = `
