@@ -34,11 +34,12 @@ func TestManifests(t *testing.T) {
 		})
 	}
 	t.Run("pod security", func(t *testing.T) { m.checkPodSecurity(t, rendered["deploy"]) })
+	t.Run("operator", m.checkOperator)
 }
 
 // renderings returns what the chart and kustomize make of the defaults, of the
 // chart's values for tests, and of the overlays. Objects of the Prometheus
-// operator are left out: the lab does not have its kinds.
+// operator are left out: the lab has its kinds only in checkOperator.
 func renderings(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
