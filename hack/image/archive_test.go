@@ -20,6 +20,7 @@ import (
 // image is an OCI image as its archive has it.
 type image struct {
 	digest string // of the manifest, sha256:<hex>
+	size   int64  // of the manifest, bytes
 	config config
 	files  map[string]file // of all layers, by path without a slash at either end
 }
@@ -31,8 +32,17 @@ type file struct {
 }
 
 type descriptor struct {
-	Digest   string   `json:"digest"`
-	Platform platform `json:"platform"`
+	MediaType string   `json:"mediaType"`
+	Digest    string   `json:"digest"`
+	Size      int64    `json:"size"` // bytes
+	Platform  platform `json:"platform"`
+}
+
+// index is all that an index of images may have.
+type index struct {
+	SchemaVersion int          `json:"schemaVersion"`
+	MediaType     string       `json:"mediaType"`
+	Manifests     []descriptor `json:"manifests"`
 }
 
 type platform struct {
@@ -57,9 +67,14 @@ type execution struct {
 
 func (e *execution) UnmarshalJSON(data []byte) error {
 	type plain execution
+	return strictly(data, (*plain)(e))
+}
+
+// strictly decodes JSON; a field that v does not have is an error.
+func strictly(data []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	return d.Decode((*plain)(e))
+	return d.Decode(v)
 }
 
 // readImage reads an OCI archive of one image.
@@ -67,6 +82,7 @@ func readImage(t *testing.T, name string) image {
 	t.Helper()
 	blobs := readArchive(t, name)
 	img := image{digest: top(t, blobs), files: map[string]file{}}
+	img.size = int64(len(blobs[img.digest]))
 	var manifest struct {
 		Config descriptor   `json:"config"`
 		Layers []descriptor `json:"layers"`
@@ -88,28 +104,30 @@ func readImage(t *testing.T, name string) image {
 	return img
 }
 
-// readIndex returns the images that an OCI archive's index names.
-func readIndex(t *testing.T, name string) []descriptor {
+// readIndex returns the index of images that an OCI archive holds, and its
+// digest. It fails on a field beyond those that index has: nothing in it may
+// depend on anything but the images.
+func readIndex(t *testing.T, name string) (found index, digest string) {
 	t.Helper()
 	blobs := readArchive(t, name)
-	var index struct {
-		Manifests []descriptor `json:"manifests"`
+	digest = top(t, blobs)
+	if err := strictly(blobs[digest], &found); err != nil {
+		t.Fatalf("%v in %q", err, blobs[digest])
 	}
-	decode(t, blobs[top(t, blobs)], &index)
-	return index.Manifests
+	return found, digest
 }
 
 // top returns the digest of the one thing that an archive holds.
 func top(t *testing.T, blobs map[string][]byte) string {
 	t.Helper()
-	var index struct {
+	var all struct {
 		Manifests []descriptor `json:"manifests"`
 	}
-	decode(t, blobs["index.json"], &index)
-	if len(index.Manifests) != 1 {
-		t.Fatalf("the archive holds %d things, want 1", len(index.Manifests))
+	decode(t, blobs["index.json"], &all)
+	if len(all.Manifests) != 1 {
+		t.Fatalf("the archive holds %d things, want 1", len(all.Manifests))
 	}
-	return index.Manifests[0].Digest
+	return all.Manifests[0].Digest
 }
 
 // readArchive returns an OCI archive's files: blobs by digest, which it checks,
