@@ -19,6 +19,7 @@ import (
 // TestDefaults says what is there without any value, and so that whatever else
 // the chart can make is made only where it is asked for.
 func TestDefaults(t *testing.T) {
+	t.Parallel()
 	want := []string{
 		"ClusterRole svcscope", "ClusterRoleBinding svcscope", "DaemonSet svcscope/svcscope", "ServiceAccount svcscope/svcscope",
 	}
@@ -33,6 +34,7 @@ func TestDefaults(t *testing.T) {
 // TestRole holds the role against the one for people with a kubeconfig, which
 // pkg/kube holds against what the agent asks for.
 func TestRole(t *testing.T) {
+	t.Parallel()
 	b, err := os.ReadFile(deployDir + "/clusterrole.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +66,7 @@ func TestRole(t *testing.T) {
 }
 
 func TestNoRoleWhereNotToBeMade(t *testing.T) {
+	t.Parallel()
 	objects := render(t, "--set", "rbac.create=false,serviceAccount.create=false,serviceAccount.name=mine")
 	none[*rbacv1.ClusterRole](t, objects)
 	none[*rbacv1.ClusterRoleBinding](t, objects)
@@ -75,6 +78,7 @@ func TestNoRoleWhereNotToBeMade(t *testing.T) {
 
 // TestNoAPI: without the API nothing is granted, and no token is in the pod.
 func TestNoAPI(t *testing.T) {
+	t.Parallel()
 	objects := render(t, "--set", "kube=never")
 	none[*rbacv1.ClusterRole](t, objects)
 	none[*rbacv1.ClusterRoleBinding](t, objects)
@@ -98,6 +102,7 @@ func TestNoAPI(t *testing.T) {
 }
 
 func TestListens(t *testing.T) {
+	t.Parallel()
 	c := container(t, render(t, "--set", "service.port=20988,healthPort=20989"))
 	if d := cmp.Diff([]string{"[$(HOST_IP)]:20988", "127.0.0.1:20988"}, flag(c, "web.listen-address")); d != "" {
 		t.Errorf("--web.listen-address (-want +got):\n%s", d)
@@ -132,6 +137,7 @@ func TestListens(t *testing.T) {
 }
 
 func TestLockFile(t *testing.T) {
+	t.Parallel()
 	if v := podSpec(t, render(t)).Volumes; len(v) != 0 {
 		t.Errorf("volumes without a value are %v, want none", v)
 	}
@@ -154,6 +160,7 @@ func TestLockFile(t *testing.T) {
 // TestNoCapability: NET_ADMIN can be left out; what else is asked of the
 // security context stays.
 func TestNoCapability(t *testing.T) {
+	t.Parallel()
 	objects := render(t, "--set-json", "capabilities=[]")
 	if add := container(t, objects).SecurityContext.Capabilities.Add; len(add) != 0 {
 		t.Errorf("capabilities are %v, want none", add)
@@ -162,6 +169,7 @@ func TestNoCapability(t *testing.T) {
 }
 
 func TestNetworkPolicy(t *testing.T) {
+	t.Parallel()
 	none[*networkingv1.NetworkPolicy](t, render(t, operator))
 	p := one[*networkingv1.NetworkPolicy](t, render(t, "--set", "networkPolicy.enabled=true"))
 	port, tcp := intstr.FromInt32(10988), corev1.ProtocolTCP
@@ -172,6 +180,7 @@ func TestNetworkPolicy(t *testing.T) {
 }
 
 func TestImage(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct{ set, want string }{
 		"default":              {"image.pullPolicy=Always", "ghcr.io/svcscope/svcscope:0.1.0"},
 		"tag":                  {"image.tag=1.2.3", "ghcr.io/svcscope/svcscope:1.2.3"},
@@ -195,6 +204,7 @@ func TestImage(t *testing.T) {
 }
 
 func TestRollout(t *testing.T) {
+	t.Parallel()
 	ds := one[*appsv1.DaemonSet](t, render(t))
 	tenth := intstr.FromString("10%")
 	want := appsv1.DaemonSetUpdateStrategy{
@@ -215,6 +225,7 @@ func TestRollout(t *testing.T) {
 // TestMemory: the garbage collector has a limit of its own, below the one at
 // which the kernel kills, in each unit; and there is no CPU limit.
 func TestMemory(t *testing.T) {
+	t.Parallel()
 	r := container(t, render(t)).Resources
 	if !r.Limits.Cpu().IsZero() || r.Requests.Cpu().IsZero() || r.Requests.Memory().IsZero() {
 		t.Errorf("resources are %v", r)
@@ -245,6 +256,7 @@ func TestMemory(t *testing.T) {
 
 // TestReleasesSideBySide: two releases in one namespace have no name in common.
 func TestReleasesSideBySide(t *testing.T) {
+	t.Parallel()
 	h := needHelm(t)
 	all := []string{"--namespace=x", operator, "--set", "dashboards.enabled=true,networkPolicy.enabled=true,prometheus.monitor.enabled=true," +
 		"prometheus.podMonitor.enabled=true", "--set-json", `web.config.inline={"http_server_config":{"http2":true}}`}

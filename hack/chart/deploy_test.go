@@ -17,6 +17,7 @@ import (
 // TestGeneratedFilesAreCurrent: what is in the repository is what the chart
 // makes now.
 func TestGeneratedFilesAreCurrent(t *testing.T) {
+	t.Parallel()
 	files, err := manifests(needHelm(t))
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +37,7 @@ func current(t *testing.T, path, want string) {
 // TestManifestsAreTheChart compares what kustomize builds with what the chart
 // renders, object by object. Only the Namespace is more, and Helm's labels less.
 func TestManifestsAreTheChart(t *testing.T) {
+	t.Parallel()
 	for folder, values := range map[string]string{
 		".":                "kube=auto",
 		"base":             "kube=auto",
@@ -68,6 +70,7 @@ func TestManifestsAreTheChart(t *testing.T) {
 
 // TestImageOfOnesOwn builds the folder that deploy/README.md shows.
 func TestImageOfOnesOwn(t *testing.T) {
+	t.Parallel()
 	_, text, _ := strings.Cut(readFile(t, deployDir+"/README.md"), "```yaml\n")
 	text, _, _ = strings.Cut(text, "```")
 	// kustomize takes no absolute path.

@@ -60,6 +60,7 @@ func TestWhereTheOperatorIs(t *testing.T) {
 // TestPodMonitor: the pods' port is found, series carry the node and no name
 // that changes with every pod.
 func TestPodMonitor(t *testing.T) {
+	t.Parallel()
 	objects := render(t, operator, "--set=service.portName=prom,prometheus.podMonitor.additionalLabels.release=stack",
 		"--set=prometheus.podMonitor.sampleLimit=5000,prometheus.podMonitor.interval=20s")
 	m := one[*monitoringv1.PodMonitor](t, objects)
@@ -96,6 +97,7 @@ func checkRelabelings(t *testing.T, got []monitoringv1.RelabelConfig) {
 
 // TestServiceMonitor: it comes with a headless Service, which it finds.
 func TestServiceMonitor(t *testing.T) {
+	t.Parallel()
 	none[*corev1.Service](t, render(t, operator))
 	one[*corev1.Service](t, render(t, "--set=service.enabled=true"))
 	objects := render(t, "--set=prometheus.monitor.enabled=true,prometheus.monitor.serviceDiscoveryRole=EndpointSlice")
@@ -118,6 +120,7 @@ func TestServiceMonitor(t *testing.T) {
 }
 
 func TestScrapeAnnotations(t *testing.T) {
+	t.Parallel()
 	annotations := func(args ...string) map[string]string {
 		return one[*appsv1.DaemonSet](t, render(t, args...)).Spec.Template.Annotations
 	}
@@ -136,6 +139,7 @@ func TestScrapeAnnotations(t *testing.T) {
 
 // TestDashboards: a ConfigMap for each file in dashboards/, and its bytes.
 func TestDashboards(t *testing.T) {
+	t.Parallel()
 	none[*corev1.ConfigMap](t, render(t, operator))
 	paths, err := filepath.Glob(root + "/dashboards/*.json")
 	if err != nil {

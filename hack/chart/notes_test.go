@@ -23,6 +23,7 @@ func notes(t *testing.T, args ...string) string {
 }
 
 func TestNotes(t *testing.T) {
+	t.Parallel()
 	text := notes(t)
 	for _, want := range []string{
 		"kubectl label --overwrite namespace net pod-security.kubernetes.io/enforce=privileged",

@@ -54,6 +54,7 @@ func alerts(groups []monitoringv1.RuleGroup) []string {
 // TestRulesVerbatim: the PrometheusRule says what the rule files say, braces
 // of Prometheus' own templates included.
 func TestRulesVerbatim(t *testing.T) {
+	t.Parallel()
 	want, got := fileGroups(t), ruleGroups(t)
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("groups (-files +chart):\n%s", d)
@@ -70,6 +71,7 @@ func TestRulesVerbatim(t *testing.T) {
 // TestDisabledAlerts: a disabled alert goes and no other rule; a name that no
 // alert has is refused.
 func TestDisabledAlerts(t *testing.T) {
+	t.Parallel()
 	all := alerts(ruleGroups(t))
 	if len(all) < 5 {
 		t.Fatalf("alerts are %v", all)
@@ -87,6 +89,7 @@ func TestDisabledAlerts(t *testing.T) {
 // TestNoCapabilityNoAlert: what SvcscopeCollectorFailing reports is wanted
 // where the agent has no capability; unless the values name the alert.
 func TestNoCapabilityNoAlert(t *testing.T) {
+	t.Parallel()
 	const name = "SvcscopeCollectorFailing"
 	all := alerts(ruleGroups(t))
 	without := slices.DeleteFunc(slices.Clone(all), func(a string) bool { return a == name })
@@ -104,6 +107,7 @@ func TestNoCapabilityNoAlert(t *testing.T) {
 
 // TestJob: rules and what they say name the job that scrapes, and no other.
 func TestJob(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		args []string
 		want string
@@ -164,6 +168,7 @@ func TestThresholds(t *testing.T) {
 
 // TestRuleValues: more groups, and another place for runbooks.
 func TestRuleValues(t *testing.T) {
+	t.Parallel()
 	groups := ruleGroups(t, "--set=prometheusRule.runbookUrl=https://wiki.example/",
 		"--set-json", `prometheusRule.customRules=[{"name":"mine","rules":[{"record":"a:b","expr":"vector(1)"}]}]`)
 	if last := groups[len(groups)-1]; last.Name != "mine" || len(last.Rules) != 1 {

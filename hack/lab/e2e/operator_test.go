@@ -34,8 +34,10 @@ func (m manifests) checkOperator(t *testing.T) {
 		m.lab.Kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/"+plural+".monitoring.coreos.com")
 	}
 	helm("upgrade", release, chart, "--namespace="+namespace)
-	all := []string{"get", strings.Join([]string{kinds["PodMonitor"], kinds["PrometheusRule"]}, ","), "--all-namespaces", "-o",
-		`jsonpath={range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name}{"\n"}{end}`}
+	all := []string{
+		"get", "podmonitors,prometheusrules", "--all-namespaces", "-o",
+		`jsonpath={range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name}{"\n"}{end}`,
+	}
 	got := strings.Split(strings.TrimSpace(m.lab.Kubectl(all...)), "\n")
 	slices.Sort(got)
 	name := " " + namespace + "/" + release + "-svcscope"
