@@ -61,11 +61,12 @@ func (c *Container) waiting(reason, message string) {
 }
 
 // run starts the container, and again whenever it ends, until the pod stops.
-func (c *Container) run(ctx context.Context) {
+// once is Container.once.
+func (c *Container) run(ctx context.Context, once func(context.Context) error) {
 	var delay time.Duration
 	for {
 		began := time.Now()
-		err := c.once(ctx)
+		err := once(ctx)
 		if c.isStopping() {
 			return
 		}

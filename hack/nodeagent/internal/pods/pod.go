@@ -67,7 +67,7 @@ func (p *pod) run(ctx context.Context) {
 	if p.prepare(ctx) {
 		var all sync.WaitGroup
 		for _, c := range p.containers {
-			all.Go(func() { c.run(ctx) })
+			all.Go(func() { c.run(ctx, c.once) })
 		}
 		all.Wait()
 	}

@@ -209,6 +209,11 @@ func TestUnsupported(t *testing.T) {
 		"spec.volumes[0].nfs.path=/x spec.volumes[0].nfs.server=s": func(s *corev1.PodSpec) {
 			s.Volumes[0].VolumeSource = corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "s", Path: "/x"}}
 		},
+		"spec.dnsPolicy=ClusterFirstWithHostNet": func(s *corev1.PodSpec) { s.DNSPolicy = "ClusterFirstWithHostNet" },
+		"spec.volumes[0].emptyDir.medium=Memory spec.volumes[0].emptyDir.sizeLimit=1Mi": func(s *corev1.PodSpec) {
+			limit := resource.MustParse("1Mi")
+			s.Volumes[0].EmptyDir = &corev1.EmptyDirVolumeSource{Medium: "Memory", SizeLimit: &limit}
+		},
 		"spec.containers[0].volumeMounts[0].mountPropagation=Bidirectional": func(s *corev1.PodSpec) {
 			p := corev1.MountPropagationBidirectional
 			s.Containers[0].VolumeMounts[0].MountPropagation = &p

@@ -14,7 +14,8 @@ import (
 
 // supported are the fields of a pod's spec that the agent acts on, or that
 // have no meaning on a node where nothing is scheduled by priority, evicted,
-// limited or pulled. "=value" accepts that value alone; "*" at the end accepts
+// limited or pulled. With hostNetwork, dnsPolicy ClusterFirst is what Default
+// is. "=value" accepts that value alone; "*" at the end accepts
 // what is below.
 const supported = `
 containers[].name containers[].image containers[].imagePullPolicy
@@ -37,7 +38,7 @@ containers[].securityContext.seccompProfile.type=RuntimeDefault
 containers[].securityContext.seccompProfile.type=Unconfined
 securityContext.runAsUser securityContext.runAsGroup securityContext.runAsNonRoot
 securityContext.seccompProfile.type=RuntimeDefault securityContext.seccompProfile.type=Unconfined
-volumes[].name volumes[].emptyDir.medium volumes[].emptyDir.sizeLimit
+volumes[].name volumes[].emptyDir
 volumes[].hostPath.path volumes[].hostPath.type
 volumes[].configMap.* volumes[].secret.* volumes[].downwardAPI.*
 volumes[].projected.defaultMode volumes[].projected.sources[].serviceAccountToken.*
@@ -47,7 +48,7 @@ serviceAccountName serviceAccount automountServiceAccountToken enableServiceLink
 nodeName nodeSelector.* affinity.nodeAffinity.* tolerations[].* schedulerName
 priority priorityClassName preemptionPolicy
 hostNetwork=true hostPID=false hostIPC=false
-dnsPolicy=Default dnsPolicy=ClusterFirst dnsPolicy=ClusterFirstWithHostNet
+dnsPolicy=Default dnsPolicy=ClusterFirst
 restartPolicy=Always terminationGracePeriodSeconds imagePullSecrets[].name
 `
 
@@ -95,7 +96,7 @@ func accepts(known, pattern string, v any) bool {
 	known, value, limited := strings.Cut(known, "=")
 	if m, ok := v.(map[string]any); ok && len(m) == 0 {
 		// An empty object says nothing, such as emptyDir: {}.
-		return strings.HasPrefix(known, pattern+".")
+		return known == pattern || strings.HasPrefix(known, pattern+".")
 	}
 	if below, ok := strings.CutSuffix(known, "*"); ok {
 		return strings.HasPrefix(pattern, below)
