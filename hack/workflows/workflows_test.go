@@ -33,6 +33,8 @@ type workflow struct {
 
 type job struct {
 	Uses        string       `json:"uses"`
+	Needs       any          `json:"needs"` // a name or names
+	Environment string       `json:"environment"`
 	Permissions *permissions `json:"permissions"`
 	Timeout     int          `json:"timeout-minutes"`
 	Steps       []step       `json:"steps"`
