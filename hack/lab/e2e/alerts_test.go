@@ -38,7 +38,7 @@ func alertCases() map[string]alertCase {
 		"SvcscopeServiceRefusing":          {fault: "no_endpoints"},
 		"SvcscopeServiceRefusingLocal":     {fault: "no_local_endpoints"},
 		"SvcscopeDown":                     {fault: "agent_down"},
-		"SvcscopeAbsent":                   {fault: startup},
+		"SvcscopeAbsent":                   {fault: "agent_down"},
 		"SvcscopeCollectorFailing":         {why: "a kernel that once answered the agent goes on to"},
 		"SvcscopeSnapshotStale":            {fault: "snapshot_stale"},
 		"SvcscopeKubeNotSynced":            {fault: "api_down"},
@@ -46,10 +46,6 @@ func alertCases() map[string]alertCase {
 		"SvcscopeUndecoded":                {fault: "undecoded"},
 	}
 }
-
-// startup is no fault: until Prometheus has scraped for the first time there is
-// no agent for it, which an alert that hardly waits may notice.
-const startup = "startup"
 
 // phases are faults that are there together. Those with an agent of their own
 // come last, one by one.
@@ -75,6 +71,8 @@ func TestAlerts(t *testing.T) {
 		t.Errorf("Prometheus has the alerts %v, the test knows %v", known, sortedKeys(cases))
 	}
 	p.scraped(15)
+	// Until Prometheus has scraped for the first time there is no agent for it,
+	// which an alert that hardly waits may notice.
 	if fired := missing(p.everFired(), []string{"SvcscopeAbsent"}); len(fired) > 0 {
 		t.Errorf("in health these fire: %v", fired)
 	}

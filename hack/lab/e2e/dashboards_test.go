@@ -16,29 +16,40 @@ import (
 
 const dashboardsDir = "../../../dashboards"
 
-// emptyPanel is a panel that shows nothing while all is well.
-type emptyPanel struct {
+// quietPanel is a panel that shows nothing, or 0, while all is well.
+type quietPanel struct {
 	Dashboard string   // UID
 	Panel     string   // title
-	Targets   []string // those that are empty; none means all
-	Scenario  string   // the fault that fills it
+	Targets   []string // those that are quiet; none means all
+	Scenario  string   // the fault that fills it; none if nothing in the lab does
+	Service   string   // what is chosen then; none means broken
+	zero      bool     // it shows 0 in health, and more with the fault
 }
 
-func (e emptyPanel) has(q target) bool {
-	return len(e.Targets) == 0 || slices.Contains(e.Targets, q.RefID)
+func (e quietPanel) is(d dashboard, p panel, q target) bool {
+	return e.Dashboard == d.UID && e.Panel == p.Title && (len(e.Targets) == 0 || slices.Contains(e.Targets, q.RefID))
 }
 
-func readEmpty(t *testing.T) []emptyPanel {
+// readQuiet returns the panels that are empty in health, then those that show
+// 0.
+func readQuiet(t *testing.T) []quietPanel {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("..", "..", "monitoring", "dashboards", "testdata", "empty.json"))
-	if err != nil {
-		t.Fatal(err)
+	var all []quietPanel
+	for _, name := range []string{"empty.json", "zero.json"} {
+		b, err := os.ReadFile(filepath.Join("..", "..", "monitoring", "dashboards", "testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []quietPanel
+		if err := json.Unmarshal(b, &list); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for i := range list {
+			list[i].zero = name == "zero.json"
+		}
+		all = append(all, list...)
 	}
-	var list []emptyPanel
-	if err := json.Unmarshal(b, &list); err != nil {
-		t.Fatalf("empty.json: %v", err)
-	}
-	return list
+	return all
 }
 
 // form is a Prometheus as operators have it, and what is chosen in its
@@ -52,13 +63,13 @@ type form struct {
 // TestDashboards executes every query of every dashboard against a Prometheus
 // that scrapes the agent, with and without the labels cluster and node, for all
 // and for some values of the variables. Then come the faults which fill the
-// panels that are empty in health.
+// panels that are empty or 0 in health.
 func TestDashboards(t *testing.T) {
 	all, err := readDashboards(dashboardsDir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	empty := readEmpty(t)
+	quiet := readQuiet(t)
 	m := newMonitored(t)
 	rules := shortRules(t)
 	plain := startPrometheus(t, m.lab, scraping{rules: rules})
@@ -83,15 +94,13 @@ func TestDashboards(t *testing.T) {
 		d := all[name]
 		t.Run(name, func(t *testing.T) {
 			for _, f := range forms {
-				d.check(t, f, empty)
+				d.check(t, f, quiet)
 			}
 		})
 	}
-	// Where one Service is chosen it is the one that is refused.
-	broken := map[string][]string{"namespace": {"default"}, "service": {"broken"}}
-	faulty := []form{{"no labels", plain, broken}, {"labels", labelled, broken}}
-	for _, scenario := range scenarios(empty) {
-		t.Run(scenario, func(t *testing.T) { m.fill(t, scenario, empty, all, faulty) })
+	faulty := []form{{"no labels", plain, nil}, {"labels", labelled, nil}}
+	for _, scenario := range scenarios(quiet) {
+		t.Run(scenario, func(t *testing.T) { m.fill(t, scenario, quiet, all, faulty) })
 	}
 }
 
@@ -101,16 +110,18 @@ type asked struct {
 	target target
 	prom   *prometheus
 	values values
-	// mayBeEmpty allows an answer without a number.
-	mayBeEmpty bool
+	since  time.Time
+	// mayBeEmpty allows an answer without a number, mayBe0 one without a number
+	// above 0.
+	mayBeEmpty, mayBe0 bool
 }
 
 func (d dashboard) ask(p panel, q target, f form, v values) asked {
-	return asked{what: fmt.Sprintf("%s, %s, panel %q, query %s", d.UID, f.name, p.Title, q.RefID), target: q, prom: f.prom, values: v}
+	return asked{what: fmt.Sprintf("%s, %s, panel %q, query %s", d.UID, f.name, p.Title, q.RefID), target: q, prom: f.prom, values: v, since: f.prom.started}
 }
 
 // check runs all queries of a dashboard in one form.
-func (d dashboard) check(t *testing.T, f form, empty []emptyPanel) {
+func (d dashboard) check(t *testing.T, f form, quiet []quietPanel) {
 	t.Helper()
 	v, err := d.choose(f.prom, f.choice)
 	if err != nil {
@@ -121,30 +132,36 @@ func (d dashboard) check(t *testing.T, f form, empty []emptyPanel) {
 	for _, p := range d.queries() {
 		for _, q := range p.Targets {
 			one := d.ask(p, q, f, v)
-			one.mayBeEmpty = slices.ContainsFunc(empty, func(e emptyPanel) bool { return e.Dashboard == d.UID && e.Panel == p.Title && e.has(q) })
+			for _, e := range quiet {
+				if e.is(d, p, q) {
+					one.mayBe0 = true
+					one.mayBeEmpty = one.mayBeEmpty || !e.zero
+				}
+			}
 			all = append(all, one)
 		}
 	}
 	for _, a := range d.Annotations.List {
 		if a.Expr != "" {
-			all = append(all, asked{"annotation " + a.Name, target{Expr: a.Expr}, f.prom, v, true})
+			all = append(all, asked{"annotation " + a.Name, target{Expr: a.Expr}, f.prom, v, f.prom.started, true, true})
 		}
 	}
 	answered(t, all)
 }
 
-// answered runs queries and reports what is wrong. What is empty is asked
-// again for a while.
+// answered runs queries and reports what is wrong. What is empty or 0 is
+// asked again for a while.
 func answered(t *testing.T, all []asked) {
 	t.Helper()
 	deadline := time.Now().Add(soon)
 	for len(all) > 0 {
 		var again []asked
 		for _, a := range all {
-			err := a.target.run(a.prom, a.values)
+			err := a.target.run(a.prom, a.values, a.since)
+			empty, zero := errors.Is(err, errEmpty), errors.Is(err, errZero)
 			switch {
-			case err == nil || a.mayBeEmpty && errors.Is(err, errEmpty):
-			case errors.Is(err, errEmpty) && time.Now().Before(deadline):
+			case err == nil || a.mayBeEmpty && empty || a.mayBe0 && zero:
+			case (empty || zero) && time.Now().Before(deadline):
 				again = append(again, a)
 			default:
 				t.Errorf("%s: %v", a.what, err)
@@ -156,40 +173,41 @@ func answered(t *testing.T, all []asked) {
 	}
 }
 
-// soon is how long a panel may stay empty after the fault that fills it.
-const soon = rateInterval
+// soon is how long a panel may stay empty or 0 after the fault that fills it.
+const soon = 2 * rateInterval
 
-func scenarios(empty []emptyPanel) []string {
+func scenarios(quiet []quietPanel) []string {
 	names := map[string]bool{}
-	for _, e := range empty {
-		names[e.Scenario] = true
+	for _, e := range quiet {
+		if e.Scenario != "" {
+			names[e.Scenario] = true
+		}
 	}
 	return slices.Sorted(maps.Keys(names))
 }
 
 // fill makes a fault and waits until the panels that it is to fill show it.
-func (m *monitored) fill(t *testing.T, scenario string, empty []emptyPanel, all map[string]dashboard, forms []form) {
+func (m *monitored) fill(t *testing.T, scenario string, quiet []quietPanel, all map[string]dashboard, forms []form) {
 	m.t = t
+	begun := time.Now()
 	m.during(scenario, func() {
 		var queries []asked
-		for _, e := range empty {
+		for _, e := range quiet {
 			if e.Scenario != scenario {
 				continue
 			}
 			d, p, ok := find(all, e)
 			if !ok {
-				t.Errorf("empty.json names the panel %q of %s, which isn't there", e.Panel, e.Dashboard)
+				t.Errorf("there is no panel %q of %s", e.Panel, e.Dashboard)
 				continue
 			}
 			for _, f := range forms {
-				v, err := d.choose(f.prom, f.choice)
-				if err != nil {
-					t.Errorf("%s: %v", f.name, err)
-					continue
-				}
+				v := d.chooseQuiet(t, f.prom, e)
 				for _, q := range p.Targets {
-					if e.has(q) {
-						queries = append(queries, d.ask(p, q, f, v))
+					if e.is(d, p, q) {
+						one := d.ask(p, q, f, v)
+						one.since, one.mayBe0 = begun, !e.zero
+						queries = append(queries, one)
 					}
 				}
 			}
@@ -198,7 +216,23 @@ func (m *monitored) fill(t *testing.T, scenario string, empty []emptyPanel, all 
 	})
 }
 
-func find(all map[string]dashboard, e emptyPanel) (dashboard, panel, bool) {
+// chooseQuiet chooses the Service that shows a fault, as soon as it is known.
+// Usually it is the one that is refused.
+func (d dashboard) chooseQuiet(t *testing.T, p *prometheus, e quietPanel) values {
+	t.Helper()
+	service := e.Service
+	if service == "" {
+		service = "broken"
+	}
+	var v values
+	eventually(t, "the Service "+service+" can be chosen", func() (err error) {
+		v, err = d.choose(p, map[string][]string{"namespace": {"default"}, "service": {service}})
+		return err
+	})
+	return v
+}
+
+func find(all map[string]dashboard, e quietPanel) (dashboard, panel, bool) {
 	for _, d := range all {
 		if d.UID != e.Dashboard {
 			continue

@@ -252,9 +252,10 @@ func (d dashboard) choose(p *prometheus, want map[string][]string) (values, erro
 
 var legendRE = regexp.MustCompile(`{{\s*(\w+)\s*}}`)
 
-// run executes a target and says what is wrong with the answer. An answer
-// without a number is errEmpty.
-func (o target) run(p *prometheus, v values) error {
+// run executes a target and says what is wrong with the answer, which covers
+// the time since a moment where the target asks for a range. An answer without
+// a number is errEmpty, one without a number above 0 is errZero.
+func (o target) run(p *prometheus, v values, since time.Time) error {
 	expr, err := v.expand(o.Expr)
 	if err != nil {
 		return err
@@ -263,7 +264,7 @@ func (o target) run(p *prometheus, v values) error {
 	if o.Instant {
 		found, err = p.query(expr)
 	} else {
-		found, err = p.rangeQuery(expr, p.started, step)
+		found, err = p.rangeQuery(expr, since, step)
 	}
 	if err != nil {
 		return err
@@ -279,10 +280,21 @@ func (o target) run(p *prometheus, v values) error {
 			return fmt.Errorf("the legend %q: no series of %s has that label", o.LegendFormat, expr)
 		}
 	}
+	if !slices.ContainsFunc(found, above0) {
+		return fmt.Errorf("%w: %d series of %s", errZero, len(found), expr)
+	}
 	return nil
 }
 
-var errEmpty = errors.New("no number")
+// above0 reports whether any of a series' values is more than 0.
+func above0(s series) bool {
+	return slices.ContainsFunc(append(s.Values, s.Value), func(v [2]any) bool { return number(v) > 0 })
+}
+
+var (
+	errEmpty = errors.New("no number")
+	errZero  = errors.New("no number above 0")
+)
 
 func TestExpand(t *testing.T) {
 	multi, one := variable{Name: "service", Multi: true}, variable{Name: "node"}

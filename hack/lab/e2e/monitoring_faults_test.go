@@ -18,6 +18,15 @@ type fault struct {
 
 // faults by the names that dashboards and alerts know them by.
 func faults() map[string]fault {
+	all := map[string]fault{}
+	for _, some := range []map[string]fault{trafficFaults(), agentFaults(), rulesetFaults(), proxyFaults()} {
+		maps.Copy(all, some)
+	}
+	return all
+}
+
+// trafficFaults are those of connections.
+func trafficFaults() map[string]fault {
 	return map[string]fault{
 		// A Service without endpoints is in use.
 		"no_endpoints": {
@@ -30,6 +39,12 @@ func faults() map[string]fault {
 		"conntrack_growing": {begin: conntrackGrowing, end: func(m *monitored) { m.stopBusy("conntrack_growing"); m.conntrack("clear") }},
 		// It is full, first of entries that can be evicted.
 		"conntrack_full": {begin: conntrackFull, end: func(m *monitored) { m.conntrack("clear") }},
+	}
+}
+
+// agentFaults are those of the agent, which start it anew.
+func agentFaults() map[string]fault {
+	return map[string]fault{
 		// More Services than the agent may give series.
 		"series_cap": {
 			begin: func(m *monitored) { m.restartAgent("--metrics.max-services=1") },
@@ -56,6 +71,12 @@ func faults() map[string]fault {
 			},
 			end: func(m *monitored) { m.sh("iptables -F FOREIGN; iptables -X FOREIGN"); m.restartAgent() },
 		},
+	}
+}
+
+// rulesetFaults are those of all rules.
+func rulesetFaults() map[string]fault {
+	return map[string]fault{
 		// Rules change.
 		"ruleset_change": {
 			begin: func(m *monitored) { m.sh("nft add table ip changing; nft add chain ip changing c") },
@@ -75,9 +96,15 @@ func faults() map[string]fault {
 		// more than all of it.
 		"rules_growth": {begin: func(m *monitored) { m.addRules("GROWTH", 26) }, end: func(m *monitored) { m.dropRules("GROWTH") }},
 		"rules_high":   {begin: func(m *monitored) { m.addRules("HIGH", 51) }, end: func(m *monitored) { m.dropRules("HIGH") }},
-		// kube-proxy hangs while endpoints come.
+	}
+}
+
+// proxyFaults are those of kube-proxy.
+func proxyFaults() map[string]fault {
+	return map[string]fault{
+		// It hangs while an endpoint comes.
 		"proxy_hangs": {begin: proxyHangs, end: proxyGoesOn},
-		// Chains of kube-proxy are in the other backend too.
+		// Its chains are in the other backend too.
 		"two_backends": {
 			begin: func(m *monitored) {
 				m.sh("iptables-legacy -t nat -N KUBE-SERVICES; iptables-legacy -t nat -A PREROUTING -j KUBE-SERVICES")
@@ -169,6 +196,7 @@ func (m *monitored) signalProxy(signal string) {
 
 func proxyHangs(m *monitored) {
 	m.t.Helper()
+	m.lab.Expose("late", "--port=80", "--pods=pod1")
 	m.signalProxy("STOP")
 	m.lab.Run("expose", "late", "--port=80", "--pods=pod1,pod2", "--wait=false")
 }

@@ -121,7 +121,10 @@ type empty struct {
 }
 
 // scenarios are the faults by which the lab fills such panels.
-var scenarios = []string{"no_endpoints", "conntrack_full", "series_cap", "api_down", "undecoded", "ruleset_change"}
+var scenarios = []string{
+	"no_endpoints", "no_local_endpoints", "conntrack_full", "series_cap", "api_down", "agent_down", "undecoded",
+	"ruleset_change", "ruleset_storm", "proxy_hangs",
+}
 
 // optional are panels that are empty until something is switched on, which
 // the lab does.
@@ -129,17 +132,51 @@ var optional = map[string]string{
 	"Connections by endpoint, top 20": "--metrics.endpoints",
 }
 
-// TestEmptyInHealth keeps testdata/empty.json and the panels in step: a panel
-// says what it shows when it is empty if and only if it may be.
-func TestEmptyInHealth(t *testing.T) {
-	text, err := os.ReadFile("testdata/empty.json")
+func readEmpty(t *testing.T, path string) []empty {
+	t.Helper()
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var list []empty
 	if err := json.Unmarshal(text, &list); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", path, err)
 	}
+	return list
+}
+
+// TestZeroInHealth keeps testdata/zero.json and the panels in step: those that
+// show 0 while all is well, and the fault with which the lab sees more. Where
+// there is no such fault the reason tells why.
+func TestZeroInHealth(t *testing.T) {
+	panels := map[string]Panel{}
+	for _, d := range All() {
+		for _, p := range d.Panels {
+			panels[d.UID+"/"+p.Title] = p
+		}
+	}
+	for _, e := range readEmpty(t, "testdata/zero.json") {
+		key := e.Dashboard + "/" + e.Panel
+		p, ok := panels[key]
+		if !ok || p.Type == "row" {
+			t.Errorf("testdata/zero.json: no panel %s", key)
+		}
+		for _, ref := range e.Targets {
+			if !slices.ContainsFunc(p.Targets, func(t Target) bool { return t.RefID == ref }) {
+				t.Errorf("%s has no target %s", key, ref)
+			}
+		}
+		shown := slices.Contains(scenarios, e.Scenario)
+		if !shown && (e.Scenario != "" || !strings.HasPrefix(e.Reason, "not shown in the lab")) || e.Reason == "" {
+			t.Errorf("%s: no reason, or no scenario %q", key, e.Scenario)
+		}
+	}
+}
+
+// TestEmptyInHealth keeps testdata/empty.json and the panels in step: a panel
+// says what it shows when it is empty if and only if it may be.
+func TestEmptyInHealth(t *testing.T) {
+	list := readEmpty(t, "testdata/empty.json")
 	listed := map[string]empty{}
 	for _, e := range list {
 		key := e.Dashboard + "/" + e.Panel
