@@ -88,8 +88,7 @@ func (s *scene) checkExposition() {
 // started no other and made no table.
 func (s *scene) checkAgent(backend string) {
 	s.t.Helper()
-	pid := strings.TrimSpace(s.lab.Exec("node1", "sh", "-c", `for p in /proc/[0-9]*; do
-		case $(tr '\0' ' ' <$p/cmdline) in */svcscope\ agent*) echo ${p#/proc/};; esac; done 2>/dev/null`))
+	pid := s.pid()
 	if pid == "" || strings.ContainsAny(pid, " \n") {
 		s.t.Fatalf("the agent's process: found %q", pid)
 	}
@@ -117,6 +116,13 @@ func (s *scene) checkAgent(backend string) {
 	if backend == "legacy" && !strings.Contains(tables, "nat") {
 		s.t.Errorf("no legacy table exists on a node of iptables-legacy: %q", tables)
 	}
+}
+
+// pid returns the agent's process as node1 sees it, empty if there is none.
+func (s *scene) pid() string {
+	s.t.Helper()
+	return strings.TrimSpace(s.lab.Exec("node1", "sh", "-c", `for p in /proc/[0-9]*; do
+		case $(tr '\0' ' ' <$p/cmdline) in */svcscope\ agent*) echo ${p#/proc/};; esac; done 2>/dev/null`))
 }
 
 // restart ends the agent and starts a new one, which counts from 0.

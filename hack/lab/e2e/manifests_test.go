@@ -22,6 +22,7 @@ const repository = "../../.."
 // TestManifests has the real API server judge the chart and deploy/: each
 // object is taken as it is, and Pod Security refuses the pod where we say so.
 func TestManifests(t *testing.T) {
+	t.Parallel()
 	rendered := renderings(t)
 	lab := labtest.Start(t, labtest.Options{Pods: 1})
 	m := manifests{lab: lab}

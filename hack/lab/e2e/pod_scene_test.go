@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/svcscope/svcscope/hack/lab/labtest"
 )
@@ -81,7 +82,7 @@ func (s *installed) do(script string) string {
 }
 
 // fast are values for tests: every second a reading, and no wait at the start.
-const fast = " --set interval=1s,kubeStartJitter=0s,metrics.endpoints=true "
+const fast = " --set interval=1s,kubeStartJitter=0s,metrics.endpoints=true,readinessProbe.periodSeconds=1 "
 
 // helm installs or changes the release.
 func (s *installed) helm(flags string) {
@@ -99,12 +100,14 @@ func (s *installed) rollout() {
 	s.do("kubectl -n svcscope rollout status ds/svcscope --timeout=60s")
 }
 
-// pid returns the process of the pod's container as node1 sees it, 0 if there
-// is none. It is told from others by the root file system.
-func (s *installed) pid() string {
+// pod returns the name of the one pod.
+func (s *installed) pod() string {
 	s.t.Helper()
-	return strings.TrimSpace(s.lab.Exec("node1", "sh", "-c", `for p in /proc/[0-9]*; do
-		case $(tr '\0' ' ' <$p/cmdline) in /bin/svcscope\ agent*) echo ${p#/proc/};; esac; done 2>/dev/null`))
+	name := s.do("kubectl -n svcscope get pods -o jsonpath='{.items[*].metadata.name}'")
+	if name == "" || strings.Contains(name, " ") {
+		s.t.Fatalf("pods are %q, want one", name)
+	}
+	return name
 }
 
 // gone sees that nothing of the release is left on the node.
@@ -127,13 +130,22 @@ func (s *installed) gone() {
 
 // request is one that the agent's ServiceAccount made.
 type request struct {
-	Verb      string
-	User      struct{ Username string }
-	URI       string `json:"requestURI"`
+	Verb string
+	User struct {
+		Username string
+		Extra    map[string][]string
+	}
+	Received  time.Time `json:"requestReceivedTimestamp"`
+	URI       string    `json:"requestURI"`
 	ObjectRef *struct {
 		Resource, APIGroup, Subresource string
 	}
 	ResponseStatus struct{ Code int }
+}
+
+// pod returns the name of the pod whose token the request came with.
+func (r request) pod() string {
+	return strings.Join(r.User.Extra["authentication.kubernetes.io/pod-name"], ",")
 }
 
 // requests reads the API server's audit log. Each request is there once or, if

@@ -15,6 +15,7 @@ import (
 // TestWalk does what README.md says: three commands from nothing to a
 // Service's number. Only where chart and manifests come from is another place.
 func TestWalk(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile(filepath.Join(repository, "README.md"))
 	if err != nil {
 		t.Fatal(err)
