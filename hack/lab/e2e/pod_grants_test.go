@@ -78,24 +78,28 @@ func grants(objects []rbac) map[string]bool {
 func (role rbac) allows(limit string) map[string]bool {
 	out := map[string]bool{}
 	for _, r := range role.Rules {
-		names := []string{""}
-		if len(r.ResourceNames) > 0 {
-			names = nil
-			for _, n := range r.ResourceNames {
-				names = append(names, " named "+n)
-			}
+		things := slices.Clone(r.NonResourceURLs)
+		for _, group := range r.APIGroups {
+			things = append(things, named(group, r.Resources, r.ResourceNames)...)
 		}
 		for _, verb := range r.Verbs {
-			for _, url := range r.NonResourceURLs {
-				out[verb+" "+url+limit] = true
+			for _, thing := range things {
+				out[verb+" "+thing+limit] = true
 			}
-			for _, group := range r.APIGroups {
-				for _, resource := range r.Resources {
-					for _, name := range names {
-						out[verb+" "+group+"/"+resource+name+limit] = true
-					}
-				}
-			}
+		}
+	}
+	return out
+}
+
+// named returns "GROUP/RESOURCE", and the object's name where there are some.
+func named(group string, resources, names []string) []string {
+	var out []string
+	for _, resource := range resources {
+		if len(names) == 0 {
+			out = append(out, group+"/"+resource)
+		}
+		for _, n := range names {
+			out = append(out, group+"/"+resource+" named "+n)
 		}
 	}
 	return out
