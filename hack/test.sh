@@ -30,6 +30,9 @@ bin/lab build
 arch=$(go env GOARCH)
 hack/image.sh --arch "$arch" "$own/image"
 export SVCSCOPE_IMAGE=$own/image/svcscope-$arch.tar # what the lab's pods run
+cp bin/lab "$own/lab"
+(cd hack/nodeagent && go build -trimpath -o "$own/nodeagent" .)
+export SVCSCOPE_LAB_PROGRAM=$own/lab SVCSCOPE_NODEAGENT_PROGRAM=$own/nodeagent
 
 step "formatting, vet, generated files"
 unformatted=$(gofmt -l cmd pkg hack)
