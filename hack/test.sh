@@ -69,6 +69,7 @@ if [ "$mode" = long ]; then
 fi
 
 step "nothing left behind"
+rm -rf "$own/image" "$own/lab" "$own/nodeagent"
 left=$(env -u SVCSCOPE_TEST_RUN hack/leftovers.sh "$SVCSCOPE_TEST_RUN" "$own")
 [ -z "$left" ] || { printf 'left behind:\n%s\n' "$left" >&2; exit 1; }
 after=$(state)
