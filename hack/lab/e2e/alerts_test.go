@@ -103,6 +103,7 @@ func TestAlerts(t *testing.T) {
 		}
 		return nil
 	})
+	result(t, "%d of %d alerts fired in faults made for real, and resolved", len(p.everFired()), len(cases))
 	for _, name := range p.everFired() {
 		if c := cases[name]; c.fault == "" {
 			t.Errorf("%s fired, although it %s", name, c.why)

@@ -55,6 +55,7 @@ func TestPod(t *testing.T) {
 	if out := s.nodeAgent.Output(); strings.Count(out, "the grace period is over") != 1 {
 		t.Errorf("SIGTERM did not end the agent:\n%s", out)
 	}
+	result(t, "the chart's pod as its spec says: %v counted, no permission missing, none unused; without token, without capability, behind TLS and passwords", s.total["IPv4"])
 }
 
 // checkConfinement looks at what the pod's process may and sees.

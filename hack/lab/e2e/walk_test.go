@@ -38,6 +38,7 @@ func TestWalk(t *testing.T) {
 	s.do("helm uninstall svcscope -n svcscope")
 	s.gone()
 	s.walk("kubectl apply -k "+filepath.Join(here, "deploy"), commands[1], commands[2])
+	result(t, "README's three commands, by Helm and by kustomize, to the number of connections opened")
 }
 
 // walk returns the three commands of README.md.
