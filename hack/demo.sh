@@ -157,7 +157,9 @@ done
 [ -n "$answer" ] || { cat "$work/prometheus.log" >&2; echo "svcscope: Prometheus does not have the $((cluster + external)) connections" >&2; exit 1; }
 echo "$query"
 echo "  = $((cluster + external)), the $cluster and $external connections opened above"
-echo "Prometheus: http://$address/query   alerts: http://$address/alerts"
+echo "Prometheus: http://$address. Built from its Go module it has no web pages; ask it like this, or from a Grafana:"
+echo "  $(bin/lab build path promtool) query instant http://$address '$query'"
+echo "  curl http://$address/api/v1/alerts"
 echo "Dashboards: in a Grafana with http://$address as Prometheus data source, choose Dashboards, New, Import and upload"
 echo "the files dashboards/*.json (Grafana 9 to 13; dashboards/grafana-7/*.json for 7.5). dashboards/README.md says more."
 if [ -t 1 ]; then

@@ -75,9 +75,9 @@ func grants(objects []rbac) map[string]bool {
 }
 
 // allows returns what a role allows.
-func (role rbac) allows(limit string) map[string]bool {
+func (b rbac) allows(limit string) map[string]bool {
 	out := map[string]bool{}
-	for _, r := range role.Rules {
+	for _, r := range b.Rules {
 		things := slices.Clone(r.NonResourceURLs)
 		for _, group := range r.APIGroups {
 			things = append(things, named(group, r.Resources, r.ResourceNames)...)
