@@ -4,46 +4,14 @@ package dashboards
 
 import (
 	"encoding/json"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// promtool returns the path of a promtool: SVCSCOPE_PROMTOOL, the one on PATH,
-// or one that the lab has built into the user's cache. Without one the test is
-// skipped, or fails where SVCSCOPE_REQUIRE_LAB is 1.
-func promtool(t *testing.T) string {
-	t.Helper()
-	if path := os.Getenv("SVCSCOPE_PROMTOOL"); path != "" {
-		return path
-	}
-	if path, err := exec.LookPath("promtool"); err == nil {
-		return path
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var found string
-	// Unreadable folders and a missing cache are as good as no promtool.
-	_ = filepath.WalkDir(filepath.Join(cache, "svcscope", "lab"), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Name() == "promtool" && d.Type().IsRegular() {
-			found = path
-			return fs.SkipAll
-		}
-		return nil
-	})
-	if found == "" && os.Getenv("SVCSCOPE_REQUIRE_LAB") == "1" {
-		t.Fatal("no promtool: set SVCSCOPE_PROMTOOL, put it on PATH or let the lab build it")
-	}
-	if found == "" {
-		t.Skip("no promtool: set SVCSCOPE_PROMTOOL, put it on PATH or let the lab build it")
-	}
-	return found
-}
+	"github.com/svcscope/svcscope/internal/promtool"
+)
 
 // The types of promtool's test files, as far as they are used.
 type (
@@ -106,7 +74,7 @@ func runPromtool(t *testing.T, path string, tests ...toolTest) (string, error) {
 
 // TestAllParse lets Prometheus' own parser read every expression.
 func TestAllParse(t *testing.T) {
-	path := promtool(t)
+	path := promtool.Path(t)
 	test := toolTest{Name: "parse", Interval: "1m"}
 	for _, d := range All() {
 		for _, p := range d.Panels {
@@ -127,7 +95,7 @@ func TestAllParse(t *testing.T) {
 // TestValues checks what the less obvious expressions compute. Most series
 // have neither the label cluster nor node.
 func TestValues(t *testing.T) {
-	path := promtool(t)
+	path := promtool.Path(t)
 	var right, wrong []toolTest
 	for _, tt := range valueTests() {
 		test := toolTest{Name: tt.name, Interval: tt.interval, Series: tt.series}

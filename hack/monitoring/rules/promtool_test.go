@@ -3,51 +3,15 @@
 package rules
 
 import (
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-)
 
-// promtool returns the path of a promtool: SVCSCOPE_PROMTOOL, the one on PATH,
-// or one that the lab has built into the user's cache. Without one the test is
-// skipped, or fails where SVCSCOPE_REQUIRE_LAB is 1.
-func promtool(t *testing.T) string {
-	t.Helper()
-	if path := os.Getenv("SVCSCOPE_PROMTOOL"); path != "" {
-		return path
-	}
-	if path, err := exec.LookPath("promtool"); err == nil {
-		return path
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var found string
-	// Unreadable folders and a missing cache are as good as no promtool.
-	_ = filepath.WalkDir(filepath.Join(cache, "svcscope", "lab"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Name() != "promtool" || d.IsDir() {
-			return nil //nolint:nilerr // see above
-		}
-		if info, err := d.Info(); err == nil && info.Mode()&0o111 != 0 {
-			found = path
-			return fs.SkipAll
-		}
-		return nil
-	})
-	if found != "" {
-		return found
-	}
-	if os.Getenv("SVCSCOPE_REQUIRE_LAB") == "1" {
-		t.Fatal("no promtool: set SVCSCOPE_PROMTOOL, put it on PATH or let the lab build it")
-	}
-	t.Skip("no promtool: set SVCSCOPE_PROMTOOL, put it on PATH or let the lab build it")
-	return ""
-}
+	"github.com/svcscope/svcscope/internal/promtool"
+)
 
 func run(t *testing.T, path string, args ...string) (string, error) {
 	t.Helper()
@@ -80,7 +44,7 @@ func write(t *testing.T, path, text string) {
 }
 
 func TestPromtoolAcceptsTheRules(t *testing.T) {
-	path := promtool(t)
+	path := promtool.Path(t)
 	folder := plain(t, strings.NewReplacer())
 	for _, name := range []string{"recording.yaml", "alerts.yaml"} {
 		if out, err := run(t, path, "check", "rules", "--lint=all", "--lint-fatal", filepath.Join(folder, name)); err != nil {
@@ -94,7 +58,7 @@ func TestPromtoolAcceptsTheRules(t *testing.T) {
 }
 
 func TestPromtoolUnitTests(t *testing.T) {
-	path := promtool(t)
+	path := promtool.Path(t)
 	folder := plain(t, strings.NewReplacer())
 	for _, file := range testFiles(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
@@ -109,7 +73,7 @@ func TestPromtoolUnitTests(t *testing.T) {
 // TestUnitTestsNoticeLostGuards takes away what keeps an alert from crying
 // wolf; the tests must see it.
 func TestUnitTestsNoticeLostGuards(t *testing.T) {
-	path := promtool(t)
+	path := promtool.Path(t)
 	tests := []struct {
 		name, file string
 		group      string // the test in the file that sees it
