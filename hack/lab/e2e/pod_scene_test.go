@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -60,15 +61,22 @@ func imagePath(t *testing.T) string {
 }
 
 // sh runs a script where the control plane is, as an administrator would who
-// has the lab's helm and kubectl on the PATH.
+// has the lab's helm and kubectl on the PATH. It returns what the script
+// printed: kubectl exec passes on standard output and standard error each by
+// its own, so that in one buffer a line of one can end within a line of the
+// other. What went to standard error is in the error.
 func (s *installed) sh(script string) (string, error) {
 	s.t.Helper()
 	cmd := s.lab.Command("exec", "control", "--", "sh", "-ec", script)
 	home := s.t.TempDir()
 	cmd.Env = append(cmd.Env, "PATH="+filepath.Dir(tool(s.t, "helm"))+":"+os.Getenv("PATH"),
 		"HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("%w: %s", err, errs.Bytes())
+	}
+	return out.String(), nil
 }
 
 // do is sh for what must succeed.
