@@ -55,6 +55,13 @@ type Config struct {
 	Endpoints   bool          // --metrics.endpoints
 	MaxServices int           // --metrics.max-services
 
+	// MaxRules is --exact.max-rules: with at most so many nf_tables rules and
+	// set elements the agent listens to changes. 0 never listens.
+	MaxRules int
+	// LockFile is --legacy.lock-file: the lock of iptables-legacy, watched
+	// where it is there. Empty: not watched.
+	LockFile string
+
 	// Logger gets what changes; nil discards it.
 	Logger *slog.Logger
 }
@@ -70,6 +77,8 @@ func DefaultConfig() Config {
 		StartJitter:     30 * time.Second,
 		Interval:        15 * time.Second,
 		MaxServices:     500,
+		MaxRules:        2500,
+		LockFile:        "/run/xtables.lock",
 	}
 }
 
@@ -99,6 +108,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxServices < 1 {
 		wrong("--metrics.max-services %d: want 1 or more", c.MaxServices)
+	}
+	if c.MaxRules < 0 {
+		wrong("--exact.max-rules %d: want 0 or more", c.MaxRules)
 	}
 	return errors.Join(errs...)
 }

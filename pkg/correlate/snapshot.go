@@ -28,8 +28,13 @@ type Snapshot struct {
 	Changes  []RulesetChanges
 	// Conntrack is nil while conntrack could not be read.
 	Conntrack *Conntrack
-	// Counting says how the numbers of this node are made.
+	// Counting says how the numbers of this node are made; Exact and Blind
+	// how sure the totals are.
 	Counting []CountingMethod
+	Exact    []LedgerExact
+	Blind    []BlindTime
+	// Lock is nil where the xtables lock file is not watched.
+	Lock *LockTime
 	Self     Self
 }
 
@@ -175,6 +180,32 @@ type CountingMethod struct {
 	Method string // rules, notices, tap, events, none
 }
 
+// LedgerExact tells whether only packets in flight at a rewrite can be missing
+// from the totals of one backend and family.
+type LedgerExact struct {
+	Backend ruleset.Backend
+	Family  Family
+	Exact   bool
+}
+
+// BlindTime sums, for one table, the times between a last reading of rules and
+// the rewrite that took their counters away: what such rules counted in that
+// time is lost.
+type BlindTime struct {
+	Backend ruleset.Backend
+	Family  Family
+	Table   string
+	Total   time.Duration
+	Created time.Time
+}
+
+// LockTime is how long the xtables lock file was open in any process: waiting
+// for the lock, or holding it.
+type LockTime struct {
+	Open    time.Duration
+	Created time.Time
+}
+
 // Self is the agent's account of itself.
 type Self struct {
 	// Started is when the agent's own totals began to count; zero: unknown.
@@ -186,6 +217,15 @@ type Self struct {
 	// folded into _other since the start.
 	SeriesLimit   int
 	SeriesDropped uint64
+	Reads         []KernelReads
+}
+
+// KernelReads is what a collector has taken from the kernel since Started.
+type KernelReads struct {
+	Collector   string // nftables, legacy, conntrack
+	Bytes       uint64
+	Messages    uint64 // netlink messages, or calls of getsockopt
+	Interrupted uint64 // readings that a change of the rules spoiled
 }
 
 // CollectorState tells how the last reading of one source went.

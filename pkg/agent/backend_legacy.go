@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+)
+
+// legacyBackend reads x_tables.
+type legacyBackend struct {
+	reader[legacyReader]
+	last   map[netfilter.Family]*ruleset.Ruleset
+	change map[netfilter.Family]*correlate.RulesetChanges
+}
+
+func (b *legacyBackend) read(ctx context.Context) ([]*ruleset.Ruleset, map[string]uint64, error) {
+	r, err := b.get()
+	if err != nil {
+		return nil, nil, err
+	}
+	var sets []*ruleset.Ruleset
+	var errs []error
+	undecoded := make(map[string]uint64)
+	for _, f := range families() {
+		c := ruleset.NewConverter(f)
+		rs, err := readLegacy(ctx, r, f, c)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for kind, n := range c.Undecoded() {
+			undecoded[kind] += n
+		}
+		b.compare(rs)
+		sets = append(sets, rs)
+	}
+	return sets, undecoded, errors.Join(errs...)
+}
+
+func readLegacy(ctx context.Context, r legacyReader, f netfilter.Family, c *ruleset.Converter) (*ruleset.Ruleset, error) {
+	rs := &ruleset.Ruleset{Backend: ruleset.Legacy, Family: f}
+	names, err := r.Tables(ctx, f)
+	if errors.Is(err, kernel.ErrAbsent) {
+		return rs, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		err := r.Read(ctx, f, name, func(t *xtables.Table) error {
+			rs.Tables = append(rs.Tables, c.XTable(t))
+			return nil
+		})
+		if err != nil && !errors.Is(err, kernel.ErrAbsent) {
+			return nil, err
+		}
+	}
+	return rs, nil
+}
+
+// compare counts a change where the rules are not those of the reading before.
+func (b *legacyBackend) compare(rs *ruleset.Ruleset) {
+	f := rs.Family
+	if b.last == nil {
+		b.last = make(map[netfilter.Family]*ruleset.Ruleset)
+		b.change = make(map[netfilter.Family]*correlate.RulesetChanges)
+	}
+	if b.last[f] == nil {
+		b.change[f] = &correlate.RulesetChanges{Backend: ruleset.Legacy, Family: f, Writer: writerUnknown, Created: time.Now()}
+	} else if !correlate.SameRules(b.last[f], rs) {
+		b.change[f].Total++
+		b.change[f].Last = time.Now()
+	}
+	b.last[f] = rs
+}
+
+func (b *legacyBackend) changes() []correlate.RulesetChanges {
+	var cs []correlate.RulesetChanges
+	for _, f := range families() {
+		if c := b.change[f]; c != nil {
+			cs = append(cs, *c)
+		}
+	}
+	return cs
+}
