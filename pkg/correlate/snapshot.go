@@ -35,7 +35,7 @@ type Snapshot struct {
 	Blind    []BlindTime
 	// Lock is nil where the xtables lock file is not watched.
 	Lock *LockTime
-	Self     Self
+	Self Self
 }
 
 // NodeInfo is what node_info tells.
