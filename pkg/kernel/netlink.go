@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -70,6 +71,8 @@ const receiveSize = 64 << 10
 type conn struct {
 	dial    func() (transport, error)
 	timeout time.Duration // of what limit bounds; 0 is answerTime
+
+	bytes, messages atomic.Uint64 // received
 
 	mu  sync.Mutex // held through an exchange; guards what follows
 	t   transport
@@ -146,8 +149,10 @@ func (c *conn) ask(req request, visit func(*nlattr.Message) error) (bool, error)
 		if err != nil {
 			return false, err
 		}
+		c.bytes.Add(uint64(n))
 		it := nlattr.Messages(c.buf[:n])
 		for it.Next() && !answer.done {
+			c.messages.Add(1)
 			answer.add(it.Message())
 		}
 		if it.Err() != nil {

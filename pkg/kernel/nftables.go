@@ -6,11 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 	"github.com/svcscope/svcscope/pkg/netfilter/nlattr"
 )
@@ -18,7 +18,10 @@ import (
 // NFTables reads the nf_tables rules of the network namespace it was opened
 // in. Its methods may be called from several goroutines; they wait for each
 // other.
-type NFTables struct{ conn conn }
+type NFTables struct {
+	conn        conn
+	interrupted atomic.Uint64
+}
 
 // OpenNFTables opens a netlink socket and asks once for the generation. It
 // returns an error that wraps ErrAbsent where the kernel has no nf_tables (a
@@ -64,27 +67,6 @@ func (n *NFTables) generation(ctx context.Context) (gen uint32, err error) {
 	return gen, err
 }
 
-// Selector says which chains of a table are read, and in which order: the
-// rules of one chain are read after those of the chain before, so counters
-// of a chain that comes later are younger. It must not keep the slice.
-type Selector func(table nftables.Table, chains []nftables.Chain) []nftables.Chain
-
-// NFTablesReading is what one Read brought.
-type NFTablesReading struct {
-	nftables.Ruleset
-	// Retries counts the attempts that a change of the ruleset spoiled.
-	Retries int
-	// Skipped counts messages that could not be decoded and are left out,
-	// by kind: table, chain, rule. SkipErr is the first one's error, with
-	// family, table and chain. None of them is of a table of iptables: without
-	// one of those messages, Read fails with a *DamagedError.
-	Skipped map[string]uint64
-	SkipErr error
-	// Undecoded counts expressions that are kept as nftables.Opaque, by
-	// "expression/" and their name.
-	Undecoded map[string]uint64
-}
-
 // TornError says that no reading of one state was possible, because every
 // attempt met a change. It wraps ErrInterrupted.
 type TornError struct {
@@ -119,10 +101,10 @@ func (e *DamagedError) Error() string { return e.Err.Error() }
 // Unwrap returns the decoder's error.
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// readAttempts bounds how often Read starts anew.
+// readAttempts bounds how often Try starts anew.
 const readAttempts = 5
 
-// readPause is how long Read waits after an attempt, counted from 0, that a
+// readPause is how long Try waits after an attempt, counted from 0, that a
 // change spoiled: kube-proxy commits several times at one sync, for some
 // hundred milliseconds on a large node.
 func readPause(attempt int) time.Duration {
@@ -130,35 +112,59 @@ func readPause(attempt int) time.Duration {
 	return pauses[attempt] * time.Millisecond
 }
 
-// Read reads the tables, chains and rules of the families ip and ip6: all
-// rules with a nil Selector. Rules are asked for chain by chain, because a
-// dump of a whole table costs the kernel time with the square of its rules.
-// What it returns is of one generation: when the ruleset changes meanwhile it
-// starts anew a little later, and after five attempts returns a *TornError. It returns a
-// *DamagedError when something of a table of iptables could not be decoded.
-func (n *NFTables) Read(ctx context.Context, sel Selector) (*NFTablesReading, error) {
+// Try runs read until it has seen one state of the rules: when they change
+// meanwhile it runs it anew a little later, with another Attempt, so that read
+// must forget what the one before brought. After five it returns a *TornError,
+// and a *DamagedError when something of a table of iptables could not be
+// decoded. An error of read is returned with the operation's name before it.
+func (n *NFTables) Try(ctx context.Context, read func(context.Context, *Attempt) error) error {
 	const op = "read nf_tables rules"
 	ctx, cancel := n.conn.limit(ctx)
 	defer cancel()
-	for attempt := range readAttempts {
-		r := &nftablesRead{conn: &n.conn, sel: sel, out: &NFTablesReading{
-			Retries: attempt, Skipped: map[string]uint64{}, Undecoded: map[string]uint64{},
-		}}
-		err := n.attempt(ctx, r)
-		if err == nil && r.damage != nil {
-			return nil, &DamagedError{Skipped: r.out.Skipped, Err: r.damage}
+	for retries := range readAttempts {
+		a := &Attempt{conn: &n.conn, Retries: retries, Skipped: map[string]uint64{}}
+		err := n.attempt(ctx, a, read)
+		if err == nil && a.damage != nil {
+			return &DamagedError{Skipped: a.Skipped, Err: a.damage}
 		}
-		if err == nil {
-			return r.out, nil
+		if err == nil || !errors.Is(err, ErrInterrupted) {
+			return meaning(op, err)
 		}
-		if !errors.Is(err, ErrInterrupted) {
-			return nil, meaning(op, err)
-		}
-		if err := pause(ctx, readPause(attempt)); err != nil {
-			return nil, meaning(op, err)
+		n.interrupted.Add(1)
+		if err := pause(ctx, readPause(retries)); err != nil {
+			return meaning(op, err)
 		}
 	}
-	return nil, &TornError{Op: op, Attempts: readAttempts}
+	return &TornError{Op: op, Attempts: readAttempts}
+}
+
+// attempt runs read between two looks at the generation.
+func (n *NFTables) attempt(ctx context.Context, a *Attempt, read func(context.Context, *Attempt) error) error {
+	before, err := n.generation(ctx)
+	if err != nil {
+		return err
+	}
+	a.Generation = before
+	if err := read(ctx, a); err != nil {
+		return err
+	}
+	after, err := n.generation(ctx)
+	if err == nil && after != before {
+		err = ErrInterrupted
+	}
+	return err
+}
+
+// ReadStats is what a reader has taken from the kernel since it was opened.
+type ReadStats struct {
+	Bytes       uint64
+	Messages    uint64 // netlink messages, or calls of getsockopt
+	Interrupted uint64 // readings that a change of the rules spoiled
+}
+
+// Stats returns what was read so far. It may be called at any time.
+func (n *NFTables) Stats() ReadStats {
+	return ReadStats{Bytes: n.conn.bytes.Load(), Messages: n.conn.messages.Load(), Interrupted: n.interrupted.Load()}
 }
 
 // pause waits, and returns why ctx ended if it did.
@@ -170,23 +176,4 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 	}
 	return ended(ctx)
-}
-
-// attempt does one reading between two looks at the generation.
-func (n *NFTables) attempt(ctx context.Context, r *nftablesRead) error {
-	before, err := n.generation(ctx)
-	if err != nil {
-		return err
-	}
-	r.out.Generation = before
-	for _, family := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
-		if err := r.family(ctx, family); err != nil {
-			return err
-		}
-	}
-	after, err := n.generation(ctx)
-	if err == nil && after != before {
-		err = ErrInterrupted
-	}
-	return err
 }

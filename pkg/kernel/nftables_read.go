@@ -5,7 +5,6 @@ package kernel
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -14,100 +13,89 @@ import (
 	"github.com/svcscope/svcscope/pkg/netfilter/nlattr"
 )
 
-// nftablesRead is one attempt at reading the ruleset.
-type nftablesRead struct {
-	conn  *conn
-	sel   Selector
-	out   *NFTablesReading
-	rules nftables.RuleDecoder
-	arena arena
-	// damage is the first message of a table of iptables that was skipped.
-	damage error
+// Attempt is one try at reading the rules of one generation.
+type Attempt struct {
+	Generation uint32
+	Retries    int // how many attempts a change has spoiled before
+	// Skipped counts messages that could not be decoded and are left out,
+	// by kind: table, chain, rule. SkipErr is the first one's error, with
+	// family, table and chain.
+	Skipped map[string]uint64
+	SkipErr error
+
+	conn   *conn
+	damage error // the first message of a table of iptables that was skipped
 }
 
-// family reads the tables of one family, their chains, then the rules.
-func (r *nftablesRead) family(ctx context.Context, family netfilter.Family) error {
-	first := len(r.out.Tables)
-	err := r.dump(ctx, request{typ: getTable, family: family}, func(b []byte) {
+// Heads reads the tables of the families ip and ip6 and their chains, without
+// rules: 40,000 chains in 70 ms.
+func (a *Attempt) Heads(ctx context.Context) ([]nftables.TableContent, error) {
+	var all []nftables.TableContent
+	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
+		tables, err := a.heads(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, tables...)
+	}
+	return all, nil
+}
+
+func (a *Attempt) heads(ctx context.Context, family netfilter.Family) ([]nftables.TableContent, error) {
+	var tables []nftables.TableContent
+	err := a.dump(ctx, request{typ: getTable, family: family}, func(b []byte) {
 		t, err := nftables.DecodeTable(b)
-		if r.decoded(message{"table", nameIn(b, unix.NFTA_TABLE_NAME), "", family}, err) {
-			r.out.Tables = append(r.out.Tables, nftables.TableContent{Table: t})
+		if a.decoded(message{"table", nameIn(b, unix.NFTA_TABLE_NAME), "", family}, err) {
+			tables = append(tables, nftables.TableContent{Table: t})
 		}
 	})
-	tables := r.out.Tables[first:]
 	if err != nil || len(tables) == 0 {
-		return err
+		return nil, err
 	}
-	chains := make([][]nftables.Chain, len(tables))
-	err = r.dump(ctx, request{typ: getChain, family: family}, func(b []byte) {
+	err = a.dump(ctx, request{typ: getChain, family: family}, func(b []byte) {
 		c, err := nftables.DecodeChain(b)
-		if !r.decoded(message{"chain", nameIn(b, unix.NFTA_CHAIN_TABLE), "", family}, err) {
+		if !a.decoded(message{"chain", nameIn(b, unix.NFTA_CHAIN_TABLE), "", family}, err) {
 			return
 		}
 		for i := range tables {
 			if tables[i].Name == c.Table {
-				chains[i] = append(chains[i], c)
+				tables[i].Chains = append(tables[i].Chains, nftables.ChainContent{Chain: c})
 			}
 		}
 	})
-	for i := 0; err == nil && i < len(tables); i++ {
-		err = r.table(ctx, &tables[i], chains[i])
-	}
-	return err
+	return tables, err
 }
 
-// table reads the rules of the chains that the selector wants.
-func (r *nftablesRead) table(ctx context.Context, t *nftables.TableContent, chains []nftables.Chain) error {
-	t.Chains = make([]nftables.ChainContent, len(chains))
-	index := make(map[string]int, len(chains))
-	for i, c := range chains {
-		t.Chains[i].Chain = c
-		index[c.Name] = i
-	}
-	order := chains
-	if r.sel != nil {
-		order = r.sel(t.Table, slices.Clone(chains))
-	}
-	for _, c := range order {
-		i, ok := index[c.Name]
-		if !ok || t.Chains[i].Read {
-			continue
-		}
-		rules, err := r.chain(ctx, &c)
-		if err != nil {
-			return fmt.Errorf("chain %s of table %s: %w", c.Name, c.Table, err)
-		}
-		t.Chains[i].Rules, t.Chains[i].Read = rules, true
+// Rules reads the rules of one chain, of which it needs family, table and
+// name, and hands on the payload of each NFT_MSG_NEWRULE: valid during the
+// call only. An error of visit says that it could not be decoded.
+//
+// Rules are asked for chain by chain, because a dump of a whole table costs the
+// kernel time with the square of its rules. A chain that is read later has
+// younger counters.
+func (a *Attempt) Rules(ctx context.Context, c *nftables.Chain, visit func([]byte) error) error {
+	// The kernel takes the chain only together with its table.
+	attrs := nlattr.AppendString(nil, unix.NFTA_RULE_TABLE, c.Table)
+	attrs = nlattr.AppendString(attrs, unix.NFTA_RULE_CHAIN, c.Name)
+	err := a.dump(ctx, request{typ: getRule, family: c.Family, attrs: attrs}, func(b []byte) {
+		a.decoded(message{"rule", c.Table, c.Name, c.Family}, visit(b))
+	})
+	if err != nil {
+		return fmt.Errorf("chain %s of table %s: %w", c.Name, c.Table, err)
 	}
 	return nil
 }
 
-func (r *nftablesRead) chain(ctx context.Context, c *nftables.Chain) ([]nftables.Rule, error) {
-	// The kernel takes the chain only together with its table.
-	attrs := nlattr.AppendString(nil, unix.NFTA_RULE_TABLE, c.Table)
-	attrs = nlattr.AppendString(attrs, unix.NFTA_RULE_CHAIN, c.Name)
-	var rules []nftables.Rule
-	err := r.dump(ctx, request{typ: getRule, family: c.Family, attrs: attrs}, func(b []byte) {
-		rule, err := r.rules.Decode(r.arena.keep(b))
-		if !r.decoded(message{"rule", c.Table, c.Name, c.Family}, err) {
-			return
-		}
-		r.countOpaque(rule.Exprs)
-		rules = append(rules, rule)
-	})
-	return rules, err
-}
-
 // dump sends a request for a dump and hands on the payload of each message,
 // once it is known to be of the generation that the attempt began with.
-func (r *nftablesRead) dump(ctx context.Context, req request, visit func([]byte)) error {
+func (a *Attempt) dump(ctx context.Context, req request, visit func([]byte)) error {
 	req.dump = true
-	return r.conn.exchange(ctx, req, func(m *nlattr.Message) error {
+	return a.conn.exchange(ctx, req, func(m *nlattr.Message) error {
 		h, _, err := netfilter.DecodeGenMsg(m.Payload)
 		if err != nil {
 			return err
 		}
-		if h.ResID != uint16(r.out.Generation) {
+		if h.ResID != uint16(a.Generation) {
 			return ErrInterrupted
 		}
 		visit(m.Payload)
@@ -116,17 +104,17 @@ func (r *nftablesRead) dump(ctx context.Context, req request, visit func([]byte)
 }
 
 // decoded counts a message that was not.
-func (r *nftablesRead) decoded(m message, err error) bool {
+func (a *Attempt) decoded(m message, err error) bool {
 	if err == nil {
 		return true
 	}
 	err = fmt.Errorf("%s: %w", m, err)
-	r.out.Skipped[m.kind]++
-	if r.out.SkipErr == nil {
-		r.out.SkipErr = err
+	a.Skipped[m.kind]++
+	if a.SkipErr == nil {
+		a.SkipErr = err
 	}
-	if r.damage == nil && ofIPTables(m.table) {
-		r.damage = err
+	if a.damage == nil && ofIPTables(m.table) {
+		a.damage = err
 	}
 	return false
 }
@@ -176,25 +164,4 @@ func ofIPTables(table string) bool {
 		return true
 	}
 	return false
-}
-
-func (r *nftablesRead) countOpaque(exprs []nftables.Expr) {
-	for _, e := range exprs {
-		if o, ok := e.(nftables.Opaque); ok {
-			r.out.Undecoded["expression/"+o.Name]++
-		}
-	}
-}
-
-// arena copies what is kept of the receive buffer into pieces of memory that
-// many rules share.
-type arena struct{ free []byte }
-
-func (a *arena) keep(b []byte) []byte {
-	if len(a.free) < len(b) {
-		a.free = make([]byte, max(receiveSize, len(b)))
-	}
-	kept := a.free[:copy(a.free, b):len(b)]
-	a.free = a.free[len(b):]
-	return kept
 }
