@@ -23,7 +23,7 @@ func decoders() []decoder {
 		{"tables.bin", anyOf(DecodeTable)},
 		{"chains.bin", anyOf(DecodeChain)},
 		{"rules.bin", anyOf(DecodeRule)},
-		{"rules.bin", anyOf(DecodeRuleCounter)},
+		{"rules.bin", anyOf(NewRuleScanner().Scan)},
 		{"sets.bin", anyOf(DecodeSet)},
 		{"elements.bin", anyOf(DecodeElements)},
 	}

@@ -103,11 +103,14 @@ func (r *Rule) Counter() (netfilter.Counter, bool) {
 	return netfilter.Counter{}, false
 }
 
-// RuleCounter is what DecodeRuleCounter reads of a rule.
+// RuleCounter is what a RuleScanner reads of a rule.
 type RuleCounter struct {
 	Handle     uint64
 	Counter    netfilter.Counter
 	HasCounter bool
+	// Sum is equal for rules whose expressions and user data are, counters
+	// left out.
+	Sum uint64
 }
 
 // Ruleset is what one reading brought: tables in the kernel's order.

@@ -4,6 +4,8 @@ package nftables
 
 import (
 	"fmt"
+	"hash/maphash"
+	"math/bits"
 
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nlattr"
@@ -63,10 +65,18 @@ func again(last *string, b []byte) string {
 	return *last
 }
 
-// DecodeRuleCounter reads only the handle and the first counter of the
-// payload of an NFT_MSG_NEWRULE message. It allocates nothing and does not
-// look into other expressions.
-func DecodeRuleCounter(b []byte) (RuleCounter, error) {
+// RuleScanner reads of rules what changes while they stand, and a sum that
+// tells whether they are the same. Make it with NewRuleScanner: sums of
+// different scanners can't be compared.
+type RuleScanner struct{ seed maphash.Seed }
+
+// NewRuleScanner returns a scanner with sums of its own.
+func NewRuleScanner() RuleScanner { return RuleScanner{seed: maphash.MakeSeed()} }
+
+// Scan reads handle, first counter and sum from the payload of an
+// NFT_MSG_NEWRULE message. It allocates nothing and does not look into other
+// expressions.
+func (s RuleScanner) Scan(b []byte) (RuleCounter, error) {
 	_, attrs, err := netfilter.DecodeGenMsg(b)
 	if err != nil {
 		return RuleCounter{}, err
@@ -77,10 +87,10 @@ func DecodeRuleCounter(b []byte) (RuleCounter, error) {
 		switch a.Type() {
 		case attrRuleHandle:
 			rc.Handle = a.Uint64("NFTA_RULE_HANDLE")
+		case attrRuleUserdata:
+			s.add(&rc, a.Bytes())
 		case attrRuleExpressions:
-			c, ok, err := findCounter(a.Nested())
-			a.Fail(err)
-			rc.Counter, rc.HasCounter = c, ok
+			a.Fail(s.exprs(&rc, a.Nested()))
 		}
 	}
 	a.Require(attrRuleHandle, "NFTA_RULE_HANDLE")
@@ -90,16 +100,30 @@ func DecodeRuleCounter(b []byte) (RuleCounter, error) {
 	return rc, nil
 }
 
-func findCounter(list nlattr.Iter) (netfilter.Counter, bool, error) {
+func (s RuleScanner) exprs(rc *RuleCounter, list nlattr.Iter) error {
 	for list.Next() {
 		name, data, err := splitExpr(list.Nested())
 		if err != nil {
-			return netfilter.Counter{}, false, err
+			return err
 		}
-		if string(name) == "counter" {
-			c, err := decodeCounter(nlattr.Attrs(data))
-			return netfilter.Counter(c), err == nil, err
+		if string(name) != "counter" {
+			s.add(rc, list.Bytes())
+			continue
 		}
+		s.add(rc, name)
+		if rc.HasCounter {
+			continue
+		}
+		c, err := decodeCounter(nlattr.Attrs(data))
+		if err != nil {
+			return err
+		}
+		rc.Counter, rc.HasCounter = netfilter.Counter(c), true
 	}
-	return netfilter.Counter{}, false, list.Err()
+	return list.Err()
+}
+
+// add mixes b into the sum; the order counts.
+func (s RuleScanner) add(rc *RuleCounter, b []byte) {
+	rc.Sum = bits.RotateLeft64(rc.Sum, 13)*0x9e3779b97f4a7c15 + maphash.Bytes(s.seed, b)
 }
