@@ -12,6 +12,7 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/metrics"
 )
 
 // collector keeps how the readings of one source go.
@@ -21,6 +22,7 @@ type collector struct {
 	logged time.Time // when a failure was logged
 	told   string    // its text
 	log    *slog.Logger
+	reads  *metrics.ReadDurations
 	// netAdmin reports whether this process has CAP_NET_ADMIN.
 	netAdmin func() (bool, error)
 }
@@ -35,6 +37,7 @@ func (c *collector) report(begin, end time.Time, err error) {
 	was, tried := c.Success, c.tried
 	c.tried, c.Success, c.Duration, c.Err = true, err == nil, end.Sub(begin), ""
 	c.Denied = c.denied(err)
+	c.reads.Observe(c.Name, c.Duration)
 	if err == nil {
 		c.LastSuccess = end
 		if tried && !was {

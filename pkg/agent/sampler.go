@@ -15,6 +15,7 @@ import (
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/ledger"
+	"github.com/svcscope/svcscope/pkg/metrics"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
@@ -43,6 +44,7 @@ type sampler struct {
 	table     *collector        // of conntrack
 	undecoded map[string]uint64 // since the start
 	started   time.Time
+	reads     *metrics.ReadDurations
 	known     map[netfilter.Family]bool // see unread
 	since     bool                      // totals are the rules' own counters
 	// freeMemory gives the operating system what is free.
@@ -79,10 +81,13 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 		nft:       &nftablesBackend{reader: reader[nftablesReader]{open: h.nftables}},
 		conntrack: &conntrack{reader: reader[conntrackReader]{open: h.conntrack}},
 		undecoded: make(map[string]uint64), known: make(map[netfilter.Family]bool), started: time.Now(),
-		freeMemory: debug.FreeOSMemory,
+		freeMemory: debug.FreeOSMemory, reads: metrics.NewReadDurations(),
 	}
 	named := func(name string) collector {
-		return collector{log: log, netAdmin: h.netAdmin, CollectorState: correlate.CollectorState{Name: name, Err: errUnread.Error()}}
+		return collector{
+			log: log, netAdmin: h.netAdmin, reads: s.reads,
+			CollectorState: correlate.CollectorState{Name: name, Err: errUnread.Error()},
+		}
 	}
 	legacy := &legacyBackend{reader: reader[legacyReader]{open: h.legacy}}
 	s.sources = []*ruleSource{

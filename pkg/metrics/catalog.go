@@ -12,8 +12,9 @@ type Type string
 
 // The types in use.
 const (
-	Counter Type = "counter"
-	Gauge   Type = "gauge"
+	Counter   Type = "counter"
+	Gauge     Type = "gauge"
+	Histogram Type = "histogram" // classic and native
 )
 
 // Unit is what a value counts or measures, in Prometheus' base units.
@@ -32,6 +33,9 @@ const (
 	unitObjects     Unit = "objects"
 	unitServices    Unit = "services"
 	unitCommits     Unit = "commits"
+	unitBytes       Unit = "bytes"
+	unitMessages    Unit = "messages"
+	unitReadings    Unit = "readings"
 	unitSeconds     Unit = "seconds"
 	unitTimestamp   Unit = "seconds since 1970"
 	unitBoolean     Unit = "0 or 1"

@@ -2,6 +2,8 @@
 
 package metrics
 
+import "slices"
+
 // maxKinds bounds the label kind of undecoded_total; further kinds are summed
 // in kindOther.
 const (
@@ -14,11 +16,9 @@ func selfMetrics() []Metric {
 		m.Stability, m.Cost = Stable, CostNone
 		return m
 	}
-	collector := []Label{{
-		Name: "collector", Values: []string{"nftables", "legacy", "conntrack", "kube"}, Question: "Which source?",
-	}}
+	collector := []Label{collectorLabel("nftables", "legacy", "conntrack", "kube")}
 	snapshot := "a snapshot was taken"
-	return append(nodeMetrics(), []Metric{
+	return slices.Concat(nodeMetrics(), exactnessMetrics(), costMetrics(), []Metric{
 		self(Metric{
 			Name: "svcscope_snapshot_timestamp_seconds", Type: Gauge, Unit: unitTimestamp,
 			Help: "When the numbers of this exposition were sampled", When: snapshot,
@@ -58,7 +58,63 @@ func selfMetrics() []Metric {
 			Name: "svcscope_series_dropped_total", Type: Counter, Unit: unitServices,
 			Help: "Services that were summed in _other instead of getting series of their own", When: snapshot,
 		}),
-	}...)
+	})
+}
+
+func collectorLabel(values ...string) Label {
+	return Label{Name: "collector", Values: values, Question: "Which source?"}
+}
+
+// exactnessMetrics tell how sure the totals are.
+func exactnessMetrics() []Metric {
+	return []Metric{
+		{
+			Name: "svcscope_ledger_exact", Type: Gauge, Unit: unitBoolean,
+			Help: "Whether only packets in flight at a rewrite can be missing from the totals; 0 where a rewrite may take " +
+				"with it what rules counted since they were last read",
+			Labels: []Label{backendLabel("legacy", "nft"), familyLabel()}, Stability: Stable,
+			Kernel: "NFNLGRP_NFTABLES (nf_tables); the file of the xtables lock (legacy)", Cost: CostCall,
+			When: "the backend holds kube-proxy's rules",
+		},
+		{
+			Name: "svcscope_counter_blind_seconds_total", Type: Counter, Unit: unitSeconds,
+			Help: "Time between a last reading of rules and the rewrite that took their counters away: " +
+				"what such rules counted meanwhile is lost",
+			Labels: []Label{
+				backendLabel("legacy", "nft"), familyLabel(),
+				{Name: "table", Bound: "the tables that kube-proxy writes: nat and filter", Question: "In which table?"},
+			},
+			Stability: Stable, Kernel: rulesInterface, Cost: CostRules, When: "the table holds kube-proxy's rules",
+		},
+		{
+			Name: "svcscope_xtables_lock_open_seconds_total", Type: Counter, Unit: unitSeconds,
+			Help: "Time that the file of the xtables lock was open in any process, which waited for the lock or held it. " +
+				"Times of several processes overlap and count once",
+			Stability: Stable, Kernel: "inotify on the lock file", Cost: CostCall,
+			When: "the file is there (`--legacy.lock-file`; in a container only where it is mounted)",
+		},
+	}
+}
+
+// costMetrics tell what readings take.
+func costMetrics() []Metric {
+	const when = "the source was read"
+	total := func(name string, unit Unit, help string) Metric {
+		return Metric{
+			Name: "svcscope_kernel_" + name + "_total", Type: Counter, Unit: unit, Help: help,
+			Labels: []Label{collectorLabel("nftables", "legacy", "conntrack")}, Stability: Stable, Cost: CostNone, When: when,
+		}
+	}
+	return []Metric{
+		{
+			Name: readDuration, Type: Histogram, Unit: unitSeconds,
+			Help:   "How long readings of the source took, those that failed among them",
+			Labels: []Label{collectorLabel("nftables", "legacy", "conntrack")}, Stability: Stable, Cost: CostNone, When: when,
+		},
+		total("read_bytes", unitBytes, "Bytes that the agent took from the kernel"),
+		total("messages", unitMessages, "Netlink messages that the agent took from the kernel; of legacy, calls of getsockopt"),
+		total("reads_interrupted", unitReadings, "Readings that a change of the rules spoiled; they were begun again"),
+	}
 }
 
 func nodeMetrics() []Metric {

@@ -5,12 +5,15 @@ package metrics
 import (
 	"strings"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 )
 
 func TestWhatIsEmittedIsInTheCatalogue(t *testing.T) {
-	reg := NewRegistry(richSnapshot, Config{Endpoints: true, Runtime: true})
+	reads := NewReadDurations()
+	reads.Observe("legacy", time.Millisecond)
+	reg := NewRegistry(richSnapshot, Config{Endpoints: true, Runtime: true, Reads: reads})
 	if err := Check(gather(t, reg)); err != nil {
 		t.Error(err)
 	}
@@ -19,7 +22,9 @@ func TestWhatIsEmittedIsInTheCatalogue(t *testing.T) {
 func TestWhatIsInTheCatalogueCanBeEmitted(t *testing.T) {
 	emitted := make(map[string]bool)
 	values := make(map[string]bool) // metric, label, value
-	for _, f := range gather(t, NewRegistry(richSnapshot, Config{Endpoints: true})) {
+	reads := NewReadDurations()
+	reads.Observe("legacy", time.Millisecond)
+	for _, f := range gather(t, NewRegistry(richSnapshot, Config{Endpoints: true, Reads: reads})) {
 		emitted[f.GetName()] = true
 		for _, m := range f.GetMetric() {
 			for _, p := range m.GetLabel() {
@@ -74,7 +79,7 @@ func TestCatalogueIsWellFormed(t *testing.T) {
 		if got := strings.HasSuffix(m.Name, "_total"); got != (m.Type == Counter) {
 			t.Errorf("%s: type %s", m.Name, m.Type)
 		}
-		if got := strings.HasSuffix(m.Name, "_seconds"); got != (m.Unit == unitSeconds || m.Unit == unitTimestamp) {
+		if got := strings.HasSuffix(m.Name, "_seconds"); got != (m.Type != Counter && (m.Unit == unitSeconds || m.Unit == unitTimestamp)) {
 			t.Errorf("%s: unit %s", m.Name, m.Unit)
 		}
 		if m.Help == "" || m.Unit == "" || m.Stability == "" || m.Cost == "" {

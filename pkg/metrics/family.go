@@ -115,6 +115,11 @@ func (b *builder) counter(name string, value uint64, created time.Time, labels .
 	b.add(name, float64(value), newCreated(created), labels)
 }
 
+// seconds adds a counter of time.
+func (b *builder) seconds(name string, d time.Duration, created time.Time, labels ...string) {
+	b.add(name, d.Seconds(), newCreated(created), labels)
+}
+
 func (b *builder) add(name string, value float64, created *timestamppb.Timestamp, labels []string) {
 	d := b.defs[name]
 	if d == nil {

@@ -46,6 +46,7 @@ func richSnapshot() *correlate.Snapshot {
 			{Backend: ruleset.NFT, Family: netfilter.IPv6, Rules: 0},
 		},
 		Changes: []correlate.RulesetChanges{
+			{Backend: ruleset.NFT, Writer: "kube-proxy", Total: 31, Created: t0, Last: t0.Add(75 * time.Second)},
 			{Backend: ruleset.NFT, Total: 5, Created: t0, Last: t0.Add(80 * time.Second)},
 			{Backend: ruleset.Legacy, Family: netfilter.IPv4, Writer: "unknown", Total: 2, Created: t0, Last: t0.Add(60 * time.Second)},
 			{Backend: ruleset.Legacy, Family: netfilter.IPv6, Writer: "unknown", Total: 1, Created: t0, Last: t0.Add(70 * time.Second)},
@@ -58,7 +59,17 @@ func richSnapshot() *correlate.Snapshot {
 			},
 		},
 		Counting: []correlate.CountingMethod{{What: "connections", Method: "rules"}, {What: "refusals", Method: "rules"}},
-		Self:     richSelf(),
+		Exact: []correlate.LedgerExact{
+			{Backend: ruleset.Legacy, Family: netfilter.IPv4},
+			{Backend: ruleset.NFT, Family: netfilter.IPv4, Exact: true},
+			{Backend: ruleset.NFT, Family: netfilter.IPv6, Exact: true},
+		},
+		Blind: []correlate.BlindTime{
+			{Backend: ruleset.Legacy, Family: netfilter.IPv4, Table: "nat", Total: 1250 * time.Millisecond, Created: t0},
+			{Backend: ruleset.NFT, Family: netfilter.IPv6, Table: "filter", Created: t0},
+		},
+		Lock: &correlate.LockTime{Open: 37 * time.Second, Created: t0},
+		Self: richSelf(),
 	}
 }
 
@@ -120,5 +131,10 @@ func richSelf() correlate.Self {
 		Undecoded:   map[string]uint64{"match/quota2": 3, "expression/\xfe": 1},
 		EventsLost:  map[string]uint64{"nftables": 0, "conntrack": 17},
 		SeriesLimit: 500, SeriesDropped: 12,
+		Reads: []correlate.KernelReads{
+			{Collector: "conntrack", Bytes: 4096, Messages: 6},
+			{Collector: "legacy", Bytes: 1 << 20, Messages: 8},
+			{Collector: "nftables", Bytes: 1 << 33, Messages: 1 << 20, Interrupted: 3},
+		},
 	}
 }

@@ -67,6 +67,7 @@ func (g *Gatherer) build(s *correlate.Snapshot) []*dto.MetricFamily {
 	buildNode(b, s)
 	buildRules(b, s)
 	buildConntrack(b, s.Conntrack)
+	buildExactness(b, s)
 	buildSelf(b, s)
 	g.buildUndecoded(b, s)
 	return b.sorted()
@@ -135,6 +136,18 @@ func buildConntrack(b *builder, c *correlate.Conntrack) {
 	}
 }
 
+func buildExactness(b *builder, s *correlate.Snapshot) {
+	for _, e := range s.Exact {
+		b.gauge("svcscope_ledger_exact", boolean(e.Exact), string(e.Backend), familyValue(e.Family))
+	}
+	for _, t := range s.Blind {
+		b.seconds("svcscope_counter_blind_seconds_total", t.Total, t.Created, string(t.Backend), familyValue(t.Family), t.Table)
+	}
+	if s.Lock != nil {
+		b.seconds("svcscope_xtables_lock_open_seconds_total", s.Lock.Open, s.Lock.Created)
+	}
+}
+
 func buildSelf(b *builder, s *correlate.Snapshot) {
 	for _, c := range s.Self.Collectors {
 		b.gauge("svcscope_collector_success", boolean(c.Success), c.Name)
@@ -144,6 +157,11 @@ func buildSelf(b *builder, s *correlate.Snapshot) {
 		if !c.LastSuccess.IsZero() {
 			b.gauge("svcscope_collector_last_success_timestamp_seconds", unixSeconds(c.LastSuccess), c.Name)
 		}
+	}
+	for _, r := range s.Self.Reads {
+		b.counter("svcscope_kernel_read_bytes_total", r.Bytes, s.Self.Started, r.Collector)
+		b.counter("svcscope_kernel_messages_total", r.Messages, s.Self.Started, r.Collector)
+		b.counter("svcscope_kernel_reads_interrupted_total", r.Interrupted, s.Self.Started, r.Collector)
 	}
 	for _, source := range slices.Sorted(maps.Keys(s.Self.EventsLost)) {
 		b.counter("svcscope_events_lost_total", s.Self.EventsLost[source], s.Self.Started, source)

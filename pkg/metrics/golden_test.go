@@ -111,13 +111,23 @@ func TestExpositionIsTheGoldenOne(t *testing.T) {
 	}
 }
 
+// lintExceptions returns what the linters say of names that stay as they are:
+// the thing measured is a rule's counter, not the metric's type.
+func lintExceptions() []string {
+	return []string{"svcscope_counter_blind_seconds_total metric name should not include type 'counter'"}
+}
+
 func TestLintFindsNothing(t *testing.T) {
 	problems, err := testutil.GatherAndLint(pedantic(t, richSnapshot(), Config{Endpoints: true}))
 	if err != nil {
 		t.Fatal(err)
 	}
+	var got []string
 	for _, p := range problems {
-		t.Errorf("%s: %s", p.Metric, p.Text)
+		got = append(got, p.Metric+" "+p.Text)
+	}
+	if diff := cmp.Diff(lintExceptions(), got); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
 	}
 }
 

@@ -26,6 +26,8 @@ type Config struct {
 	Endpoints bool
 	// Runtime adds the agent's own go_* and process_* metrics.
 	Runtime bool
+	// Reads is the histogram of readings' durations; nil: none.
+	Reads *ReadDurations
 }
 
 // Registry is all that /metrics shows: the families of the newest snapshot and
@@ -40,6 +42,9 @@ type Registry struct {
 func NewRegistry(snapshot func() *correlate.Snapshot, cfg Config) *Registry {
 	r := &Registry{process: prometheus.NewRegistry(), snapshot: NewGatherer(snapshot, cfg)}
 	r.process.MustRegister(version.NewCollector(strings.TrimSuffix(Prefix, "_")))
+	if cfg.Reads != nil {
+		r.process.MustRegister(cfg.Reads.vec)
+	}
 	if cfg.Runtime {
 		r.process.MustRegister(
 			collectors.NewGoCollector(),

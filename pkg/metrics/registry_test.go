@@ -60,25 +60,33 @@ func TestHandlerSpeaksBothFormats(t *testing.T) {
 	}
 }
 
-func TestProtobufCarriesCreatedTimesWithoutExtraSeries(t *testing.T) {
-	format := expfmt.NewFormat(expfmt.TypeProtoDelim)
-	_, contentType, body := scrape(t, NewRegistry(richSnapshot, Config{}), string(format))
+// scrapeProtobuf asks in protobuf and returns the families by name.
+func scrapeProtobuf(t *testing.T, r *Registry) map[string]*dto.MetricFamily {
+	t.Helper()
+	_, contentType, body := scrape(t, r, string(protobuf()))
 	if !strings.HasPrefix(contentType, "application/vnd.google.protobuf") {
 		t.Fatalf("content type %q", contentType)
 	}
-	dec := expfmt.NewDecoder(strings.NewReader(body), format)
-	created := 0
+	dec := expfmt.NewDecoder(strings.NewReader(body), protobuf())
+	families := make(map[string]*dto.MetricFamily)
 	for {
-		var f dto.MetricFamily
-		if err := dec.Decode(&f); errors.Is(err, io.EOF) {
-			break
+		f := &dto.MetricFamily{}
+		if err := dec.Decode(f); errors.Is(err, io.EOF) {
+			return families
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasSuffix(f.GetName(), "_created") {
-			t.Errorf("extra series %s", f.GetName())
+		families[f.GetName()] = f
+	}
+}
+
+func TestProtobufCarriesCreatedTimesWithoutExtraSeries(t *testing.T) {
+	created := 0
+	for name, f := range scrapeProtobuf(t, NewRegistry(richSnapshot, Config{})) {
+		if strings.HasSuffix(name, "_created") {
+			t.Errorf("extra series %s", name)
 		}
-		if f.GetName() != "svcscope_service_connections_total" {
+		if name != "svcscope_service_connections_total" {
 			continue
 		}
 		for _, m := range f.Metric {
