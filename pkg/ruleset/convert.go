@@ -17,6 +17,7 @@ type Converter struct {
 	family    netfilter.Family
 	undecoded map[string]uint64
 	slab      []Match // where Matches of rules are cut from
+	size      int     // of the last slab
 	scratch   []Match // of the rule at hand
 	evaluator evaluator
 
@@ -51,6 +52,16 @@ func NewConverter(family netfilter.Family) *Converter {
 // "match/NAME", "target/NAME", "expression/NAME". The map is the Converter's
 // own.
 func (c *Converter) Undecoded() map[string]uint64 { return c.undecoded }
+
+// take returns what Undecoded has counted since the last call.
+func (c *Converter) take() map[string]uint64 {
+	if len(c.undecoded) == 0 {
+		return nil
+	}
+	out := c.undecoded
+	c.undecoded = map[string]uint64{}
+	return out
+}
 
 // one returns a Match equal to v, the same one every time.
 func one[M interface {
@@ -103,7 +114,9 @@ func (c *Converter) finish() []Match {
 	}
 	sortMatches(c.scratch)
 	if cap(c.slab)-len(c.slab) < n {
-		c.slab = make([]Match, 0, max(n, 1024))
+		// Few rules keep little: as long as one of them is kept, so is its slab.
+		c.size = min(max(2*c.size, 8), 1024)
+		c.slab = make([]Match, 0, max(n, c.size))
 	}
 	at := len(c.slab)
 	c.slab = append(c.slab, c.scratch...)

@@ -28,7 +28,7 @@ func sameRules() gocmp.Options {
 		cmpopts.IgnoreFields(ruleset.Ruleset{}, "Backend", "Generation"),
 		cmpopts.IgnoreFields(ruleset.Table{}, "Handle"),
 		cmpopts.IgnoreUnexported(ruleset.Table{}),
-		cmpopts.IgnoreFields(ruleset.Chain{}, "Handle", "Use"),
+		cmpopts.IgnoreFields(ruleset.Chain{}, "Handle", "Use"), cmpopts.IgnoreUnexported(ruleset.Chain{}),
 		cmpopts.IgnoreFields(ruleset.Rule{}, "Handle"),
 		cmpopts.EquateComparable(netip.AddrPort{}, netip.Prefix{}, netip.Addr{}),
 		cmpopts.EquateEmpty(),

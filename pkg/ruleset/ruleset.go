@@ -53,7 +53,8 @@ type Table struct {
 // be read by many at once. Of two chains of one name the first is found.
 func NewTable(name string, handle uint64, chains []*Chain) *Table {
 	t := &Table{Name: name, Handle: handle, Chains: chains, byName: make(map[string]*Chain, len(chains))}
-	for _, c := range chains {
+	for i, c := range chains {
+		c.at = i
 		if _, twice := t.byName[c.Name]; !twice {
 			t.byName[c.Name] = c
 		}
@@ -90,6 +91,8 @@ type Chain struct {
 	// Use is nf_tables' count of the chain's rules and of the jumps and
 	// gotos to it; 0 in legacy.
 	Use uint32
+
+	at int // in its table's Chains
 }
 
 // Base is what makes a chain one that the kernel calls.

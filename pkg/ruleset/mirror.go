@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ruleset
+
+import (
+	"slices"
+
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
+)
+
+// Mirror keeps the nf_tables rules of one family from one reading to the next,
+// so that a reading costs what has changed. Counters are updated in place; a
+// chain whose rules are others than before becomes another *Chain.
+//
+//	s := m.Stage()
+//	s.Heads(generation, tables) // where the generation moved
+//	c := s.Chain("nat", "KUBE-SERVICES")
+//	c.Rule(payload) // of each rule of the chain
+//	delta := s.Commit()
+//
+// It is for one goroutine. The Ruleset may be read between commits.
+type Mirror struct {
+	set     *Ruleset
+	scanner nftables.RuleScanner
+	states  map[*Chain]*chainState
+}
+
+// chainState is what is known of a chain's messages.
+type chainState struct {
+	prints []print
+	odd    map[int]map[string]uint64 // what is not understood, by rule
+}
+
+// print tells whether a rule is still the same.
+type print struct{ handle, sum uint64 }
+
+// NewMirror returns an empty one for IPv4 or IPv6.
+func NewMirror(family netfilter.Family) *Mirror {
+	return &Mirror{
+		set:     &Ruleset{Backend: NFT, Family: family},
+		scanner: nftables.NewRuleScanner(), states: make(map[*Chain]*chainState),
+	}
+}
+
+// Ruleset returns the rules as of the last commit. It is the same pointer
+// always; Generation is that of the last Heads.
+func (m *Mirror) Ruleset() *Ruleset { return m.set }
+
+// Undecoded counts what is not understood in the rules, by kind
+// (Converter.Undecoded).
+func (m *Mirror) Undecoded() map[string]uint64 {
+	sum := make(map[string]uint64)
+	for _, s := range m.states {
+		for _, kinds := range s.odd {
+			for kind, n := range kinds {
+				sum[kind] += n
+			}
+		}
+	}
+	return sum
+}
+
+// Forget drops a chain's rules, of which nothing more is asked: it is Unread
+// from now on.
+func (m *Mirror) Forget(c *Chain) {
+	c.Rules, c.Unread = nil, true
+	delete(m.states, c)
+}
+
+// Stage begins a reading. What it brings counts only once it is committed; one
+// that is not is forgotten.
+func (m *Mirror) Stage() *Stage { return &Stage{mirror: m, chains: make(map[chainKey]*StagedChain)} }
+
+type chainKey struct{ table, chain string }
+
+// Stage is a reading before it counts.
+type Stage struct {
+	mirror     *Mirror
+	headed     bool
+	generation uint32
+	tables     []*nftables.TableContent
+	chains     map[chainKey]*StagedChain
+	order      []chainKey
+	converter  *Converter
+}
+
+// Heads gives the tables and chains that exist, without rules; those of other
+// families are left out. It does not keep tables after Commit.
+func (s *Stage) Heads(generation uint32, tables []nftables.TableContent) {
+	s.headed, s.generation = true, generation
+	for i := range tables {
+		if tables[i].Family == s.mirror.set.Family {
+			s.tables = append(s.tables, &tables[i])
+		}
+	}
+}
+
+// Chain begins a chain: its rules follow. A chain without one is empty now.
+func (s *Stage) Chain(table, name string) *StagedChain {
+	c := &StagedChain{stage: s}
+	if old := s.mirror.set.Table(table).Chain(name); old != nil {
+		c.old, c.state = old, s.mirror.states[old]
+	}
+	key := chainKey{table, name}
+	if s.chains[key] == nil {
+		s.order = append(s.order, key)
+	}
+	s.chains[key] = c
+	return c
+}
+
+// StagedChain is a chain whose rules are being read.
+type StagedChain struct {
+	stage    *Stage
+	old      *Chain      // nil for a new one
+	state    *chainState // of old; nil where its rules are not known
+	counters []netfilter.Counter
+	// Once a rule is another one than before:
+	other bool
+	rules []Rule
+	now   chainState
+}
+
+// Rule takes the payload of the next NFT_MSG_NEWRULE message.
+func (c *StagedChain) Rule(b []byte) error {
+	scan, err := c.stage.mirror.scanner.Scan(b)
+	if err != nil {
+		return err
+	}
+	at := len(c.counters)
+	p := print{scan.Handle, scan.Sum}
+	if !c.other && c.state != nil && at < len(c.state.prints) && c.state.prints[at] == p {
+		c.counters = append(c.counters, scan.Counter)
+		return nil
+	}
+	if !c.other {
+		c.differ(at)
+	}
+	conv := c.stage.conv()
+	decoded, err := nftables.DecodeRule(b)
+	if err != nil {
+		return err
+	}
+	rule := conv.NFTRule(&decoded)
+	if odd := conv.take(); len(odd) > 0 {
+		c.odd(at, odd)
+	}
+	c.counters = append(c.counters, scan.Counter)
+	c.rules = append(c.rules, rule)
+	c.now.prints = append(c.now.prints, p)
+	return nil
+}
+
+// differ begins a new list of rules, with the first n of the old one.
+func (c *StagedChain) differ(n int) {
+	c.other = true
+	if n == 0 {
+		return
+	}
+	c.rules = slices.Clone(c.old.Rules[:n])
+	c.now.prints = slices.Clone(c.state.prints[:n])
+	for i, odd := range c.state.odd {
+		if i < n {
+			c.odd(i, odd)
+		}
+	}
+}
+
+func (c *StagedChain) odd(rule int, kinds map[string]uint64) {
+	if c.now.odd == nil {
+		c.now.odd = make(map[int]map[string]uint64)
+	}
+	c.now.odd[rule] = kinds
+}
+
+// same reports whether all rules are those of before.
+func (c *StagedChain) same() bool {
+	return !c.other && c.state != nil && len(c.counters) == len(c.state.prints)
+}
+
+// Moved yields the rules that have counted since the last commit; all of a
+// chain whose rules are others than before.
+func (c *StagedChain) Moved(yield func(*Rule) bool) {
+	same := c.same()
+	rules := c.rules
+	if !c.other && c.old != nil {
+		rules = c.old.Rules[:min(len(c.counters), len(c.old.Rules))]
+	}
+	for i := range rules {
+		if same && rules[i].Counter == c.counters[i] {
+			continue
+		}
+		if !yield(&rules[i]) {
+			return
+		}
+	}
+}
+
+// conv is a Converter for what has changed: its memory is the stage's.
+func (s *Stage) conv() *Converter {
+	if s.converter == nil {
+		s.converter = NewConverter(s.mirror.set.Family)
+	}
+	return s.converter
+}
+
+// Commit makes the reading count and returns what it changed, a Delta a table.
+func (s *Stage) Commit() []Delta {
+	d := deltas{}
+	if s.headed {
+		s.commitHeads(&d)
+	}
+	for _, key := range s.order {
+		s.commitChain(key, d.of(key.table))
+	}
+	return d.list()
+}
+
+// commitChain updates one chain that was read.
+func (s *Stage) commitChain(key chainKey, d *Delta) {
+	c := s.chains[key]
+	t := s.mirror.set.Table(key.table)
+	old := t.Chain(key.chain)
+	if old == nil {
+		return // gone, or of a table that is: the heads say so
+	}
+	if c.same() && c.old == old {
+		moved := false
+		for i := range old.Rules {
+			r := &old.Rules[i]
+			moved = moved || r.Counter != c.counters[i]
+			r.Counter = c.counters[i]
+		}
+		if moved {
+			d.Moved = append(d.Moved, old)
+		}
+		return
+	}
+	if !c.other { // fewer rules than before, or none
+		c.differ(len(c.counters))
+	}
+	for i := range c.rules {
+		c.rules[i].Counter = c.counters[i]
+	}
+	chain := *old
+	chain.Rules, chain.Unread = slices.Clip(c.rules), false
+	delete(s.mirror.states, old)
+	s.mirror.states[&chain] = &chainState{prints: slices.Clip(c.now.prints), odd: c.now.odd}
+	t.replace(&chain)
+	d.Changed = append(d.Changed, &chain)
+}
