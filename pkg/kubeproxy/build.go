@@ -15,63 +15,100 @@ import (
 // takes any ruleset, nil and one without kube-proxy too, and fails on none:
 // what does not look like kube-proxy's is left out.
 func NewView(rs *ruleset.Ruleset) *View {
+	v := &View{Ports: map[string]*PortChains{}, addrs: map[string]netip.AddrPort{}}
 	if rs == nil {
-		return &View{Ports: map[string]*PortChains{}}
+		return v
 	}
-	nat, filter := rs.Table("nat"), rs.Table("filter")
-	rules := ruleCount(nat.Chain(chainServices)) + ruleCount(nat.Chain(chainNodePorts))
-	v := &View{
-		Backend: rs.Backend, Family: rs.Family,
-		Ports: make(map[string]*PortChains, rules), Dispatch: make([]Dispatch, 0, rules),
+	var all []ruleset.Delta
+	for _, t := range rs.Tables {
+		all = append(all, ruleset.Delta{Table: t.Name, Changed: t.Chains})
 	}
-	v.addChains(nat)
-	v.addDispatch(nat.Chain(chainServices))
-	v.addDispatch(nat.Chain(chainNodePorts))
-	v.addEndpoints(nat)
-	v.nameRest()
-	v.addOldRefusals()
+	v.Update(rs, all)
+	return v
+}
+
+// Update brings v up to date with what a reading has changed in the ruleset
+// that v is of. PortChains of which a chain changed are replaced, others stay.
+func (v *View) Update(rs *ruleset.Ruleset, deltas []ruleset.Delta) {
+	v.Backend, v.Family = rs.Backend, rs.Family
+	var nat, filter ruleset.Delta
+	for _, d := range deltas {
+		switch d.Table {
+		case "nat":
+			nat = d
+		case "filter":
+			filter = d
+		}
+	}
+	if nat.Same() && filter.Same() {
+		return
+	}
+	v.Version++
+	v.updateNAT(rs.Table("nat"), &nat)
+	v.updateFilter(rs.Table("filter"))
+	if rs.Table("nat").Chain(chainMarkDrop) != nil {
+		v.addOldRefusals()
+	}
+}
+
+func (v *View) updateNAT(nat *ruleset.Table, d *ruleset.Delta) {
+	dispatch := false
+	hashes := make(map[string]bool)
+	touch := func(name string) {
+		switch kind, hash := ParseChain(name); kind {
+		case KindServices, KindNodePorts:
+			dispatch = true
+		case KindService, KindLocal, KindExternal, KindFirewall:
+			hashes[hash] = true
+		}
+	}
+	for _, name := range d.Gone {
+		touch(name)
+		delete(v.addrs, name)
+	}
+	for _, c := range d.Changed {
+		touch(c.Name)
+		if kind, _ := ParseChain(c.Name); kind == KindEndpoint && !c.Unread {
+			v.addrs[c.Name] = dnatTo(c)
+		}
+	}
+	for hash := range hashes {
+		v.updatePort(nat, hash)
+	}
+	if dispatch {
+		v.Dispatch, v.DispatchRules, v.Present = nil, 0, false
+		v.addDispatch(nat.Chain(chainServices))
+		v.addDispatch(nat.Chain(chainNodePorts))
+	}
+	v.nameRest(hashes)
+	v.addReach(nat)
+}
+
+// updatePort makes the chains of one port anew. It keeps the name, of which the
+// hash is made.
+func (v *View) updatePort(nat *ruleset.Table, hash string) {
+	p := &PortChains{
+		Hash:    hash,
+		Service: nat.Chain(servicePrefix + hash), Local: nat.Chain(localPrefix + hash),
+		External: nat.Chain(externalPrefix + hash), Firewall: nat.Chain(firewallPrefix + hash),
+	}
+	if p.Service == nil && p.Local == nil && p.External == nil && p.Firewall == nil {
+		delete(v.Ports, hash)
+		return
+	}
+	if old := v.Ports[hash]; old != nil {
+		p.Name, p.Named = old.Name, old.Named
+	}
+	v.addEndpoints(nat, p)
+	v.Ports[hash] = p
+}
+
+func (v *View) updateFilter(filter *ruleset.Table) {
+	v.Refusals, v.HealthChecks = nil, nil
 	for _, name := range [...]string{chainServices, chainExternalServices, chainProxyFirewall} {
 		v.addRefusals(filter.Chain(name))
 	}
 	v.addHealthChecks(filter.Chain(chainNodePorts))
-	v.addReach(nat)
-	return v
-}
-
-func ruleCount(c *ruleset.Chain) int {
-	if c == nil {
-		return 0
-	}
-	return len(c.Rules)
-}
-
-// addChains makes Ports of the chains' names.
-func (v *View) addChains(nat *ruleset.Table) {
-	if nat == nil {
-		return
-	}
-	for _, c := range nat.Chains {
-		kind, hash := ParseChain(c.Name)
-		switch kind {
-		case KindService:
-			v.port(hash).Service = c
-		case KindLocal:
-			v.port(hash).Local = c
-		case KindExternal:
-			v.port(hash).External = c
-		case KindFirewall:
-			v.port(hash).Firewall = c
-		}
-	}
-}
-
-func (v *View) port(hash string) *PortChains {
-	p := v.Ports[hash]
-	if p == nil {
-		p = &PortChains{Hash: hash}
-		v.Ports[hash] = p
-	}
-	return p
 }
 
 func (v *View) addDispatch(c *ruleset.Chain) {
@@ -81,6 +118,7 @@ func (v *View) addDispatch(c *ruleset.Chain) {
 	if c.Name == chainServices {
 		v.Present, v.DispatchRules = true, len(c.Rules)
 	}
+	v.Dispatch = slices.Grow(v.Dispatch, len(c.Rules))
 	for i := range c.Rules {
 		r := &c.Rules[i]
 		kind, hash := ParseChain(r.Action.Chain)
@@ -95,7 +133,7 @@ func (v *View) addDispatch(c *ruleset.Chain) {
 		}
 		if form != NoForm {
 			if p := v.Ports[hash]; p != nil {
-				p.name(name, d.Frontend.Protocol)
+				p = v.name(p, name, d.Frontend.Protocol)
 				d.Name, d.Named = p.Name, p.Named
 			} else {
 				d.Name, d.Named = resolve(hash, name, d.Frontend.Protocol)
@@ -103,6 +141,17 @@ func (v *View) addDispatch(c *ruleset.Chain) {
 		}
 		v.Dispatch = append(v.Dispatch, d)
 	}
+}
+
+// name gives a port of v the name, in a copy, unless it has one.
+func (v *View) name(p *PortChains, name service.PortName, proto service.Protocol) *PortChains {
+	if p.Named {
+		return p
+	}
+	named := *p
+	named.name(name, proto)
+	v.Ports[p.Hash] = &named
+	return &named
 }
 
 // name gives p the name, if it is the right one: with its protocol, or with
@@ -166,24 +215,23 @@ func protocol(r *ruleset.Rule) service.Protocol {
 	return ""
 }
 
-// addEndpoints finds the endpoints that the ports' chains jump to.
-func (v *View) addEndpoints(nat *ruleset.Table) {
-	for _, p := range v.Ports {
-		n := 0
-		for range p.EndpointJumps() {
-			n++
+// addEndpoints finds the endpoints that a port's chains jump to.
+func (v *View) addEndpoints(nat *ruleset.Table, p *PortChains) {
+	n := 0
+	for range p.EndpointJumps() {
+		n++
+	}
+	p.Endpoints = make([]EndpointChains, 0, n)
+	seen := map[string]int{}
+	for j := range p.EndpointJumps() {
+		i, known := p.endpoint(j.Target, seen)
+		if !known {
+			p.Endpoints = append(p.Endpoints, EndpointChains{
+				Chain: j.Target, SEP: nat.Chain(j.Target), Addr: v.addrs[j.Target],
+			})
 		}
-		p.Endpoints = make([]EndpointChains, 0, n)
-		seen := map[string]int{}
-		for j := range p.EndpointJumps() {
-			i, known := p.endpoint(j.Target, seen)
-			if !known {
-				sep := nat.Chain(j.Target)
-				p.Endpoints = append(p.Endpoints, EndpointChains{Chain: j.Target, SEP: sep, Addr: dnatTo(sep)})
-			}
-			if e := &p.Endpoints[i]; !e.Addr.IsValid() || !p.Named {
-				p.readEndpointComment(e, j.Rule)
-			}
+		if e := &p.Endpoints[i]; !e.Addr.IsValid() || !p.Named {
+			p.readEndpointComment(e, j.Rule)
 		}
 	}
 }
@@ -235,8 +283,12 @@ func dnatTo(sep *ruleset.Chain) netip.AddrPort {
 
 // nameRest looks for names in the comments of a port's own chains, for ports
 // that no dispatch rule names.
-func (v *View) nameRest() {
-	for _, p := range v.Ports {
+func (v *View) nameRest(hashes map[string]bool) {
+	for hash := range hashes {
+		p := v.Ports[hash]
+		if p == nil || p.Named {
+			continue
+		}
 		for _, c := range [...]*ruleset.Chain{p.External, p.Service, p.Local, p.Firewall} {
 			p.nameFrom(c)
 		}
@@ -363,6 +415,7 @@ func (v *View) addHealthChecks(c *ruleset.Chain) {
 }
 
 func (v *View) addReach(nat *ruleset.Table) {
+	v.Prerouting, v.Output = false, false
 	if nat == nil {
 		return
 	}

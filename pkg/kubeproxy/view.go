@@ -12,7 +12,7 @@ import (
 )
 
 // View is what kube-proxy's chains in one ruleset say. It refers to the
-// ruleset's chains and rules and copies none; it must not be changed.
+// ruleset's chains and rules and copies none. Only Update changes it.
 type View struct {
 	Backend ruleset.Backend
 	Family  netfilter.Family
@@ -29,18 +29,27 @@ type View struct {
 	// HealthChecks has the filter rules that let load balancers' health
 	// checks in.
 	HealthChecks []HealthCheck
+	// Version grows when anything but counters changed.
+	Version uint64
 	// Present is true where nat has KUBE-SERVICES; Prerouting and Output
 	// tell whether a rule of the built-in chain jumps to it, or could while
 	// that chain is unread.
 	Present, Prerouting, Output bool
+
+	// addrs has where KUBE-SEP chains that were read once send to. The name is
+	// a hash of the address: the chain need not be read, or kept, again.
+	addrs map[string]netip.AddrPort
 }
+
+// Address is where a KUBE-SEP chain sends to; not valid where it was not read.
+func (v *View) Address(chain string) netip.AddrPort { return v.addrs[chain] }
 
 // Recognised reports whether kube-proxy works here in iptables mode: its
 // KUBE-SERVICES is there and packets reach it.
 func (v *View) Recognised() bool { return v.Present && (v.Prerouting || v.Output) }
 
 // PortChains is the chains of one Service port in one family; chains that it
-// does not have are nil.
+// does not have are nil. It is not changed: Update puts another in its place.
 type PortChains struct {
 	Hash string
 	// Name is the port's name by the comments of its rules, if one was
