@@ -91,7 +91,7 @@ func TestRequestsChangeNothing(t *testing.T) {
 		t.Errorf("found %d constants of requestType, want %d: every one of the list is sent", found, len(allowed))
 	}
 	// Send is called with a requestType, and does the one Sendto.
-	sends, raw, conversions := 0, 0, 0
+	sends, raw, conversions, joins := 0, 0, 0, 0
 	for _, f := range files {
 		ast.Inspect(f, func(n ast.Node) bool {
 			switch n := n.(type) {
@@ -105,7 +105,12 @@ func TestRequestsChangeNothing(t *testing.T) {
 						sends++
 					case "Sendto":
 						raw++
-					case "SendMessages", "Execute", "Sendmsg", "SendmsgN", "JoinGroup":
+					case "JoinGroup":
+						joins++
+						if id, ok := n.Args[0].(*ast.Ident); !ok || id.Name != "noticesGroup" {
+							t.Errorf("%s: group is not the constant", fset.Position(n.Pos()))
+						}
+					case "SendMessages", "Execute", "Sendmsg", "SendmsgN":
 						t.Errorf("%s: %s", fset.Position(n.Pos()), sel.Sel.Name)
 					}
 				}
@@ -118,6 +123,9 @@ func TestRequestsChangeNothing(t *testing.T) {
 			}
 			return true
 		})
+	}
+	if c, ok := pkg.Scope().Lookup("noticesGroup").(*types.Const); !ok || c.Val().String() != "7" || joins != 1 {
+		t.Errorf("%d groups are joined, want one, NFNLGRP_NFTABLES", joins)
 	}
 	if sends != 1 || raw != 1 || conversions != 1 {
 		t.Errorf("netlink requests are sent in %d places by %d system calls after %d conversions, want 1 each", sends, raw, conversions)

@@ -57,20 +57,24 @@ func dialNetfilter() (transport, error) {
 
 // Receive reads the next datagram that the kernel sent; those of other
 // processes are dropped.
-func (s *socket) Receive(buf []byte) (int, error) {
+func (s *socket) Receive(buf []byte) (int, error) { return receive(s.raw, buf, true) }
+
+// receive reads the next datagram that the kernel sent. Where none is there it
+// waits, or returns EAGAIN.
+func receive(raw syscall.RawConn, buf []byte, wait bool) (int, error) {
 	for {
 		var (
 			n    int
 			from unix.Sockaddr
 			err  error
 		)
-		wait := s.raw.Read(func(fd uintptr) bool {
+		waited := raw.Read(func(fd uintptr) bool {
 			n, _, _, from, err = unix.Recvmsg(int(fd), buf, nil, unix.MSG_TRUNC|unix.MSG_DONTWAIT)
-			return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
+			return (!wait || !errors.Is(err, unix.EAGAIN)) && !errors.Is(err, unix.EINTR)
 		})
 		switch sa, ok := from.(*unix.SockaddrNetlink); {
-		case wait != nil:
-			return 0, wait
+		case waited != nil:
+			return 0, waited
 		case err != nil:
 			return 0, err
 		case n > len(buf):

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// noticesGroup is NFNLGRP_NFTABLES, include/uapi/linux/netfilter/nfnetlink.h.
+const noticesGroup = 7
+
+// noticeSocket is a member of the group. It has no way to send.
+type noticeSocket struct {
+	conn *netlink.Conn
+	raw  syscall.RawConn
+}
+
+// dialNotices raises the buffer before it joins, so that it is there for the
+// first message.
+func dialNotices(buffer int) (noticeTransport, error) {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, err
+	}
+	s := &noticeSocket{conn: c}
+	if s.raw, err = c.SyscallConn(); err == nil {
+		err = c.SetReadBuffer(buffer)
+	}
+	if err == nil {
+		err = c.JoinGroup(noticesGroup)
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Receive reads the next datagram that the kernel sent.
+func (s *noticeSocket) Receive(buf []byte, wait bool) (int, error) { return receive(s.raw, buf, wait) }
+
+// SetDeadline ends a Receive that waits, and those after it until it is taken
+// back with the zero time.
+func (s *noticeSocket) SetDeadline(t time.Time) error { return s.conn.SetDeadline(t) }
+
+// Close closes the socket, which leaves the group; a Receive that waits ends.
+func (s *noticeSocket) Close() error { return s.conn.Close() }
+
+// socketMemory is what this package reads of SO_MEMINFO,
+// include/uapi/linux/sock_diag.h.
+type socketMemory struct {
+	used  uint32 // bytes of what waits, with overhead: SK_MEMINFO_RMEM_ALLOC
+	limit uint32 // what may wait: SK_MEMINFO_RCVBUF
+	drops uint32 // datagrams lost, modulo 2^32: SK_MEMINFO_DROPS
+}
+
+// Memory reads SO_MEMINFO.
+func (s *noticeSocket) Memory() (socketMemory, error) {
+	var (
+		v     [unix.SK_MEMINFO_VARS]uint32
+		errno syscall.Errno
+	)
+	err := s.raw.Control(func(fd uintptr) {
+		size := uint32(unsafe.Sizeof(v))
+		_, _, errno = unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&v)), uintptr(unsafe.Pointer(&size)), 0)
+	})
+	if err == nil && errno != 0 {
+		err = errno
+	}
+	return socketMemory{used: v[unix.SK_MEMINFO_RMEM_ALLOC], limit: v[unix.SK_MEMINFO_RCVBUF], drops: v[unix.SK_MEMINFO_DROPS]}, err
+}
