@@ -29,7 +29,9 @@ func convertService(s *corev1.Service) *service.Service {
 		LoadBalancerIPs:          loadBalancerIPs(s.Status.LoadBalancer.Ingress),
 		LoadBalancerSourceRanges: sourceRanges(s.Spec.LoadBalancerSourceRanges),
 		ClientIPAffinity:         s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
-		ProxyName:                s.Labels[labelProxyName],
+		ProxyName:                intern(s.Labels[labelProxyName]),
+		UID:                      string(s.UID),
+		Ports:                    convertPorts(s.Spec.Ports),
 	}
 	if p := s.Spec.InternalTrafficPolicy; p != nil {
 		out.InternalLocal = *p == corev1.ServiceInternalTrafficPolicyLocal
@@ -49,14 +51,21 @@ func convertService(s *corev1.Service) *service.Service {
 			out.ClusterIPs = parseAddrs([]string{ip})
 		}
 	}
-	for i := range s.Spec.Ports {
-		p := &s.Spec.Ports[i]
-		out.Ports = append(out.Ports, service.Port{
+	return out
+}
+
+func convertPorts(ports []corev1.ServicePort) []service.Port {
+	if len(ports) == 0 {
+		return nil
+	}
+	out := make([]service.Port, len(ports))
+	for i := range ports {
+		p := &ports[i]
+		out[i] = service.Port{
 			Name: intern(p.Name), Protocol: protocol(&p.Protocol),
 			Port: uint16(p.Port), NodePort: uint16(p.NodePort),
-		})
+		}
 	}
-	out.Ports = slices.Clip(out.Ports)
 	return out
 }
 
@@ -85,7 +94,7 @@ func loadBalancerIPs(ingress []corev1.LoadBalancerIngress) []netip.Addr {
 			out = append(out, a)
 		}
 	}
-	return out
+	return exact(out)
 }
 
 // sourceRanges leaves out what is no prefix, and all of a family that has a
@@ -105,24 +114,16 @@ func sourceRanges(texts []string) []netip.Prefix {
 	out = slices.DeleteFunc(out, func(p netip.Prefix) bool {
 		return p.Addr().Is4() && open4 || p.Addr().Is6() && open6
 	})
-	if len(out) == 0 {
-		return nil
-	}
-	return out
+	return exact(out)
 }
 
 // slice is what is kept of an EndpointSlice: its endpoints by Service port, in
-// the shape that the catalog shares.
+// the shape that the catalog shares: each port's sorted by address, each
+// address once.
 type slice struct {
 	name    service.Name // of the EndpointSlice
 	service service.Name
-	ports   []portEndpoints
-}
-
-// portEndpoints is sorted by address and has each address once.
-type portEndpoints struct {
-	port      service.PortName
-	endpoints []service.Endpoint
+	ports   []service.PortEndpoints
 }
 
 // convertSlice follows EndpointSliceCache in pkg/proxy/endpointslicecache.go.
@@ -145,29 +146,37 @@ func convertSlice(s *discoveryv1.EndpointSlice) *slice {
 		if p.Name == nil || p.Port == nil || *p.Port == 0 {
 			continue
 		}
-		name := service.PortName{Name: out.service, Port: intern(*p.Name), Protocol: protocol(p.Protocol)}
-		out.add(name, uint16(*p.Port), eps)
+		out.add(service.PortEndpoints{
+			Port: intern(*p.Name), Protocol: protocol(p.Protocol), Endpoints: withPort(eps, uint16(*p.Port)),
+		})
 	}
+	out.ports = exact(out.ports)
 	return out
 }
 
-// add gives the endpoints their port. A port name may occur twice in a slice,
-// with two numbers.
-func (s *slice) add(name service.PortName, port uint16, eps []service.Endpoint) {
-	if len(eps) == 0 {
+// withPort gives the endpoints their port.
+func withPort(eps []service.Endpoint, port uint16) []service.Endpoint {
+	out := slices.Clone(eps)
+	for i := range out {
+		out[i].Addr = netip.AddrPortFrom(out[i].Addr.Addr(), port)
+	}
+	return collapse(out)
+}
+
+// add enters a port. Its name may occur twice in a slice, with two numbers.
+func (s *slice) add(p service.PortEndpoints) {
+	if len(p.Endpoints) == 0 {
 		return
 	}
-	withPort := slices.Clone(eps)
-	for i := range withPort {
-		withPort[i].Addr = netip.AddrPortFrom(withPort[i].Addr.Addr(), port)
+	if i := findPort(s.ports, p); i >= 0 {
+		s.ports[i].Endpoints = collapse(slices.Concat(s.ports[i].Endpoints, p.Endpoints))
+		return
 	}
-	for i := range s.ports {
-		if p := &s.ports[i]; p.port == name {
-			p.endpoints = collapse(slices.Concat(p.endpoints, withPort))
-			return
-		}
-	}
-	s.ports = append(s.ports, portEndpoints{name, collapse(withPort)})
+	s.ports = append(s.ports, p)
+}
+
+func findPort(ports []service.PortEndpoints, p service.PortEndpoints) int {
+	return slices.IndexFunc(ports, func(q service.PortEndpoints) bool { return q.Port == p.Port && q.Protocol == p.Protocol })
 }
 
 // convertEndpoints leaves the port open. Only the first address of an endpoint
@@ -220,8 +229,18 @@ func collapse(eps []service.Endpoint) []service.Endpoint {
 			eps[n-1] = eps[i]
 		}
 	}
-	clear(eps[n:])
-	return eps[:n:n]
+	return exact(eps[:n])
+}
+
+// exact returns s, or a copy if s has room that would stay allocated.
+func exact[T any](s []T) []T {
+	switch {
+	case len(s) == 0:
+		return nil
+	case len(s) == cap(s):
+		return s
+	}
+	return append(make([]T, 0, len(s)), s...)
 }
 
 func convertNode(n *corev1.Node) *service.Node {
@@ -261,7 +280,7 @@ func parseAddrs(texts []string) []netip.Addr {
 			out = append(out, a)
 		}
 	}
-	return slices.Clip(out)
+	return exact(out)
 }
 
 // parseAddr reads what kube-proxy reads: objects written before Kubernetes

@@ -162,6 +162,10 @@ func TestConvertService(t *testing.T) {
 		})
 	}
 	in := apiService("ns", "web", "10.0.0.1")
+	in.UID = "3f8e0c1c-8f7b-4c7c-9d5a-0c7b5a0e6a11"
+	if got := convertService(in).UID; got != string(in.UID) {
+		t.Errorf("UID = %q", got)
+	}
 	in.Labels = map[string]string{"service.kubernetes.io/service-proxy-name": "other"}
 	if got := convertService(in).ProxyName; got != "other" {
 		t.Errorf("ProxyName = %q", got)
@@ -193,10 +197,11 @@ func sliceText(s *slice) string {
 	var out []string
 	for _, p := range s.ports {
 		var eps []string
-		for _, e := range p.endpoints {
+		for _, e := range p.Endpoints {
 			eps = append(eps, endpointText(e))
 		}
-		out = append(out, fmt.Sprintf("%s/%s=%s", p.port, p.port.Protocol, strings.Join(eps, ",")))
+		name := service.PortName{Name: s.service, Port: p.Port}
+		out = append(out, fmt.Sprintf("%s/%s=%s", name, p.Protocol, strings.Join(eps, ",")))
 	}
 	return strings.Join(out, " ")
 }

@@ -194,7 +194,7 @@ func (s *sink[T]) Replace(objs []any, _ string) error {
 	}
 	s.apply(func(t *tables) {
 		s.replace(t, list)
-		t.listed[s.kind] = true
+		t.hasListed(s.kind)
 	})
 	return nil
 }

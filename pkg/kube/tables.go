@@ -3,7 +3,6 @@
 package kube
 
 import (
-	"maps"
 	"reflect"
 	"slices"
 
@@ -26,56 +25,75 @@ func (k kind) String() string { return [...]string{"services", "endpointslices",
 // not in the last catalog yet. It is not safe for concurrent use.
 type tables struct {
 	nodeName string
-	services map[service.Name]*service.Service
+	services map[service.Name]*entry
 	slices   map[service.Name]*slice // by the slice's own name
-	groups   map[service.Name]*group // by the Service's name
 	node     service.Node
 	nodeless bool        // the API has no Node of that name
 	listed   [kinds]bool // a complete list has arrived
 
-	servicesChanged bool
-	nodeChanged     bool
-	groupsChanged   map[service.Name]struct{}
+	pending     map[service.Name]parts
+	nodeChanged bool
+	news        news
 }
 
-// group is the slices of one Service, sorted by name, and what the last
-// catalog holds of them.
-type group struct {
-	slices    []*slice
-	published []service.PortName
+// entry is what there is under a Service's name.
+type entry struct {
+	service *service.Service // nil where there are only slices
+	slices  []*slice         // sorted by name
 }
+
+// parts says what of an entry is not in the last catalog.
+type parts uint8
+
+const (
+	servicePart parts = 1 << iota
+	endpointsPart
+)
 
 func newTables(nodeName string) *tables {
 	return &tables{
-		nodeName:      nodeName,
-		services:      map[service.Name]*service.Service{},
-		slices:        map[service.Name]*slice{},
-		groups:        map[service.Name]*group{},
-		node:          service.Node{Name: nodeName},
-		groupsChanged: map[service.Name]struct{}{},
+		nodeName: nodeName,
+		services: map[service.Name]*entry{},
+		slices:   map[service.Name]*slice{},
+		node:     service.Node{Name: nodeName},
+		pending:  map[service.Name]parts{},
 	}
 }
 
 // complete reports whether all kinds have been listed.
 func (t *tables) complete() bool { return t.listed == [kinds]bool{true, true, true} }
 
-func (t *tables) changed() bool {
-	return t.servicesChanged || t.nodeChanged || len(t.groupsChanged) > 0
+func (t *tables) changed() bool { return t.nodeChanged || len(t.pending) > 0 }
+
+// entry returns what there is under n, which may be nothing yet.
+func (t *tables) entry(n service.Name) *entry {
+	e := t.services[n]
+	if e == nil {
+		e = &entry{}
+		t.services[n] = e
+	}
+	return e
 }
 
 func (t *tables) setService(s *service.Service) {
-	if reflect.DeepEqual(t.services[s.Name], s) {
+	e := t.entry(s.Name)
+	old := e.service
+	if old != nil && reflect.DeepEqual(old, s) {
 		return // status, annotations and the like
 	}
-	t.services[s.Name] = s
-	t.servicesChanged = true
+	e.service = s
+	t.pending[s.Name] |= servicePart
+	t.announce(s.Name, served(old) || served(s))
 }
 
 func (t *tables) deleteService(n service.Name) {
-	if _, ok := t.services[n]; ok {
-		delete(t.services, n)
-		t.servicesChanged = true
+	e := t.services[n]
+	if e == nil || e.service == nil {
+		return
 	}
+	t.announce(n, served(e.service))
+	e.service = nil
+	t.pending[n] |= servicePart
 }
 
 func (t *tables) replaceServices(list []*service.Service) {
@@ -100,18 +118,17 @@ func (t *tables) setSlice(s *slice) {
 		t.deleteSlice(s.name) // its label changed
 	}
 	t.slices[s.name] = s
-	g := t.groups[s.service]
-	if g == nil {
-		g = &group{}
-		t.groups[s.service] = g
+	e := t.entry(s.service)
+	if e.service != nil {
+		s.service = e.service.Name // one string of two
 	}
-	i, ok := g.find(s.name)
+	i, ok := e.find(s.name)
 	if ok {
-		g.slices[i] = s
+		e.slices[i] = s
 	} else {
-		g.slices = slices.Insert(g.slices, i, s)
+		e.slices = exact(slices.Insert(e.slices, i, s))
 	}
-	t.groupsChanged[s.service] = struct{}{}
+	t.endpointsChanged(s.service, e)
 }
 
 func (t *tables) deleteSlice(n service.Name) {
@@ -120,11 +137,34 @@ func (t *tables) deleteSlice(n service.Name) {
 		return
 	}
 	delete(t.slices, n)
-	g := t.groups[s.service]
-	if i, ok := g.find(n); ok {
-		g.slices = slices.Delete(g.slices, i, i+1)
+	e := t.services[s.service]
+	if i, ok := e.find(n); ok {
+		e.slices = exact(slices.Delete(e.slices, i, i+1))
 	}
-	t.groupsChanged[s.service] = struct{}{}
+	t.endpointsChanged(s.service, e)
+}
+
+func (t *tables) endpointsChanged(n service.Name, e *entry) {
+	t.pending[n] |= endpointsPart
+	t.announce(n, e.service == nil || served(e.service))
+}
+
+// announce notes a change under the name n; rules says whether kube-proxy has
+// something to write for it. The first list is one piece of news.
+func (t *tables) announce(n service.Name, rules bool) {
+	t.news.version++
+	if rules && t.complete() {
+		t.news.add(n)
+	}
+}
+
+// hasListed notes that a complete list of k has arrived.
+func (t *tables) hasListed(k kind) {
+	before := t.complete()
+	t.listed[k] = true
+	if !before && t.complete() {
+		t.news.all()
+	}
 }
 
 func (t *tables) replaceSlices(list []*slice) {
@@ -149,11 +189,12 @@ func (t *tables) setNode(n *service.Node) {
 	if !reflect.DeepEqual(t.node, *n) {
 		t.node = *n
 		t.nodeChanged = true
+		t.news.version++
 	}
 }
 
-func (g *group) find(n service.Name) (int, bool) {
-	return slices.BinarySearchFunc(g.slices, n, func(s *slice, n service.Name) int {
+func (e *entry) find(n service.Name) (int, bool) {
+	return slices.BinarySearchFunc(e.slices, n, func(s *slice, n service.Name) int {
 		return s.name.Compare(n)
 	})
 }
@@ -161,62 +202,53 @@ func (g *group) find(n service.Name) (int, bool) {
 // catalog returns the next catalog after prev, which shares with prev and with
 // the tables whatever did not change.
 func (t *tables) catalog(prev *service.Catalog) *service.Catalog {
-	c := &service.Catalog{Synced: true, Services: prev.Services, Endpoints: prev.Endpoints, Node: t.node}
-	if t.servicesChanged {
-		c.Services = slices.SortedFunc(maps.Values(t.services), func(a, b *service.Service) int {
-			return a.Name.Compare(b.Name)
-		})
+	ch := &service.Change{
+		Version: t.news.version, Node: t.node,
+		Services:  make(map[service.Name]*service.Service, len(t.pending)),
+		Endpoints: make(map[service.Name][]service.PortEndpoints, len(t.pending)),
 	}
-	if len(t.groupsChanged) > 0 || c.Endpoints == nil {
-		c.Endpoints = maps.Clone(prev.Endpoints)
-		if c.Endpoints == nil {
-			c.Endpoints = make(map[service.PortName][]service.Endpoint, len(t.groupsChanged))
+	for n, what := range t.pending {
+		e := t.services[n]
+		if what&servicePart != 0 {
+			ch.Services[n] = e.service
 		}
-		for n := range t.groupsChanged {
-			t.publish(c.Endpoints, n)
+		if what&endpointsPart != 0 {
+			ch.Endpoints[n] = e.endpoints()
+		}
+		if e.service == nil && len(e.slices) == 0 {
+			delete(t.services, n)
 		}
 	}
-	t.servicesChanged, t.nodeChanged = false, false
+	t.nodeChanged = false
 	// A map keeps the size of its largest day, the first list.
-	t.groupsChanged = map[service.Name]struct{}{}
-	return c
+	t.pending = map[service.Name]parts{}
+	return prev.Next(ch)
 }
 
-// publish brings the endpoints of one Service up to date in m.
-func (t *tables) publish(m map[service.PortName][]service.Endpoint, n service.Name) {
-	g := t.groups[n]
-	for _, p := range g.published {
-		delete(m, p)
+// endpoints joins the slices of one Service; mostly there is one, which is
+// shared.
+func (e *entry) endpoints() []service.PortEndpoints {
+	switch len(e.slices) {
+	case 0:
+		return nil
+	case 1:
+		return e.slices[0].ports
 	}
-	g.published = g.published[:0]
-	for i, s := range g.slices {
+	var ports []service.PortEndpoints
+	joined := map[int]bool{} // those are not shared any more
+	for _, s := range e.slices {
 		for _, p := range s.ports {
-			if slices.Contains(g.published, p.port) {
+			i := findPort(ports, p)
+			if i < 0 {
+				ports = append(ports, p)
 				continue
 			}
-			g.published = append(g.published, p.port)
-			m[p.port] = mergePort(p, g.slices[i+1:])
+			ports[i].Endpoints = slices.Concat(ports[i].Endpoints, p.Endpoints)
+			joined[i] = true
 		}
 	}
-	g.published = slices.Clip(g.published)
-	if len(g.slices) == 0 {
-		delete(t.groups, n)
+	for i := range joined {
+		ports[i].Endpoints = collapse(ports[i].Endpoints)
 	}
-}
-
-// mergePort joins first with the endpoints of the same port in other slices;
-// mostly there are none, and first's own are shared.
-func mergePort(first portEndpoints, others []*slice) []service.Endpoint {
-	out, own := first.endpoints, false
-	for _, s := range others {
-		for _, p := range s.ports {
-			if p.port == first.port {
-				out, own = slices.Concat(out, p.endpoints), true
-			}
-		}
-	}
-	if own {
-		out = collapse(out)
-	}
-	return out
+	return exact(ports)
 }

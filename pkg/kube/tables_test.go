@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,15 +16,23 @@ import (
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
-// catalogText writes all of a catalog's endpoints with their conditions.
+// catalogText writes all endpoints that a catalog has under the names of these
+// tests, with their conditions.
 func catalogText(c *service.Catalog) map[string]string {
 	out := map[string]string{}
-	for p, eps := range c.Endpoints {
-		var text []string
-		for _, e := range eps {
-			text = append(text, endpointText(e))
+	for _, ns := range []string{"ns", "other"} {
+		for _, name := range []string{"web", "api", "s0", "s1", "s2", "s3"} {
+			for _, port := range []string{"http", "p0", "p1"} {
+				p := service.PortName{Name: service.Name{Namespace: ns, Name: name}, Port: port, Protocol: service.TCP}
+				var text []string
+				for _, e := range slices.Concat(c.EndpointsOf(p, false), c.EndpointsOf(p, true)) {
+					text = append(text, endpointText(e))
+				}
+				if len(text) > 0 {
+					out[fmt.Sprintf("%s/%s", p, p.Protocol)] = strings.Join(text, ",")
+				}
+			}
 		}
-		out[fmt.Sprintf("%s/%s", p, p.Protocol)] = strings.Join(text, ",")
 	}
 	return out
 }
@@ -60,8 +69,8 @@ func TestSliceThatMovesToAnotherService(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"ns/api:http/TCP": "10.1.0.1:8080/rs/node-1/zone-a"}, catalogText(c)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if len(ts.groups) != 1 {
-		t.Errorf("%d groups are kept, want 1", len(ts.groups))
+	if len(ts.services) != 1 {
+		t.Errorf("%d entries are kept, want 1", len(ts.services))
 	}
 }
 
@@ -173,14 +182,10 @@ func TestHeapOfManyServices(t *testing.T) {
 
 func BenchmarkFirstCatalog(b *testing.B) {
 	ts := bigTables(10000)
-	ts.catalog(&service.Catalog{})
-	all := ts.groups
+	all := ts.pending
 	b.ReportAllocs()
 	for b.Loop() {
-		ts.servicesChanged = true
-		for n := range all {
-			ts.groupsChanged[n] = struct{}{}
-		}
+		ts.pending = all
 		ts.catalog(&service.Catalog{})
 	}
 }
@@ -195,6 +200,20 @@ func BenchmarkCatalogAfterOneSlice(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		ts.setSlice(ss[i&1])
+		c = ts.catalog(c)
+	}
+}
+
+func BenchmarkCatalogAfterOneService(b *testing.B) {
+	ts := bigTables(10000)
+	c := ts.catalog(&service.Catalog{})
+	ss := [2]*service.Service{
+		convertService(apiService("namespace-7", "service-00007", "10.96.0.7")),
+		convertService(apiService("namespace-7", "service-00007", "10.97.0.7")),
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		ts.setService(ss[i&1])
 		c = ts.catalog(c)
 	}
 }

@@ -76,6 +76,8 @@ type Watcher struct {
 	changed chan struct{} // for the reader, one slot
 	dirty   chan struct{} // for the builder, one slot
 
+	announced chan struct{} // for the reader, one slot
+
 	mu       sync.Mutex
 	failing  bool          // guarded by mu: a failure has been logged
 	lost     bool          // guarded by mu: it was one of an API that had been there
@@ -111,7 +113,7 @@ func New(cfg Config) (*Watcher, error) {
 	}
 	w := &Watcher{
 		cfg: cfg, clients: c, tables: newTables(cfg.NodeName),
-		changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1), announced: make(chan struct{}, 1),
 	}
 	w.catalog.Store(&service.Catalog{Node: service.Node{Name: cfg.NodeName}})
 	w.state.Store(&State{})
@@ -211,9 +213,16 @@ func (w *Watcher) build(ctx context.Context) {
 // apply is how the sinks change the tables.
 func (w *Watcher) apply(change func(*tables)) {
 	w.mu.Lock()
+	n := &w.tables.news
+	n.now = time.Now()
+	before := n.latest()
 	change(w.tables)
+	said := n.latest() != before
 	w.mu.Unlock()
 	notify(w.dirty)
+	if said {
+		notify(w.announced)
+	}
 }
 
 // report takes what the sources tell.
@@ -288,7 +297,7 @@ func (w *Watcher) logChange(prev, next *State) {
 	}
 	if next.Synced && !prev.Synced {
 		c := w.catalog.Load()
-		w.cfg.Logger.Info("kubernetes api synced", "services", len(c.Services), "service_ports_with_endpoints", len(c.Endpoints))
+		w.cfg.Logger.Info("kubernetes api synced", "services", len(c.Services), "endpoint_slices", len(w.tables.slices))
 	}
 }
 

@@ -66,8 +66,10 @@ func describe(c *service.Catalog) string {
 	for _, s := range c.Services {
 		for i := range s.Ports {
 			var eps []string
-			for _, e := range c.Endpoints[s.PortName(&s.Ports[i])] {
-				eps = append(eps, e.Addr.String())
+			for _, ipv6 := range []bool{false, true} {
+				for _, e := range c.EndpointsOf(s.PortName(&s.Ports[i]), ipv6) {
+					eps = append(eps, e.Addr.String())
+				}
 			}
 			out = append(out, fmt.Sprintf("%s=[%s]", s.PortName(&s.Ports[i]), strings.Join(eps, " ")))
 		}
@@ -116,8 +118,9 @@ func TestWatchStreams(t *testing.T) {
 	if n := c.Node; n.Name != "node-1" || n.Zone != "zone-a" || fmt.Sprint(n.IPs) != "[192.0.2.1]" {
 		t.Errorf("node: %+v", n)
 	}
-	if n := len(c.Endpoints); n != 1 {
-		t.Errorf("%d ports have endpoints, want 1: slices of headless Services are not asked for", n)
+	none := service.PortName{Name: service.Name{Namespace: "a", Name: "none"}, Port: "http", Protocol: service.TCP}
+	if eps := c.EndpointsOf(none, false); len(eps) > 0 {
+		t.Errorf("slices of headless Services are not asked for, but one has %v", eps)
 	}
 
 	f.put(apiService("b", "dns", "10.0.0.2"), apiSlice("b", "dns", "x", "10.1.0.3", "10.1.0.2"))

@@ -194,6 +194,6 @@ func BenchmarkIndex(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		c.buildIndex()
+		(&index{}).build(c.Services)
 	}
 }

@@ -86,6 +86,8 @@ type Service struct {
 	// ProxyName is the label service.kubernetes.io/service-proxy-name:
 	// another proxy serves it, kube-proxy skips it.
 	ProxyName string
+	// UID is metadata.uid: another one under the same name is another Service.
+	UID string
 }
 
 // Headless reports whether the Service has no address of its own, so that
