@@ -52,6 +52,7 @@ type sampler struct {
 
 	names    *correlate.Names // of the catalog below
 	catalog  *service.Catalog
+	builder  correlate.Builder
 	latest   atomic.Pointer[correlate.Snapshot]
 	lastPass atomic.Int64 // when the last pass ended, in nanoseconds since started
 }
@@ -247,7 +248,7 @@ func (s *sampler) publish(table *correlate.Conntrack) {
 			Name: "kube", Success: state.current, Err: state.err, LastSuccess: state.last,
 		})
 	}
-	s.latest.Store(correlate.Build(in, time.Now()))
+	s.latest.Store(s.builder.Build(in, time.Now()))
 }
 
 // unread lists the families whose rules are not known. One is known for good

@@ -50,8 +50,8 @@ func unprivileged(t *testing.T, f family, unread ...string) {
 	if m.sum("svcscope_kube_synced") != 1 {
 		t.Error("the API is not synced")
 	}
-	for i := range s.latest.Load().Services {
-		if p := &s.latest.Load().Services[i]; !p.Uncounted || p.KernelCount != -1 {
+	for _, p := range s.latest.Load().Services {
+		if !p.Uncounted || p.KernelCount != -1 {
 			t.Errorf("%v: counted, or with endpoints in the kernel: %+v", p.Port, p)
 		}
 	}

@@ -183,7 +183,7 @@ func kernelAnswer(kind string, c agent.Config) (*correlate.Snapshot, error) {
 	}
 	web6 := web
 	web6.Family, web6.ClusterIP, web6.Number = netfilter.IPv6, netip.MustParseAddr("fd00:10:96::5"), 80
-	s.Services = []correlate.ServicePort{web, web6}
+	s.Services = []*correlate.ServicePort{&web, &web6}
 	switch kind {
 	case "nftables":
 		s.Node.ProxyMode = "nftables"

@@ -3,9 +3,7 @@
 package correlate
 
 import (
-	"cmp"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +11,6 @@ import (
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/netfilter"
-	"github.com/svcscope/svcscope/pkg/service"
 )
 
 // Rules is the newest reading of one backend and family. Of one that cannot be
@@ -43,14 +40,55 @@ type Inputs struct {
 	SinceRule bool
 	Changes   []RulesetChanges
 	Conntrack *Conntrack
+	Exact     []LedgerExact
+	Blind     []BlindTime
+	Lock      *LockTime
 	Self      Self
 }
 
-// Build joins what the kernel holds with what the API says. It keeps nothing of
-// in but the slices of Changes and Self, and copies the ledger's totals.
-func Build(in Inputs, now time.Time) *Snapshot {
+// Build makes one snapshot for a caller that makes no other. Of more than one
+// a Builder is the way.
+func Build(in Inputs, now time.Time) *Snapshot { return new(Builder).Build(in, now) }
+
+// Builder makes one snapshot after another. Rows of Services of which nothing
+// has changed are those of the snapshot before, and where only totals have,
+// only their rows are made: the cost follows activity. It is for one goroutine;
+// the zero value is ready.
+type Builder struct {
+	shape   shape
+	views   []viewState
+	rows    []*ServicePort  // of the last snapshot, sorted
+	at      map[portKey]int // where a port's row is
+	folded  map[ledger.OtherKey]*OtherTotal
+	version uint64 // of the ledger's totals
+	// strays tells that the ledger alone knows of some row: no API and no
+	// rules tell when it goes.
+	strays bool
+}
+
+// shape is what rows are joined from, but for the rules and the totals.
+type shape struct {
+	names                            *Names
+	ledger                           *ledger.Ledger
+	nodeMissing, sinceRule, counting bool
+	limit                            int
+	uncounted                        uncountedFamilies
+}
+
+// viewState names what a View says at one time.
+type viewState struct {
+	view    *kubeproxy.View
+	version uint64
+}
+
+// Build joins what the kernel holds with what the API says. It keeps of in the
+// slices of Changes and Self, and copies the ledger's totals. Names and views
+// that are known from the last call by their pointers and View.Version are
+// taken to say the same.
+func (b *Builder) Build(in Inputs, now time.Time) *Snapshot {
 	s := &Snapshot{
 		Time: now, Node: node(&in), Kube: in.Kube, Changes: in.Changes, Conntrack: in.Conntrack, Self: in.Self,
+		Exact: in.Exact, Blind: in.Blind, Lock: in.Lock,
 	}
 	for i := range in.Rules {
 		v := in.Rules[i].View
@@ -60,28 +98,108 @@ func Build(in Inputs, now time.Time) *Snapshot {
 		}
 	}
 	s.Counting = counting(&in, s.Node.ProxyMode)
-	j := newJoin(&in)
-	j.kernel()
-	j.totals()
-	s.Services, s.Other = j.result()
-	s.uncounted(in.Unread)
+	from := shape{
+		names: in.Names, ledger: in.Ledger, nodeMissing: in.Kube.NodeMissing, sinceRule: in.SinceRule,
+		counting: in.Ledger.Counting(), limit: in.Self.SeriesLimit, uncounted: uncountedOf(in.Unread, s.Node.ProxyMode),
+	}
+	if !b.holds(from, in.Rules) || !b.update(&in) {
+		b.join(&in, from)
+	}
+	s.Services, s.Other = b.rows, b.others(&in)
 	s.Self.SeriesDropped = in.Ledger.Folded()
 	return s
 }
 
-// uncounted marks what nothing counts: 0 would be wrong. That is all of a node
-// without kube-proxy's iptables rules, and the families whose rules are unread.
-func (s *Snapshot) uncounted(unread []Family) {
-	all := slices.Contains([]string{"nftables", "ipvs", "unknown"}, s.Node.ProxyMode)
-	for i := range s.Services {
-		p := &s.Services[i]
-		if all || slices.Contains(unread, p.Family) {
-			p.Uncounted, p.KernelCount = true, -1
+// holds reports whether the rows are joined from the same.
+func (b *Builder) holds(from shape, rules []Rules) bool {
+	if b.at == nil || b.strays || len(rules) != len(b.views) || !sameNames(from.names, b.shape.names) {
+		return false
+	}
+	from.names = b.shape.names
+	if from != b.shape {
+		return false
+	}
+	for i := range rules {
+		if (viewState{rules[i].View, rules[i].View.Version}) != b.views[i] {
+			return false
 		}
 	}
-	for i := range s.Other {
-		s.Other[i].Uncounted = all || slices.Contains(unread, s.Other[i].Family)
+	return true
+}
+
+// update puts the totals that changed into their rows. It returns false where
+// they belong to a row that there is not yet.
+func (b *Builder) update(in *Inputs) bool {
+	totals, version := changed(in.Ledger, b.version)
+	var rows []*ServicePort // a copy once one differs: the last snapshot has b.rows
+	admitted := false
+	for i := range totals {
+		at, ok := b.at[keyOf(&totals[i].Port)]
+		if !ok && in.Names.catalog != nil {
+			continue // not of the API
+		}
+		if !ok {
+			return false
+		}
+		p := b.rows[at]
+		q := p.withTotals(&totals[i])
+		if p == q {
+			continue
+		}
+		if rows == nil {
+			rows = slices.Clone(b.rows)
+		}
+		rows[at] = q
+		admitted = admitted || !p.Exposed
 	}
+	b.version = version
+	if rows != nil {
+		b.rows = rows
+	}
+	if admitted {
+		b.folded = fold(b.rows)
+	}
+	return true
+}
+
+// join makes all rows, and takes those of before where they say the same.
+func (b *Builder) join(in *Inputs, from shape) {
+	j := newJoin(in)
+	j.kernel()
+	known := len(j.rows)
+	b.version = j.totals()
+	j.finish(from)
+	at := make(map[portKey]int, len(j.rows))
+	for i, p := range j.rows {
+		key := portKey{p.Port, p.Family}
+		if last, ok := b.at[key]; ok && p.same(b.rows[last]) {
+			j.rows[i] = b.rows[last]
+		}
+		at[key] = i
+	}
+	b.shape, b.rows, b.at, b.folded = from, j.rows, at, fold(j.rows)
+	b.strays = len(j.rows) > known
+	b.views = b.views[:0]
+	for i := range in.Rules {
+		b.views = append(b.views, viewState{in.Rules[i].View, in.Rules[i].View.Version})
+	}
+}
+
+// uncountedFamilies has the families in which nothing counts: 0 would be wrong.
+// That is all of a node without kube-proxy's iptables rules, and the families
+// whose rules are unread.
+type uncountedFamilies struct{ v4, v6 bool }
+
+func uncountedOf(unread []Family, mode string) uncountedFamilies {
+	all := slices.Contains([]string{"nftables", "ipvs", "unknown"}, mode)
+	return uncountedFamilies{
+		v4: all || slices.Contains(unread, netfilter.IPv4),
+		v6: all || slices.Contains(unread, netfilter.IPv6),
+	}
+}
+
+func (u uncountedFamilies) has(f Family) bool {
+	return u.v4 && f == netfilter.IPv4 || u.v6 && f == netfilter.IPv6
 }
 
 // node tells the proxy's mode from what is in the kernel. Others have virtual
@@ -130,238 +248,4 @@ func counting(in *Inputs, mode string) []CountingMethod {
 		method = "rules"
 	}
 	return []CountingMethod{{What: "connections", Method: method}, {What: "refusals", Method: method}}
-}
-
-// portKey names a Service port in one family.
-type portKey struct {
-	name   service.PortName
-	family Family
-}
-
-// join collects the Service ports of a snapshot.
-type join struct {
-	in    *Inputs
-	ports map[portKey]*ServicePort
-	other map[ledger.OtherKey]ledger.Totals
-}
-
-// newJoin begins with the API's Services, or with none where it is not known.
-func newJoin(in *Inputs) *join {
-	j := &join{in: in, ports: make(map[portKey]*ServicePort), other: in.Ledger.Others()}
-	c := in.Names.catalog
-	if c == nil {
-		return j
-	}
-	for _, svc := range c.Services {
-		for _, f := range families(svc) {
-			for i := range svc.Ports {
-				j.fromAPI(c, svc, &svc.Ports[i], f)
-			}
-		}
-	}
-	return j
-}
-
-func (j *join) fromAPI(c *service.Catalog, svc *service.Service, port *service.Port, f Family) {
-	v6 := f == netfilter.IPv6
-	p := j.add(portKey{svc.PortName(port), f})
-	p.Type, p.ClusterIP, p.Number, p.NodePort = svc.Type, svc.ClusterIP(v6), port.Port, port.NodePort
-	sel := kubeproxy.SelectEndpoints(c, svc, port, v6)
-	if j.nodeless(c) && dependsOnNode(&sel, c.EndpointsOf(svc.PortName(port), v6)) {
-		return // which endpoints are this node's is not known
-	}
-	expected := sel.Reachable
-	p.APICount = len(expected)
-	for i := range expected {
-		p.Endpoints = append(p.Endpoints, Endpoint{Addr: expected[i].Addr, InAPI: true})
-	}
-}
-
-// nodeless reports whether the API knows nothing of this node.
-func (j *join) nodeless(c *service.Catalog) bool { return j.in.Kube.NodeMissing || c.Node.Name == "" }
-
-// dependsOnNode reports whether another node or zone may get other endpoints.
-func dependsOnNode(sel *kubeproxy.Selection, all []service.Endpoint) bool {
-	return sel.UsesLocal || slices.ContainsFunc(all, func(e service.Endpoint) bool {
-		return len(e.ForNodes) > 0 || len(e.ForZones) > 0
-	})
-}
-
-func (j *join) add(key portKey) *ServicePort {
-	p := j.ports[key]
-	if p == nil {
-		p = &ServicePort{Port: key.name, Family: key.family, APICount: -1, SinceRule: j.in.SinceRule}
-		j.ports[key] = p
-	}
-	return p
-}
-
-// port returns the port of that name; nil for one that the API does not have.
-func (j *join) port(name service.PortName, f Family) *ServicePort {
-	key := portKey{name, f}
-	if p := j.ports[key]; p != nil || j.in.Names.catalog != nil {
-		return p
-	}
-	return j.add(key)
-}
-
-// kernel adds what the rules hold for each port.
-func (j *join) kernel() {
-	for i := range j.in.Rules {
-		v := j.in.Rules[i].View
-		hashes := make(map[string]*ServicePort, len(v.Ports))
-		for hash, chains := range v.Ports {
-			name, ok := j.in.Names.port(chains)
-			if !ok {
-				continue
-			}
-			if p := j.port(name, v.Family); p != nil {
-				hashes[hash] = p
-				j.endpoints(p, chains)
-			}
-		}
-		for i := range v.Refusals {
-			if name, ok := j.in.Names.refusal(&v.Refusals[i]); ok {
-				if p := j.port(name, v.Family); p != nil {
-					hashes[v.Refusals[i].Hash] = p
-				}
-			}
-		}
-		if j.in.Names.catalog == nil {
-			addresses(v, hashes)
-		}
-		for hash, cost := range v.RulesByPort() {
-			p := hashes[hash]
-			if p == nil {
-				continue
-			}
-			p.addRules("nat", cost.NAT)
-			p.addRules("filter", cost.Filter)
-		}
-	}
-}
-
-// addresses gives ports the addresses that the rules show, where no API does.
-func addresses(v *kubeproxy.View, hashes map[string]*ServicePort) {
-	set := func(hash string, f kubeproxy.Frontend) {
-		p := hashes[hash]
-		switch {
-		case p == nil:
-		case f.Kind == kubeproxy.ClusterIP || f.Kind == kubeproxy.UnknownFrontend && !p.ClusterIP.IsValid():
-			p.ClusterIP, p.Number = f.Addr, f.Port
-		case f.Kind == kubeproxy.NodePort:
-			p.NodePort = f.Port
-		}
-	}
-	for i := range v.Dispatch {
-		set(v.Dispatch[i].Hash, v.Dispatch[i].Frontend)
-	}
-	for i := range v.Refusals {
-		set(v.Refusals[i].Hash, v.Refusals[i].Frontend)
-	}
-}
-
-func (s *ServicePort) addRules(table string, n int) {
-	if n == 0 {
-		return
-	}
-	if s.Rules == nil {
-		s.Rules = make(map[string]int, 2)
-	}
-	s.Rules[table] += n
-}
-
-// endpoints marks those that the chains send to. Both backends may hold one.
-func (j *join) endpoints(p *ServicePort, chains *kubeproxy.PortChains) {
-	for i := range chains.Endpoints {
-		addr := j.in.Names.addr(&chains.Endpoints[i])
-		if !addr.IsValid() {
-			p.KernelCount++
-			continue
-		}
-		e := slices.IndexFunc(p.Endpoints, func(e Endpoint) bool { return e.Addr == addr })
-		if e < 0 {
-			e = len(p.Endpoints)
-			p.Endpoints = append(p.Endpoints, Endpoint{Addr: addr})
-		}
-		if !p.Endpoints[e].InKernel {
-			p.Endpoints[e].InKernel = true
-			p.KernelCount++
-		}
-	}
-}
-
-// totals adds what the ledger has counted.
-func (j *join) totals() {
-	for t := range j.in.Ledger.Ports() {
-		name := service.PortName{
-			Name: service.Name{Namespace: t.Port.Service.Namespace, Name: t.Port.Service.Name},
-			Port: t.Port.Name, Protocol: service.Protocol(t.Port.Protocol),
-		}
-		p := j.port(name, Family(t.Port.Family))
-		if p == nil {
-			continue
-		}
-		p.Exposed, p.Created = true, t.Created
-		p.Cluster, p.External, p.Rejected = t.Cluster, t.External, reasons(t.Rejected)
-		byAddr := make(map[netip.AddrPort]*ledger.EndpointTotal, len(t.Endpoints))
-		for i := range t.Endpoints {
-			byAddr[t.Endpoints[i].Addr] = &t.Endpoints[i]
-		}
-		for i := range p.Endpoints {
-			if e := byAddr[p.Endpoints[i].Addr]; e != nil {
-				p.Endpoints[i].Connections, p.Endpoints[i].Created = e.Connections, e.Created
-			}
-		}
-	}
-}
-
-func reasons(m map[string]uint64) map[Reason]uint64 {
-	if len(m) == 0 {
-		return nil
-	}
-	out := make(map[Reason]uint64, len(m))
-	for r, n := range m {
-		out[Reason(r)] = n
-	}
-	return out
-}
-
-// result sorts the ports and folds those without totals of their own.
-func (j *join) result() ([]ServicePort, []OtherTotal) {
-	ports := make([]ServicePort, 0, len(j.ports))
-	others := make(map[ledger.OtherKey]*OtherTotal)
-	for key, t := range j.other {
-		o := otherTotal(others, key)
-		o.Created, o.Cluster, o.External, o.Rejected = t.Created, t.Cluster, t.External, reasons(t.Rejected)
-	}
-	all := !j.in.Ledger.Counting() && j.few()
-	for _, p := range j.ports {
-		slices.SortFunc(p.Endpoints, compareEndpoints)
-		if p.Exposed = p.Exposed || all; !p.Exposed {
-			otherTotal(others, ledger.OtherKey{Protocol: string(p.Port.Protocol), Family: uint8(p.Family)}).fold(p)
-		}
-		ports = append(ports, *p)
-	}
-	slices.SortFunc(ports, func(a, b ServicePort) int {
-		return cmp.Or(a.Port.Compare(b.Port), cmp.Compare(a.Family, b.Family))
-	})
-	var out []OtherTotal
-	for _, key := range slices.SortedFunc(maps.Keys(others), func(a, b ledger.OtherKey) int {
-		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Family, b.Family))
-	}) {
-		out = append(out, *others[key])
-	}
-	return ports, out
-}
-
-// compareEndpoints puts those in the kernel's rules first.
-func compareEndpoints(a, b Endpoint) int {
-	if a.InKernel != b.InKernel {
-		if a.InKernel {
-			return -1
-		}
-		return 1
-	}
-	return a.Addr.Compare(b.Addr)
 }

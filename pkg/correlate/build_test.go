@@ -148,7 +148,7 @@ func TestNamesFromComments(t *testing.T) {
 		names: NewNames(nil, nil), max: 10, backend: fromNFT(3),
 		texts: []string{save(1, 1, 1, 1), save(1, 1, 1, 1), save(11, 21, 6, 4)},
 	}.build(t)
-	want := []ServicePort{{
+	want := []*ServicePort{{
 		Port: ghost, Family: netfilter.IPv4, Exposed: true, Created: at, APICount: -1,
 		ClusterIP: netip.MustParseAddr("10.96.0.11"), Number: 80,
 		Rejected: map[Reason]uint64{NoEndpoints: 3}, Rules: map[string]int{"filter": 1},
@@ -235,7 +235,7 @@ func TestEndpointsThatDependOnAnUnknownNode(t *testing.T) {
 			if p.APICount != tt.want {
 				t.Errorf("%d endpoints expected, want %d", p.APICount, tt.want)
 			}
-			if got := newServiceReport(&p, "iptables").Endpoints.API; (got == nil) != tt.unknown {
+			if got := newServiceReport(p, "iptables").Endpoints.API; (got == nil) != tt.unknown {
 				t.Errorf("report says %v", got)
 			}
 			if tt.unknown && len(p.Endpoints) != 0 {

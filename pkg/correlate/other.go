@@ -3,6 +3,9 @@
 package correlate
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/service"
 )
@@ -12,10 +15,42 @@ import (
 // before it has read rules, which it never does without the capability.
 func (j *join) few() bool {
 	names := make(map[service.Name]bool)
-	for key := range j.ports {
-		names[key.name.Name] = true
+	for _, p := range j.rows {
+		names[p.Port.Name] = true
 	}
 	return len(names) <= j.in.Self.SeriesLimit
+}
+
+// fold sums the gauges of rows above the cap.
+func fold(rows []*ServicePort) map[ledger.OtherKey]*OtherTotal {
+	folded := make(map[ledger.OtherKey]*OtherTotal)
+	for _, p := range rows {
+		if !p.Exposed {
+			otherTotal(folded, ledger.OtherKey{Protocol: string(p.Port.Protocol), Family: uint8(p.Family)}).fold(p)
+		}
+	}
+	return folded
+}
+
+// others returns what the Services above the cap sum to, in order.
+func (b *Builder) others(in *Inputs) []OtherTotal {
+	others := make(map[ledger.OtherKey]*OtherTotal, len(b.folded))
+	for key, o := range b.folded {
+		others[key] = new(*o)
+	}
+	for key, t := range in.Ledger.Others() {
+		o := otherTotal(others, key)
+		o.Created, o.Cluster, o.External, o.Rejected = t.Created, t.Cluster, t.External, reasons(t.Rejected)
+	}
+	var out []OtherTotal
+	for _, o := range others {
+		o.Uncounted = b.shape.uncounted.has(o.Family)
+		out = append(out, *o)
+	}
+	slices.SortFunc(out, func(a, b OtherTotal) int {
+		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Family, b.Family))
+	})
+	return out
 }
 
 func otherTotal(m map[ledger.OtherKey]*OtherTotal, key ledger.OtherKey) *OtherTotal {
@@ -27,6 +62,7 @@ func otherTotal(m map[ledger.OtherKey]*OtherTotal, key ledger.OtherKey) *OtherTo
 	return o
 }
 
+// fold adds the gauges of p; of a negative one nothing is known.
 func (o *OtherTotal) fold(p *ServicePort) {
 	o.Services++
 	o.KernelCount += max(0, p.KernelCount)

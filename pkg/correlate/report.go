@@ -150,11 +150,11 @@ func NewServicesReport(s *Snapshot) ServicesReport {
 	for _, c := range s.Self.Collectors {
 		r.Collectors = append(r.Collectors, CollectorReport{Name: c.Name, Success: c.Success, Error: c.Err})
 	}
-	for i := range s.Services {
-		if s.Services[i].SinceRule {
+	for _, p := range s.Services {
+		if p.SinceRule {
 			r.Source = SourceKernel
 		}
-		r.Items = append(r.Items, newServiceReport(&s.Services[i], s.Node.ProxyMode))
+		r.Items = append(r.Items, newServiceReport(p, s.Node.ProxyMode))
 	}
 	for i := range s.Other {
 		o := &s.Other[i]

@@ -29,7 +29,7 @@ func reportSnapshot() *Snapshot {
 			{Name: "nftables", Success: true},
 			{Name: "legacy", Err: "read table nat: operation not permitted"},
 		}},
-		Services: []ServicePort{{
+		Services: []*ServicePort{{
 			Port: web, Family: netfilter.IPv4, Type: "NodePort",
 			ClusterIP: netip.MustParseAddr("10.96.0.10"), Number: 80, NodePort: 30080,
 			Exposed: true, Created: at.Add(-time.Hour), Cluster: 75, External: 27,
@@ -207,7 +207,7 @@ func TestServicesReportWithoutCounts(t *testing.T) {
 	} {
 		tc.port.Created = time.Unix(1e9, 0)
 		tc.port.Rejected = map[Reason]uint64{NoEndpoints: 1}
-		r := NewServicesReport(&Snapshot{Node: NodeInfo{ProxyMode: tc.mode}, Services: []ServicePort{tc.port}}).Items[0]
+		r := NewServicesReport(&Snapshot{Node: NodeInfo{ProxyMode: tc.mode}, Services: []*ServicePort{&tc.port}}).Items[0]
 		if r.Uncounted != tc.want {
 			t.Errorf("%s: uncounted %q, want %q", tc.name, r.Uncounted, tc.want)
 		}
@@ -258,7 +258,7 @@ func TestServicesReportOfUnknownEndpoints(t *testing.T) {
 		},
 		{"nothing", ServicePort{KernelCount: -1, APICount: -1}, `{}`},
 	} {
-		r := NewServicesReport(&Snapshot{Node: NodeInfo{ProxyMode: "nftables"}, Services: []ServicePort{tc.port}})
+		r := NewServicesReport(&Snapshot{Node: NodeInfo{ProxyMode: "nftables"}, Services: []*ServicePort{&tc.port}})
 		got, err := json.Marshal(r.Items[0].Endpoints)
 		if err != nil {
 			t.Fatal(err)

@@ -19,8 +19,9 @@ type Snapshot struct {
 	// Kube tells whether names come from the API.
 	Kube KubeState
 	// Services has one element a Service port and IP family, sorted by
-	// name, port, protocol and family.
-	Services []ServicePort
+	// name, port, protocol and family. A row is never changed: one that the
+	// snapshot before has too, by its pointer, says the same.
+	Services []*ServicePort
 	// Other sums what the series cap leaves out of Services' totals.
 	Other    []OtherTotal
 	Tables   []TableSize

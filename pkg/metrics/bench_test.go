@@ -21,10 +21,9 @@ func endpointAddr(i int) netip.AddrPort {
 // manyServices returns a snapshot of 10,000 Services with three endpoints each, all
 // of them exposed and with traffic that grows with round.
 func manyServices(round uint64) *correlate.Snapshot {
-	s := &correlate.Snapshot{Time: started(), Services: make([]correlate.ServicePort, 10_000)}
+	s := &correlate.Snapshot{Time: started(), Services: make([]*correlate.ServicePort, 10_000)}
 	for i := range s.Services {
-		p := &s.Services[i]
-		*p = correlate.ServicePort{
+		p := &correlate.ServicePort{
 			Port:   portName(fmt.Sprintf("team-%d", i%100), fmt.Sprintf("service-%05d", i), "http", service.TCP),
 			Family: netfilter.IPv4, Exposed: true, Created: started(),
 			Cluster: round * 3, External: round, Rules: map[string]int{"nat": 11, "filter": 1}, APICount: 3, KernelCount: 3,
@@ -32,6 +31,7 @@ func manyServices(round uint64) *correlate.Snapshot {
 		for e := range 3 {
 			p.Endpoints = append(p.Endpoints, correlate.Endpoint{Addr: endpointAddr(i*3 + e), InKernel: true, Connections: round, Created: started()})
 		}
+		s.Services[i] = p
 	}
 	return s
 }

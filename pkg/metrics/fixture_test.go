@@ -73,10 +73,10 @@ func richSnapshot() *correlate.Snapshot {
 	}
 }
 
-func richServices() []correlate.ServicePort {
+func richServices() []*correlate.ServicePort {
 	t0 := started()
 	late := t0.Add(30 * time.Second)
-	return []correlate.ServicePort{
+	return []*correlate.ServicePort{
 		{
 			Port: portName("default", "dns", "dns", service.UDP), Family: netfilter.IPv4, Exposed: true,
 			Created: t0, Cluster: 1 << 53, Rules: map[string]int{"nat": 4}, APICount: 1, KernelCount: 1,

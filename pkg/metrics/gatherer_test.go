@@ -83,14 +83,14 @@ func TestEndpointsAreOptIn(t *testing.T) {
 // web returns a snapshot of one Service port with these connections from the
 // cluster, and these endpoints by their last byte.
 func web(cluster uint64, endpoints ...byte) *correlate.Snapshot {
-	p := correlate.ServicePort{
+	p := &correlate.ServicePort{
 		Port: portName("default", "web", "", service.TCP), Family: netfilter.IPv4, Exposed: true,
 		Created: started(), Cluster: cluster, Rules: map[string]int{"nat": 3},
 	}
 	for _, e := range endpoints {
 		p.Endpoints = append(p.Endpoints, correlate.Endpoint{Addr: endpointAddr(int(e)), InKernel: true, Created: started()})
 	}
-	return &correlate.Snapshot{Services: []correlate.ServicePort{p}}
+	return &correlate.Snapshot{Services: []*correlate.ServicePort{p}}
 }
 
 func TestScrapesShareWhatDidNotChange(t *testing.T) {

@@ -97,8 +97,7 @@ func newServiceSeries(defs map[string]*def, endpoints bool) *serviceSeries {
 
 func (c *serviceSeries) build(b *builder, s *correlate.Snapshot) {
 	c.generation++
-	for i := range s.Services {
-		p := &s.Services[i]
+	for _, p := range s.Services {
 		if !p.Exposed {
 			continue
 		}
