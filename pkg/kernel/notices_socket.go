@@ -21,7 +21,7 @@ type noticeSocket struct {
 }
 
 // dialNotices raises the buffer before it joins, so that it is there for the
-// first message.
+// first message. The kernel doubles what it is asked for (net/core/sock.c).
 func dialNotices(buffer int) (noticeTransport, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
@@ -29,7 +29,7 @@ func dialNotices(buffer int) (noticeTransport, error) {
 	}
 	s := &noticeSocket{conn: c}
 	if s.raw, err = c.SyscallConn(); err == nil {
-		err = c.SetReadBuffer(buffer)
+		err = c.SetReadBuffer(buffer / 2)
 	}
 	if err == nil {
 		err = c.JoinGroup(noticesGroup)
