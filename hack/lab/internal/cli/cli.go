@@ -79,7 +79,7 @@ func root() *cobra.Command {
 	}
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.AddCommand(buildCommand(), upCommand(), downCommand(), statusCommand(), runCommand(),
-		execCommand(), kubectlCommand(), exposeCommand(), unexposeCommand(), loadCommand(), serveCommand(), forwardCommand())
+		execCommand(), kubectlCommand(), exposeCommand(), unexposeCommand(), churnCommand(), loadCommand(), serveCommand(), forwardCommand())
 	return cmd
 }
 

@@ -49,6 +49,7 @@ type loadOptions struct {
 	output           string
 	sources          []string
 	requireSucceeded bool
+	untilStopped     bool
 }
 
 func loadCommand() *cobra.Command {
@@ -78,6 +79,7 @@ func loadCommand() *cobra.Command {
 	f.DurationVar(&o.load.Timeout, "timeout", 5*time.Second, "for one connection")
 	f.StringSliceVar(&o.sources, "source-ip", nil, "addresses to connect from; the later ones when the ports of the earlier ones are used up")
 	f.BoolVar(&o.requireSucceeded, "require-success", false, "exit 1 unless all succeed")
+	f.BoolVar(&o.untilStopped, "until-stopped", false, "Ctrl-C ends the load early and says what became of the connections started till then")
 	f.StringVarP(&o.output, "output", "o", "text", "text or json")
 	_ = cmd.MarkFlagRequired("to")
 	return cmd
@@ -93,6 +95,9 @@ func (o *loadOptions) run(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	o.load.Ports = traffic.Ports{Dir: filepath.Join(instance.RunDir, "ports", os.Getenv("LAB_WHERE")), Now: time.Now}
+	if o.untilStopped {
+		o.load.Stop, ctx = ctx.Done(), context.WithoutCancel(ctx)
+	}
 	r, err := o.load.Run(ctx)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/svcscope/svcscope/hack/lab/internal/binaries"
+	"github.com/svcscope/svcscope/hack/lab/internal/cluster"
 	"github.com/svcscope/svcscope/hack/lab/internal/instance"
 	"github.com/svcscope/svcscope/hack/lab/internal/topology"
 )
@@ -55,6 +56,8 @@ type upOptions struct {
 	cfg    instance.Config
 	nodes  int
 	output string
+	// userns gives the lab a user namespace of its own.
+	userns bool
 	// withParent keeps the lab only as long as standard input is open.
 	withParent bool
 }
@@ -69,6 +72,8 @@ func (o *upOptions) bind(cmd *cobra.Command) {
 	f.StringVar(&o.cfg.ControlPlane, "control-plane", "real", "real, or none: then rules come from --rules")
 	f.StringVar(&o.cfg.Rules4, "rules", "", "iptables-restore file for the node; for NAME.v4.EXT, NAME.v6.EXT is loaded too")
 	f.StringVar(&o.cfg.Rules6, "rules6", "", "ip6tables-restore file for the node")
+	f.BoolVar(&o.userns, "userns", true, "in a user namespace of its own; false needs root, and lets kube-proxy write more than a few hundred Services with iptables-nft")
+	f.IntVar(&o.cfg.Fillers, "services", 0, "number of Services without traffic, three IPv4 endpoints each, made before kube-proxy starts")
 	f.StringVar(&o.cfg.Scene, "scene", "", "Services to begin with: demo")
 	f.StringArrayVar(&o.cfg.ProxyArgs, "proxy-arg", nil, "a further flag of kube-proxy (repeatable)")
 	f.StringArrayVar(&o.cfg.APIArgs, "apiserver-arg", nil, "a further flag of kube-apiserver (repeatable)")
@@ -166,6 +171,7 @@ func (o *upOptions) start(ctx context.Context, progress io.Writer) (*instance.St
 // complete checks the options and finds programs and files.
 func (o *upOptions) complete() error {
 	c := &o.cfg
+	c.RealRoot = !o.userns
 	for _, f := range []struct{ flag, value, choices string }{
 		{"--proxy-mode", c.ProxyMode, "iptables nftables"},
 		{"--iptables", c.Backend, "nft legacy"},
@@ -185,6 +191,12 @@ func (o *upOptions) complete() error {
 		return errors.New("--scene needs --control-plane real; use --rules for rules from a file")
 	case c.ControlPlane == "real" && c.Rules4+c.Rules6 != "":
 		return errors.New("--rules needs --control-plane none: kube-proxy writes the rules otherwise")
+	case c.Fillers < 0 || c.Fillers > cluster.MaxFillers:
+		return fmt.Errorf("--services %d: want 0 to %d", c.Fillers, cluster.MaxFillers)
+	case c.Fillers > 0 && c.ControlPlane == "none":
+		return errors.New("--services needs --control-plane real")
+	case c.RealRoot && os.Geteuid() != 0:
+		return errors.New("--userns=false needs root")
 	case c.Scene == "demo" && c.Pods < 3:
 		return fmt.Errorf("--scene demo needs 3 pods, not %d", c.Pods)
 	}

@@ -18,6 +18,8 @@ func TestUpRefusesWhatDoesNotFit(t *testing.T) {
 		"too many pods":            {"--pods 1000", "0 to 200"},
 		"rules with control plane": {"--rules x", "--control-plane none"},
 		"scene without":            {"--control-plane none --scene demo", "--rules"},
+		"too many Services":        {"--services 70000", "0 to 60000"},
+		"Services without plane":   {"--services 5 --control-plane none", "real"},
 		"too few pods":             {"--scene demo --pods 1", "3 pods"},
 		"rules that are not there": {"--control-plane none --rules /nonexistent", "does not exist"},
 	} {

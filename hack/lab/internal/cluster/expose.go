@@ -86,25 +86,13 @@ func (e Exposure) Apply(ctx context.Context, c *Client) (*Exposed, error) {
 	if err := e.validate(); err != nil {
 		return nil, err
 	}
-	slices, err := e.slices()
-	if err != nil {
-		return nil, err
-	}
 	if err := ensureNamespace(ctx, c, e.Namespace); err != nil {
 		return nil, err
 	}
 	// Slices first, so that the Service never stands without endpoints
 	// that it is to have.
-	for family, s := range slices {
-		path := slicePath(e.Namespace, e.sliceName(family))
-		if s == nil {
-			err = c.Delete(ctx, path)
-		} else {
-			err = c.Apply(ctx, path, s)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("expose %s: %w", e.Name, err)
-		}
+	if err := e.applySlices(ctx, c); err != nil {
+		return nil, fmt.Errorf("expose %s: %w", e.Name, err)
 	}
 	path := servicePath(e.Namespace, e.Name)
 	if err := c.Apply(ctx, path, e.service()); err != nil {
@@ -114,6 +102,26 @@ func (e Exposure) Apply(ctx context.Context, c *Client) (*Exposed, error) {
 		return nil, fmt.Errorf("expose %s: %w", e.Name, err)
 	}
 	return e.read(ctx, c)
+}
+
+// applySlices makes the Service's slices be as given.
+func (e Exposure) applySlices(ctx context.Context, c *Client) error {
+	slices, err := e.slices()
+	if err != nil {
+		return err
+	}
+	for family, s := range slices {
+		path := slicePath(e.Namespace, e.sliceName(family))
+		if s == nil {
+			err = c.Delete(ctx, path)
+		} else {
+			err = c.Apply(ctx, path, s)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func ensureNamespace(ctx context.Context, c *Client, name string) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"time"
 
 	"github.com/svcscope/svcscope/hack/lab/internal/topology"
@@ -71,8 +72,9 @@ func servicePath(namespace, name string) string {
 	return "/api/v1/namespaces/" + namespace + "/services/" + name
 }
 
-// healthy reports whether an HTTP address answers 200.
-func healthy(ctx context.Context, url string) error {
+// synced reports whether kube-proxy has written rules of both families, by
+// its metrics. It is "healthy" before that.
+func synced(ctx context.Context, url string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
@@ -82,12 +84,18 @@ func healthy(ctx context.Context, url string) error {
 		return err
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, 1000))
+	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("GET %s: %s: %s", url, resp.Status, b)
+	}
+	for _, family := range []string{"IPv4", "IPv6"} {
+		re := regexp.MustCompile(`(?m)^kubeproxy_sync_proxy_rules_duration_seconds_count\{ip_family="` + family + `"\} [1-9]`)
+		if !re.Match(b) {
+			return fmt.Errorf("no %s sync yet", family)
+		}
 	}
 	return nil
 }

@@ -40,6 +40,9 @@ type Plane struct {
 	ProxyArgs []string
 	// APIArgs are added to kube-apiserver's flags.
 	APIArgs []string
+	// Fillers is the number of Services that are there before kube-proxy
+	// starts, see Fill.
+	Fillers int
 	// Start starts a program in a namespace and returns a channel that is
 	// closed when it ends.
 	Start func(netns string, argv []string) (<-chan struct{}, error)
@@ -76,6 +79,12 @@ func (p Plane) Up(ctx context.Context, node topology.Node) (*Client, error) {
 	if err := exposeAPI(ctx, client); err != nil {
 		return nil, err
 	}
+	if p.Fillers > 0 {
+		p.Step(fmt.Sprintf("making %d Services", p.Fillers))
+		if err := Fill(ctx, client, p.Fillers); err != nil {
+			return nil, err
+		}
+	}
 	return client, p.proxy(ctx, node, proxyConfig)
 }
 
@@ -84,15 +93,18 @@ func (p Plane) proxy(ctx context.Context, node topology.Node, kubeconfig string)
 		p.Binaries["kube-proxy"], "--kubeconfig=" + kubeconfig, "--hostname-override=" + node.Name(),
 		"--proxy-mode=" + p.ProxyMode, "--cluster-cidr=" + topology.PodCIDR4 + "," + topology.PodCIDR6,
 		// nf_conntrack_max belongs to the host.
-		"--conntrack-max-per-core=0", "--oom-score-adj=0", "--healthz-bind-address=0.0.0.0:10256", "--v=2",
+		"--conntrack-max-per-core=0", "--oom-score-adj=0", "--healthz-bind-address=0.0.0.0:10256",
+		"--metrics-bind-address=0.0.0.0:10249", "--v=2",
 	}
 	end, err := p.Start(node.Name(), append(argv, p.ProxyArgs...))
 	if err != nil {
 		return err
 	}
 	p.Step("waiting for kube-proxy's first sync")
-	err = Poll(ctx, startTimeout, func(ctx context.Context) error {
-		return healthy(ctx, "http://"+node.IPv4()+":10256/healthz")
+	// A first load takes 20 ms a Service where a listener has to be told too.
+	timeout := startTimeout + time.Duration(p.Fillers)*50*time.Millisecond
+	err = Poll(ctx, timeout, func(ctx context.Context) error {
+		return synced(ctx, "http://"+node.IPv4()+":10249/metrics")
 	}, map[string]<-chan struct{}{"kube-proxy": end})
 	if err != nil {
 		return fmt.Errorf("wait for kube-proxy's first sync: %w", err)

@@ -18,6 +18,12 @@ type Config struct {
 	// where there is no control plane. Empty means none.
 	Rules4 string `json:"rules4,omitempty"`
 	Rules6 string `json:"rules6,omitempty"`
+	// RealRoot leaves the user namespace out: the kernel then grants what
+	// only the host's root has, such as socket buffers of any size.
+	RealRoot bool `json:"realRoot,omitempty"`
+	// Fillers is the number of Services without traffic that are there
+	// before kube-proxy starts.
+	Fillers int `json:"fillers,omitempty"`
 	// Scene is a set of Services to begin with: "" or "demo".
 	Scene string `json:"scene,omitempty"`
 	// ProxyArgs are added to kube-proxy's command line.

@@ -103,8 +103,9 @@ func mounts(stateDir string) error {
 	return guardSysctls()
 }
 
-// guardSysctls makes all sysctls but those of network namespaces read-only:
-// the rest would be the host's, which root may write to even from here.
+// guardSysctls makes all sysctls but those of network namespaces read-only,
+// and all of /sys: the rest would be the host's, which root may write to even
+// from here.
 func guardSysctls() error {
 	for _, d := range []string{"/proc/sys", "/proc/sys/net"} {
 		if err := unix.Mount(d, d, "", unix.MS_BIND, ""); err != nil {
@@ -114,6 +115,11 @@ func guardSysctls() error {
 	const ro = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	if err := unix.Mount("", "/proc/sys", "", ro, ""); err != nil {
 		return fmt.Errorf("remount /proc/sys read-only: %w", err)
+	}
+	// A mount that came from another user namespace may be locked as it is.
+	err := unix.Mount("", "/sys", "", ro, "")
+	if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("remount /sys read-only: %w", err)
 	}
 	return nil
 }

@@ -71,6 +71,9 @@ func Start(ctx context.Context, cfg Config, progress func(string)) (*Started, er
 }
 
 func (s *Started) start(ctx context.Context, cfg Config, progress func(string)) error {
+	if cfg.RealRoot && os.Geteuid() != 0 {
+		return fmt.Errorf("lab %s: without a user namespace it needs root", cfg.Name)
+	}
 	if err := s.state.Clean(); err != nil {
 		return err
 	}
@@ -80,7 +83,7 @@ func (s *Started) start(ctx context.Context, cfg Config, progress func(string)) 
 	if err := WriteJSON(s.state.Path("config.json"), cfg); err != nil {
 		return err
 	}
-	report, err := s.spawn()
+	report, err := s.spawn(cfg.RealRoot)
 	if err != nil {
 		return err
 	}
@@ -100,8 +103,9 @@ func (s *Started) start(ctx context.Context, cfg Config, progress func(string)) 
 	return err
 }
 
-// spawn starts PID 1 and returns the pipe on which its supervisor reports.
-func (s *Started) spawn() (*os.File, error) {
+// spawn starts PID 1, in a user namespace of its own or as the host's root,
+// and returns the pipe on which its supervisor reports.
+func (s *Started) spawn(realRoot bool) (*os.File, error) {
 	reportR, reportW, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -131,8 +135,10 @@ func (s *Started) spawn() (*os.File, error) {
 		return cmd.Start()
 	}
 	const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
-	err = try(namespaces | unix.CLONE_NEWUSER)
-	if err != nil && os.Geteuid() == 0 {
+	if !realRoot {
+		err = try(namespaces | unix.CLONE_NEWUSER)
+	}
+	if realRoot || err != nil && os.Geteuid() == 0 {
 		// A kernel without user namespaces still has root's own way.
 		err = try(namespaces)
 	}

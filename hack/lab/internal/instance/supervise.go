@@ -239,7 +239,7 @@ func (s *supervisor) controlPlane(ctx context.Context) error {
 	p := cluster.Plane{
 		Dir: RunDir + "/control", Kubeconfig: s.state.Kubeconfig(), Binaries: s.cfg.Binaries,
 		AuditLog: s.state.Log("audit"), APIArgs: s.cfg.APIArgs,
-		ProxyMode: s.cfg.ProxyMode, ProxyArgs: s.cfg.ProxyArgs, Start: s.start, Step: s.step,
+		ProxyMode: s.cfg.ProxyMode, ProxyArgs: s.cfg.ProxyArgs, Fillers: s.cfg.Fillers, Start: s.start, Step: s.step,
 	}
 	client, err := p.Up(ctx, s.node)
 	if err != nil {

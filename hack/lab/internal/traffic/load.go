@@ -41,6 +41,10 @@ type Load struct {
 	Sources []netip.Addr
 	// Ports hands out source ports.
 	Ports Ports
+	// Stop, where not nil, ends the load early when it is closed: no
+	// connection is started any more, and those that are open are waited
+	// for. Result.Connections then says how many were started.
+	Stop <-chan struct{}
 }
 
 // Result is what became of the connections. Succeeded, Refused, TimedOut and
@@ -116,6 +120,7 @@ func (l Load) Run(ctx context.Context) (*Result, error) {
 	}
 	start := time.Now()
 	err = l.run(ctx, from, r)
+	r.Connections = r.Succeeded + r.Refused + r.TimedOut + r.Failed
 	r.Seconds = time.Since(start).Seconds()
 	return r, err
 }
@@ -180,12 +185,16 @@ func (l Load) feed(ctx context.Context, jobs chan<- struct{}) {
 			at := start.Add(time.Duration(float64(i) / l.Rate * float64(time.Second)))
 			select {
 			case <-time.After(time.Until(at)):
+			case <-l.Stop:
+				return
 			case <-ctx.Done():
 				return
 			}
 		}
 		select {
 		case jobs <- struct{}{}:
+		case <-l.Stop:
+			return
 		case <-ctx.Done():
 			return
 		}

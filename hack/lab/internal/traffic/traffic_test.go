@@ -50,6 +50,23 @@ func TestEveryConnectionIsCountedOnce(t *testing.T) {
 	}
 }
 
+func TestAStoppedLoadTellsWhatItOpened(t *testing.T) {
+	tcp, _ := serve(t, "127.0.0.1")
+	stop := make(chan struct{})
+	l := Load{
+		To: tcp, Proto: "tcp", Connections: 40000, Concurrency: 4, Rate: 200, Timeout: 5 * time.Second, Stop: stop,
+		Sources: []netip.Addr{tcp.Addr()}, Ports: Ports{Dir: t.TempDir(), Now: time.Now},
+	}
+	time.AfterFunc(100*time.Millisecond, func() { close(stop) })
+	r, err := l.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Connections == 0 || r.Connections == 40000 || r.Succeeded != r.Connections || r.Answered["pod9"] != r.Connections {
+		t.Errorf("a stopped load: %+v", r)
+	}
+}
+
 func TestRefusedIsToldFromFailed(t *testing.T) {
 	tcp, _ := serve(t, "127.0.0.1")
 	// Nobody listens on this address of the loopback network.
