@@ -4,39 +4,26 @@ package ledger
 
 import "net/netip"
 
-// source is the state of one Source between readings.
-type source struct {
-	bit uint64 // marks endpoints that this source's last reading holds
-	// serial numbers the readings from 1; the first two are the baseline.
-	serial    uint64
-	baselined bool
-	counters  map[ID]*counter
-	splits    map[Port]*split
-	witnesses []Witness // of the last reading
-}
-
-// meaning is what equal rules have in common.
-type meaning struct {
-	port     Port
-	kind     Kind
-	endpoint netip.AddrPort
-	reason   string
-	chain    string
-}
-
-func (k *Counter) meaning() meaning {
-	return meaning{port: k.Port, kind: k.Kind, endpoint: k.Endpoint, reason: k.Reason, chain: k.Chain}
-}
-
 // counter is the state of one kernel counter.
 type counter struct {
-	meaning
-	last   uint64 // value up to which packets are credited
-	serial uint64 // reading that held it last
+	id       ident
+	kind     Kind
+	reason   string
+	endpoint netip.AddrPort
+	chain    *chain
+	account  *account
+	ep       *endpoint // nil while its port or address is not known
+
+	last    uint64 // value up to which packets are credited
+	seen    uint64 // round that held it last
+	stepped uint64 // round up to which its packets are taken
+	place   int    // in the last reading
+	at      int    // in the chain, while that has an index
+	ended   bool   // it has its final value
 	// credited tells that packets have gone to the port's total. Until
 	// then a counter whose Service is not known yet keeps its packets.
 	credited bool
-	// alive is the reading that first held a packet of this incarnation; 0
+	// alive is the round that first held a packet of this incarnation; 0
 	// while there is none.
 	alive uint64
 	// low is the last of falls values in a row that were below last.
@@ -54,7 +41,7 @@ const (
 	held                // below the last value; not decided
 )
 
-// step is what one reading says of one counter.
+// step is what one round says of one counter.
 type step struct {
 	change change
 	before uint64 // the value credited up to before
@@ -62,9 +49,8 @@ type step struct {
 }
 
 // next takes the next value of a counter. needed is how many readings in a
-// row must confirm a fall; 0 means that a fall is a reset. serial is the
-// reading's number.
-func (c *counter) next(value uint64, needed int, serial uint64) step {
+// row must confirm a fall; 0 means that a fall is a reset.
+func (c *counter) next(value uint64, needed int, round uint64) step {
 	s := step{change: grown, before: c.last}
 	switch {
 	case value >= c.last:
@@ -77,7 +63,7 @@ func (c *counter) next(value uint64, needed int, serial uint64) step {
 	}
 	c.falls, c.last = 0, value
 	if value > 0 && c.alive == 0 {
-		c.alive = serial
+		c.alive = round
 	}
 	return s
 }
@@ -94,53 +80,25 @@ func (c *counter) doubt(value uint64, needed int) bool {
 	return c.falls <= needed
 }
 
-// needed returns how many readings must confirm a fall seen in r. When each
-// and every counter stands below its last value the reading is likely to be
-// within a dip, and two dips in a row must not pass for a reset, because all
-// that was counted before would be counted again.
-func (s *source) needed(r *Reading) int {
+// needed returns for each table of r how many readings must confirm a fall
+// seen in r. When each and every counter of a table stands below its last
+// value the reading is likely to be within a dip, and two dips in a row must
+// not pass for a reset, because all that was counted before would be counted
+// again.
+func (s *source) needed(r *Reading) map[string]int {
 	if !r.Dips {
-		return 0
+		return nil
 	}
-	for i := range r.Counters {
-		c := s.counters[r.Counters[i].ID]
-		if c != nil && c.last > 0 && r.Counters[i].Packets >= c.last {
-			return 1
-		}
-	}
-	return 2
-}
-
-// baseline takes a reading that only says where counters stand. It returns
-// true while another one is needed: the first may lie within a dip, and it
-// has read External counters after Connection counters, so that it holds
-// externals whose connection it does not.
-func (s *source) baseline(r *Reading) bool {
-	moved := make(map[Port]uint64)
+	needed := make(map[string]int)
 	for i := range r.Counters {
 		k := &r.Counters[i]
-		c := s.counters[k.ID]
-		if c == nil {
-			c = &counter{}
-			s.counters[k.ID] = c
-		}
-		c.meaning, c.serial = k.meaning(), s.serial
-		if k.Kind == External && k.Packets > c.last {
-			moved[k.Port] += k.Packets - c.last
-		}
-		if k.Packets > c.last || !r.Dips {
-			c.last = k.Packets
-		}
-		if c.last > 0 {
-			c.alive = s.serial
+		c := s.slots[i].c
+		switch {
+		case c != nil && c.last > 0 && k.Packets >= c.last:
+			needed[k.ID.Table] = 1
+		case needed[k.ID.Table] == 0:
+			needed[k.ID.Table] = 2
 		}
 	}
-	s.witnesses = r.Witnesses
-	s.baselined = s.serial > 1
-	if s.baselined && r.ConnectionsFirst {
-		for p, n := range moved {
-			s.split(p).unknown = n
-		}
-	}
-	return !s.baselined
+	return needed
 }

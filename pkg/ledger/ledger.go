@@ -3,14 +3,9 @@
 package ledger
 
 import (
-	"maps"
+	"container/list"
 	"time"
 )
-
-// absentAfter is how long a port must be absent from all rules before it is
-// forgotten, where no API tells which Services exist. A rewrite takes chains
-// away for a moment, and a Service without endpoints has few rules or none.
-const absentAfter = 10 * time.Minute
 
 // Ledger is the state between readings.
 type Ledger struct {
@@ -18,10 +13,13 @@ type Ledger struct {
 	sources  map[Source]*source
 	services map[Service]*service
 	members  int
-	round    uint64 // numbers the calls of Know
+	round    uint64 // numbers the calls of Know, Apply and Commit
 	counting bool   // some source has its baseline
 	others   map[OtherKey]*Totals
 	folded   uint64
+	gone     []absence   // in the order in which they went
+	recent   *list.List  // of ports, the last changed first
+	emptied  []*endpoint // of the round: may be in no rule any more
 }
 
 // New returns an empty ledger that keeps totals of its own for at most
@@ -32,6 +30,7 @@ func New(maxServices int) *Ledger {
 		sources:  make(map[Source]*source),
 		services: make(map[Service]*service),
 		others:   make(map[OtherKey]*Totals),
+		recent:   list.New(),
 	}
 }
 
@@ -50,142 +49,327 @@ func (l *Ledger) Baselined(s Source) bool {
 // later start at 0, but for those of a table that was restored with its
 // counters.
 func (l *Ledger) Apply(r Reading, now time.Time) Outcome {
-	src := l.sources[r.Source]
+	rd := l.begin(r.Source, now)
+	defer rd.end()
+	switch {
+	case rd.src.baselined:
+		rd.read(&r)
+	case r.Cover == nil:
+		rd.baseline(&r)
+	default:
+		rd.out.Suspect = true
+	}
+	return rd.out
+}
+
+// round is one Apply or Commit.
+type round struct {
+	*Ledger
+	src *source
+	now time.Time
+	out Outcome
+}
+
+func (l *Ledger) begin(s Source, now time.Time) *round {
+	l.round++
+	l.forget(now)
+	src := l.sources[s]
 	if src == nil {
-		src = &source{
-			bit:      1 << len(l.sources),
-			counters: make(map[ID]*counter),
-			splits:   make(map[Port]*split),
-		}
-		l.sources[r.Source] = src
+		src = newSource()
+		l.sources[s] = src
 	}
-	src.serial++
-	if !src.baselined {
-		again := src.baseline(&r)
-		if !again {
-			l.counting = true
-			l.present(src, &r, now)
-			l.admit(now)
-		}
-		return Outcome{Suspect: again}
-	}
-	l.present(src, &r, now)
-	src.carry(&r)
-	suspect := l.count(src, &r, now)
-	return Outcome{Suspect: suspect, Pending: l.settle(src, &r, now)}
+	return &round{Ledger: l, src: src, now: now}
 }
 
-// count steps every counter of r and reports whether any is in doubt.
-func (l *Ledger) count(src *source, r *Reading, now time.Time) bool {
-	suspect := false
-	needed := src.needed(r)
-	for i := range r.Counters {
-		k := &r.Counters[i]
-		known := l.port(k.Port) != nil
-		c, st := src.take(k, needed, known)
-		if c == nil {
-			continue
-		}
-		suspect = suspect || st.change == held
-		if k.Kind != Refusal {
-			src.split(k.Port).add(c, st, src.serial)
-		}
-		if !known || st.delta == 0 {
-			continue
-		}
-		switch k.Kind {
-		case Connection:
-			l.creditEndpoint(k, st.delta, now)
-		case Refusal:
-			l.totals(k.Port, now).refuse(k.Reason, st.delta)
+// end forgets what the round has left without a counter.
+func (rd *round) end() {
+	for _, ch := range rd.src.visits {
+		if len(ch.counters) == 0 {
+			delete(rd.src.chains, ch.name)
 		}
 	}
-	return suspect
-}
-
-// take steps the counter of k. It returns nil for one whose Service is not
-// known and never was: it keeps its packets until its Service is known, which
-// the API may tell after the rules do.
-func (s *source) take(k *Counter, needed int, known bool) (*counter, step) {
-	c := s.counters[k.ID]
-	isNew := c == nil
-	if isNew {
-		c = &counter{}
-		s.counters[k.ID] = c
-	}
-	c.meaning, c.serial = k.meaning(), s.serial
-	if !known && !c.credited {
-		return nil, step{}
-	}
-	c.credited = true
-	st := c.next(k.Packets, needed, s.serial)
-	if isNew {
-		st.change = fresh
-	}
-	return c, st
-}
-
-func (s *source) split(p Port) *split {
-	sp := s.splits[p]
-	if sp == nil {
-		sp = &split{}
-		s.splits[p] = sp
-	}
-	return sp
-}
-
-// settle forgets the counters that are gone, and gives the connections of
-// each port to the way they came in.
-func (l *Ledger) settle(src *source, r *Reading, now time.Time) (pending bool) {
-	live := make(map[Port]bool, len(src.splits))
-	for id, c := range src.counters {
-		if c.serial == src.serial {
-			live[c.port] = live[c.port] || c.kind != Refusal
-			continue
-		}
-		if sp := src.splits[c.port]; sp != nil && c.credited {
-			sp.gone(c.kind)
-		}
-		delete(src.counters, id)
-	}
-	for port, sp := range src.splits {
-		if !live[port] {
-			delete(src.splits, port)
-			continue
-		}
-		cluster, external, open := sp.settle(r, src.serial)
-		pending = pending || open
-		if cluster+external > 0 && l.port(port) != nil {
-			t := l.totals(port, now)
-			t.Cluster += cluster
-			t.External += external
-		}
-	}
-	return pending
-}
-
-// present marks the endpoints that the reading holds and forgets those that
-// no source holds any more.
-func (l *Ledger) present(src *source, r *Reading, now time.Time) {
-	for _, svc := range l.services {
-		for _, p := range svc.ports {
-			for _, e := range p.endpoints {
-				e.in &^= src.bit
+	for _, a := range rd.src.touched {
+		if a.live[Connection]+a.live[External] == 0 {
+			a.split = split{}
+			if a.live[Refusal] == 0 {
+				delete(rd.src.accounts, a.name)
 			}
 		}
 	}
-	for i := range r.Counters {
-		k := &r.Counters[i]
-		if k.Kind != Connection || !k.Endpoint.IsValid() {
-			continue
-		}
-		if p := l.port(k.Port); p != nil {
-			p.endpoint(k.Endpoint, now).in |= src.bit
+	for _, e := range rd.emptied {
+		if e.counters == 0 && e.port.endpoints[e.addr] == e {
+			delete(e.port.endpoints, e.addr)
+			rd.touch(e.port)
 		}
 	}
-	for _, svc := range l.services {
-		for _, p := range svc.ports {
-			maps.DeleteFunc(p.endpoints, func(_ endpointKey, e *endpoint) bool { return e.in == 0 })
+	clear(rd.emptied)
+	rd.emptied = rd.emptied[:0]
+	rd.src.close()
+}
+
+// read takes a reading of a source with a baseline.
+func (rd *round) read(r *Reading) {
+	src := rd.src
+	src.locate(r.Counters, rd.round)
+	src.carry(r, rd)
+	needed := src.needed(r)
+	for i := range r.Counters {
+		k := &r.Counters[i]
+		c := src.slots[i].c
+		isNew := c == nil
+		if isNew {
+			c = rd.add(k, src.slots[i].chain, i)
 		}
+		rd.bind(c, k)
+		rd.advance(c, k.Packets, needed[k.ID.Table], isNew)
+	}
+	if r.Listening {
+		rd.tidy()
+	} else {
+		rd.sweep(r.Cover)
+	}
+	for _, a := range src.touched {
+		cluster, external, open := a.split.settle(r, a, rd.round)
+		rd.out.Pending = rd.out.Pending || open
+		rd.credit(a, cluster, external)
+	}
+}
+
+// baseline takes a reading that only says where counters stand. Another one
+// is needed after the first, which may lie within a dip, and has read External
+// counters after Connection counters, so that it holds externals whose
+// connection it does not.
+func (rd *round) baseline(r *Reading) {
+	src := rd.src
+	src.readings++
+	moved := make(map[*account]uint64)
+	src.locate(r.Counters, rd.round)
+	for i := range r.Counters {
+		k := &r.Counters[i]
+		c := src.slots[i].c
+		if c == nil {
+			c = rd.add(k, src.slots[i].chain, i)
+		}
+		rd.bind(c, k)
+		if k.Kind == External && k.Packets > c.last {
+			moved[c.account] += k.Packets - c.last
+		}
+		if k.Packets > c.last || !r.Dips {
+			c.last = k.Packets
+		}
+		if c.last > 0 {
+			c.alive = rd.round
+		}
+		c.stepped = rd.round
+	}
+	rd.sweep(nil)
+	rd.out = Outcome{}
+	src.witnesses = r.Witnesses
+	src.baselined = src.readings > 1
+	rd.out.Suspect = !src.baselined
+	if !src.baselined {
+		return
+	}
+	for _, a := range src.touched {
+		a.split = split{}
+		if r.ConnectionsFirst {
+			a.split.unknown = moved[a]
+		}
+	}
+	rd.counting = true
+	rd.admit(rd.now)
+}
+
+// add makes the state of a new counter.
+func (rd *round) add(k *Counter, ch *chain, place int) *counter {
+	c := &counter{id: identOf(&k.ID), kind: k.Kind, seen: rd.round, stepped: rd.round, place: place}
+	ch.add(c)
+	return c
+}
+
+// bind notes what a counter means. Names that are not known now, but were,
+// still hold.
+func (rd *round) bind(c *counter, k *Counter) {
+	c.kind, c.reason = k.Kind, k.Reason
+	switch a := c.account; {
+	case a == nil:
+		c.account = rd.account(k.Port)
+		c.account.live[c.kind]++
+	case a.name != k.Port && k.Port != Port{}:
+		a.live[c.kind]--
+		rd.account(a.name) // it may have lost its last counter
+		c.account = rd.account(k.Port)
+		c.account.live[c.kind]++
+	case a.round != rd.round:
+		rd.account(a.name)
+	}
+	if c.kind != Connection {
+		return
+	}
+	if k.Endpoint.IsValid() {
+		c.endpoint = k.Endpoint
+	}
+	p := c.account.port
+	if p == nil || !c.endpoint.IsValid() || c.ep != nil && c.ep.port == p && c.ep.addr == c.endpoint {
+		return
+	}
+	rd.unbind(c)
+	c.ep = p.endpoint(c.endpoint, rd.Ledger, rd.now)
+	c.ep.counters++
+}
+
+// unbind takes a counter from its endpoint.
+func (rd *round) unbind(c *counter) {
+	if c.ep == nil {
+		return
+	}
+	c.ep.counters--
+	if c.ep.counters == 0 {
+		rd.emptied = append(rd.emptied, c.ep)
+	}
+	c.ep = nil
+}
+
+// account returns the port's account in the source, touched by the round.
+func (rd *round) account(name Port) *account {
+	a := rd.src.accounts[name]
+	if a == nil {
+		a = &account{name: name}
+		rd.src.accounts[name] = a
+	}
+	if a.round == rd.round {
+		return a
+	}
+	a.round = rd.round
+	rd.src.touched = append(rd.src.touched, a)
+	if a.port == nil || a.port.dead {
+		a.port = rd.port(name)
+	}
+	if a.port != nil && a.floor != a.port.floor {
+		a.floor, a.split = a.port.floor, split{}
+	}
+	return a
+}
+
+// advance takes a counter's value. One whose Service is not known and never
+// was keeps its packets until it is: the API may tell after the rules do.
+func (rd *round) advance(c *counter, value uint64, needed int, isNew bool) {
+	a := c.account
+	if a.port == nil && !c.credited {
+		return
+	}
+	c.credited = true
+	st := c.next(value, needed, rd.round)
+	if isNew {
+		st.change = fresh
+	}
+	rd.out.Suspect = rd.out.Suspect || st.change == held
+	if st.change == reset {
+		rd.lose(c)
+	}
+	st = rd.before(c, st)
+	if c.kind != Refusal {
+		a.split.add(c, st, rd.round)
+	}
+	rd.pay(c, st.delta)
+}
+
+// before takes packets from a step that belong to an earlier Service of the
+// same name.
+func (rd *round) before(c *counter, st step) step {
+	if a := c.account; c.stepped < a.floor {
+		if c.kind == External {
+			a.split.unknown += st.delta
+		}
+		st.delta = 0
+	}
+	c.stepped = rd.round
+	return st
+}
+
+// pay credits packets whose way does not matter.
+func (rd *round) pay(c *counter, n uint64) {
+	if n == 0 || c.account.port == nil {
+		return
+	}
+	switch c.kind {
+	case Connection:
+		rd.creditEndpoint(c, n)
+	case Refusal:
+		if t := rd.totals(c.account.port, rd.now); t != nil {
+			t.refuse(c.reason, n)
+		}
+	}
+}
+
+// lose notes that packets of a counter may have been lost.
+func (rd *round) lose(c *counter) {
+	if c.kind != Refusal && (c.account.port == nil || c.account.port.gone) {
+		return
+	}
+	if rd.out.Replaced == nil {
+		rd.out.Replaced = make(map[string]bool)
+	}
+	rd.out.Replaced[c.chain.name.Table] = true
+}
+
+// sweep drops the covered counters that the reading does not hold.
+func (rd *round) sweep(cover Cover) {
+	keep := func(c *counter) bool {
+		if c.seen == rd.round {
+			return true
+		}
+		a := rd.account(c.account.name)
+		rd.lose(c)
+		if c.kind != Refusal && (c.credited || a.port != nil) {
+			a.split.gone(c.kind)
+		}
+		rd.drop(c)
+		return false
+	}
+	visit := func(ch *chain) {
+		if ch == nil || ch.complete(rd.round) {
+			return
+		}
+		if ch.visited != rd.round {
+			rd.src.visit(ch.name, rd.round)
+		}
+		ch.keep(keep)
+	}
+	if cover == nil {
+		for _, ch := range rd.src.chains {
+			visit(ch)
+		}
+		return
+	}
+	for name := range cover {
+		visit(rd.src.chains[name])
+	}
+	rd.tidy()
+}
+
+// tidy puts the counters of the chains that were read in order.
+func (rd *round) tidy() {
+	for _, ch := range rd.src.visits {
+		if ch.dirty {
+			ch.keep(func(*counter) bool { return true })
+		}
+	}
+}
+
+// drop ends a counter's membership in its account and endpoint.
+func (rd *round) drop(c *counter) {
+	c.account.live[c.kind]--
+	rd.unbind(c)
+}
+
+// credit gives connections to the port's ways.
+func (rd *round) credit(a *account, cluster, external uint64) {
+	if cluster+external == 0 || a.port == nil {
+		return
+	}
+	if t := rd.totals(a.port, rd.now); t != nil {
+		t.Cluster += cluster
+		t.External += external
 	}
 }

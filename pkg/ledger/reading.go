@@ -74,14 +74,34 @@ type Witness struct {
 	Packets uint64
 }
 
-// Reading is all counters of one source at one time. Only complete and
+// ChainName names a chain within a Source.
+type ChainName struct {
+	Table string
+	Chain string
+}
+
+// Cover is a set of chains.
+type Cover map[ChainName]struct{}
+
+// Reading is the counters of one source at one time. Only complete and
 // consistent readings may be made; a failed one is not applied. A source that
 // holds nothing is a Reading without counters.
 type Reading struct {
 	Source   Source
 	Counters []Counter
+	// Cover is the chains that the reading holds all counters of; nil means
+	// all of the source. It says nothing of other chains. A reading that
+	// covers one of a port's KUBE-SVC, KUBE-SVL and KUBE-EXT chains covers
+	// all of them. It adds nothing to a source without a baseline.
+	Cover Cover
+	// Listening tells that every counter that ends, and every one that
+	// begins, is told by a Commit: absence from the reading ends nothing.
+	// The reading is as new as the last Commit.
+	Listening bool
 	// Witnesses may be left out where identities outlive a restored table,
-	// as digests do.
+	// as digests do. A partial reading of a source that has some should have
+	// them too: without, a new counter that may have been restored is taken
+	// to have been.
 	Witnesses []Witness
 	// ConnectionsFirst tells that every Connection counter was read before
 	// any External counter. A packet passes the External jump first, so
@@ -95,6 +115,22 @@ type Reading struct {
 	Dips bool
 }
 
+// Commit is what the notices of one or more nf_tables commits tell, in their
+// order.
+type Commit struct {
+	Source Source
+	// Ended are counters of deleted rules with their final values, whether
+	// any reading saw them or not. The same ID may be in Begun again.
+	Ended []Counter
+	// Begun are counters of new rules, with the values of the notices.
+	Begun []Counter
+	// InFlight is how many packets may have been within the old rules when
+	// they were replaced: one a CPU or so. It is held back from the cluster's
+	// share where the order in which the kernel read the final values lets
+	// an external packet pass for one to the cluster's address.
+	InFlight uint64
+}
+
 // Outcome tells what a reading leaves open.
 type Outcome struct {
 	// Suspect: a value fell, or this is the first of the two readings that
@@ -104,11 +140,17 @@ type Outcome struct {
 	// Pending: connections are counted whose way is not known yet. Another
 	// reading right away settles most of them.
 	Pending bool
+	// Replaced has the tables in which counters were reset, restored or
+	// vanished without a final value: what they counted since the reading
+	// before and the rewrite is lost. Nil when there are none.
+	Replaced map[string]bool
 }
 
 // Known lists the Service ports that exist.
 type Known struct {
 	Ports []Port
+	// UIDs tells Services of one name apart; it may be nil, or lack some.
+	UIDs map[Service]string
 	// Complete tells that the list comes from the API: a Service that is not
 	// in it does not exist. Otherwise it is what was seen in rules, from
 	// which a Service's chains may be absent for a while.

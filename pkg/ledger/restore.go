@@ -4,40 +4,84 @@ package ledger
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 )
+
+// likeness is what equal rules have in common.
+type likeness struct {
+	chain    *chain
+	kind     Kind
+	endpoint netip.AddrPort
+	reason   string
+	port     Port // of a Refusal; other chains belong to one port
+}
+
+func (k *Counter) likeness(ch *chain) likeness {
+	l := likeness{chain: ch, kind: k.Kind, endpoint: k.Endpoint, reason: k.Reason}
+	if k.Kind == Refusal {
+		l.port = k.Port
+	}
+	return l
+}
+
+func (c *counter) likeness() likeness {
+	l := likeness{chain: c.chain, kind: c.kind, endpoint: c.endpoint, reason: c.reason}
+	if c.kind == Refusal {
+		l.port = c.account.name
+	}
+	return l
+}
 
 // carry lets counters live on under the identities that a restored table gives
 // their rules: iptables-restore -c makes new rules with the old values, which
 // would count twice. A counter that stands below its last value was saved
 // before that was read; the packets since are lost to the save.
-func (s *source) carry(r *Reading) {
-	tables := s.restored(r)
-	s.witnesses = r.Witnesses
-	if len(tables) == 0 {
+func (s *source) carry(r *Reading, rd *round) {
+	doubt := r.Cover != nil && r.Witnesses == nil && len(s.witnesses) > 0
+	for table := range s.restoredBy(r) {
+		s.restored[table] = rd.round
+	}
+	if r.Listening || len(s.restored) == 0 && !doubt {
 		return
 	}
-	gone := s.missing(r, tables)
-	for _, k := range slices.SortedFunc(slices.Values(r.Counters), func(a, b Counter) int {
-		return cmp.Compare(a.ID.RuleHandle, b.ID.RuleHandle)
-	}) {
-		olds := gone[k.meaning()]
-		if s.counters[k.ID] != nil || !tables[k.ID.Table] || len(olds) == 0 {
+	news := make([]int, 0, 16)
+	for i, sl := range s.slots {
+		if sl.c == nil && (doubt || s.restored[sl.chain.name.Table] > sl.chain.before) {
+			news = append(news, i)
+		}
+	}
+	if len(news) == 0 {
+		return
+	}
+	slices.SortFunc(news, func(a, b int) int {
+		return cmp.Compare(r.Counters[a].ID.RuleHandle, r.Counters[b].ID.RuleHandle)
+	})
+	gone := s.missing(rd.round)
+	for _, i := range news {
+		k, sl := &r.Counters[i], &s.slots[i]
+		like := k.likeness(sl.chain)
+		olds := gone[like]
+		if len(olds) == 0 {
 			continue
 		}
-		gone[k.meaning()] = olds[1:]
-		c := s.counters[olds[0]]
-		delete(s.counters, olds[0])
-		s.counters[k.ID] = c
+		c := olds[0]
+		if s.restored[sl.chain.name.Table] <= sl.chain.before && (k.Packets == 0 || k.Packets < c.last-k.Packets) {
+			continue
+		}
+		gone[like] = olds[1:]
+		c.id, c.seen, c.place = identOf(&k.ID), rd.round, i
 		c.last = min(c.last, k.Packets)
+		sl.c = c
+		rd.lose(c)
 	}
 }
 
-// restored returns the tables of which every witness was replaced by an equal
-// rule, with values that go on from the old ones. Rules that are made anew
-// start at 0, and pass what all the old ones have counted in their lives only
-// where that was next to nothing.
-func (s *source) restored(r *Reading) map[string]bool {
+// restoredBy returns the tables of which every witness was replaced by an
+// equal rule, with values that go on from the old ones. Rules that are made
+// anew start at 0, and pass what all the old ones have counted in their lives
+// only where that was next to nothing.
+func (s *source) restoredBy(r *Reading) map[string]bool {
 	type sum struct{ before, after uint64 }
 	sums := make(map[string]sum)
 	kept := make(map[string]bool)
@@ -54,6 +98,7 @@ func (s *source) restored(r *Reading) map[string]bool {
 		t := sums[w.ID.Table]
 		sums[w.ID.Table] = sum{t.before + s.witnesses[i].Packets, t.after + w.Packets}
 	}
+	s.witness(r)
 	tables := make(map[string]bool)
 	for name, t := range sums {
 		if !kept[name] && t.after > 0 && t.after >= t.before {
@@ -63,21 +108,39 @@ func (s *source) restored(r *Reading) map[string]bool {
 	return tables
 }
 
-// missing returns the counters of tables that r does not hold any more, by
-// what they count, equal ones in the order of their rules.
-func (s *source) missing(r *Reading, tables map[string]bool) map[meaning][]ID {
-	held := make(map[ID]bool, len(r.Counters))
-	for i := range r.Counters {
-		held[r.Counters[i].ID] = true
+// witness keeps the reading's witnesses for the next one; those of tables that
+// a partial reading has none of stay.
+func (s *source) witness(r *Reading) {
+	if r.Cover == nil {
+		s.witnesses = r.Witnesses
+		return
 	}
-	gone := make(map[meaning][]ID)
-	for id, c := range s.counters {
-		if tables[id.Table] && !held[id] {
-			gone[c.meaning] = append(gone[c.meaning], id)
+	told := make(map[string]bool)
+	for _, w := range r.Witnesses {
+		told[w.ID.Table] = true
+	}
+	if len(told) > 0 {
+		s.witnesses = slices.DeleteFunc(slices.Clone(s.witnesses), func(w Witness) bool { return told[w.ID.Table] })
+		s.witnesses = append(s.witnesses, r.Witnesses...)
+	}
+}
+
+// missing returns the counters of visited chains that the round's reading does
+// not hold, by what they count, equal ones in the order of their rules.
+func (s *source) missing(round uint64) map[likeness][]*counter {
+	gone := make(map[likeness][]*counter)
+	for _, ch := range s.visits {
+		if ch.complete(round) {
+			continue
+		}
+		for _, c := range ch.counters {
+			if c.seen != round {
+				gone[c.likeness()] = append(gone[c.likeness()], c)
+			}
 		}
 	}
-	for _, ids := range gone {
-		slices.SortFunc(ids, func(a, b ID) int { return cmp.Compare(a.RuleHandle, b.RuleHandle) })
+	for _, cs := range gone {
+		slices.SortFunc(cs, func(a, b *counter) int { return cmp.Compare(a.id.ruleHandle, b.id.ruleHandle) })
 	}
 	return gone
 }

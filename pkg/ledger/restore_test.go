@@ -91,7 +91,7 @@ func TestRestoredTables(t *testing.T) {
 			readings: []Reading{
 				with(reading(nft, Counter{
 					ID: ID{Table: "nat", TableHandle: 2, RuleHandle: 1}, Kind: Connection, Port: web, Endpoint: ep1, Packets: 73,
-				}, refusal(3, 9)),
+				}, Counter{ID: ID{Table: "nat", TableHandle: 2, RuleHandle: 2}, Kind: External, Port: web, Packets: 30}, refusal(3, 9)),
 					Witness{ID: ID{Table: "nat", TableHandle: 2, RuleHandle: 5}, Rule: [16]byte{1}, Packets: 73}),
 			},
 			want: "cluster 3 external 0 refused 0",

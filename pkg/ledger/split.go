@@ -7,7 +7,7 @@ package ledger
 // cluster's share is a lower bound that catches up: with t read before e,
 // t-e counts no external connection.
 type split struct {
-	// Since the epoch: the last time when all counters started from 0.
+	// Since the epoch: the last time when all counters started anew.
 	t, e    uint64 // Σ deltas of Connection and External counters
 	cluster uint64 // what was given out as cluster
 	unknown uint64 // connections whose externals were lost with a reset
@@ -34,20 +34,24 @@ type tally struct {
 	kept           bool   // some counter with packets kept its incarnation
 	lostT, lostE   bool   // some counter was reset or is gone
 	held           bool
-	hasE           bool
+	any            bool // a counter was read, or is lost or ended
+	nT, nE         int  // counters read
+	endedE         bool // an External counter has its final value
+	mixed          bool // and a Connection counter's may be younger
 }
 
-// add notes one counter's step; last is the value before it, serial the
-// reading's number.
-func (s *split) add(c *counter, st step, serial uint64) {
-	since := serial
+// add notes one counter's step; c.last is the value after it.
+func (s *split) add(c *counter, st step, round uint64) {
+	since := round
 	if s.hold.since != 0 {
 		since = s.hold.since
 	}
 	kept := st.change == grown && c.alive != 0 && c.alive < since
+	s.any = true
 	s.kept = s.kept || kept
 	s.held = s.held || st.change == held
 	if c.kind == Connection {
+		s.nT++
 		s.dT += st.delta
 		s.valueT += c.last
 		s.lostT = s.lostT || st.change == reset
@@ -56,7 +60,7 @@ func (s *split) add(c *counter, st step, serial uint64) {
 		}
 		return
 	}
-	s.hasE = true
+	s.nE++
 	s.dE += st.delta
 	s.valueE += c.last
 	s.lostE = s.lostE || st.change == reset
@@ -65,17 +69,35 @@ func (s *split) add(c *counter, st step, serial uint64) {
 	}
 }
 
-// gone notes that a counter is no longer in the kernel.
+// gone notes that a counter is no longer in the kernel, and its last packets
+// are not known.
 func (s *split) gone(k Kind) {
+	s.any = true
 	s.lostT = s.lostT || k == Connection
 	s.lostE = s.lostE || k == External
 }
 
+// end notes the last packets of a counter that is no longer in the kernel, in
+// the order in which the kernel read the final values.
+func (s *split) end(k Kind, delta uint64) {
+	s.any = true
+	if k == Connection {
+		s.dT += delta
+		s.mixed = s.mixed || s.endedE
+		return
+	}
+	s.dE += delta
+	s.endedE = true
+}
+
 // settle closes a reading. It returns what to add to the cluster's and the
 // externals' totals, and whether connections are left undecided.
-func (s *split) settle(r *Reading, serial uint64) (cluster, external uint64, pending bool) {
+func (s *split) settle(r *Reading, a *account, round uint64) (cluster, external uint64, pending bool) {
 	now, before := s.tally, s.t
 	s.tally = tally{}
+	if !now.any {
+		return 0, 0, false
+	}
 	if s.hold.since == 0 {
 		s.hold = hold{t: s.t, e: s.e, open: s.open(), preE: now.preE}
 	}
@@ -85,29 +107,59 @@ func (s *split) settle(r *Reading, serial uint64) (cluster, external uint64, pen
 	if now.held {
 		// Either side may be stale: decide nothing.
 		if s.hold.since == 0 {
-			s.hold.since = serial
+			s.hold.since = round
 		}
 		return 0, now.dE, false
 	}
 	then := s.hold
 	s.hold = hold{}
-	first := r.ConnectionsFirst || !now.hasE
+	all := now.nT == a.live[Connection] && now.nE == a.live[External]
 	switch {
-	case (now.lostT || now.lostE) && !now.kept:
+	case (now.lostT || now.lostE) && !now.kept && all:
 		// All counters started anew with one commit: so does the account.
 		s.t, s.e, s.cluster, s.unknown = now.valueT, now.valueE, 0, 0
 		before = 0
 	case now.lostE || now.lostT && r.Dips:
 		s.unknown += s.ambiguous(r, &now, &then)
 	}
-	if first {
+	if now.nE < a.live[External] {
+		return 0, now.dE, false // some externals are not read yet
+	}
+	if r.ConnectionsFirst || now.nE == 0 {
 		before = s.t
 	}
-	if low := s.e + s.unknown + s.cluster; before > low {
-		cluster = before - low
-		s.cluster += cluster
+	return s.give(before), now.dE, now.nE > 0 && s.open() > 0
+}
+
+// finish closes a commit, of which a.live counts what is left of the port's
+// counters. Connections whose externals still count wait for a reading.
+func (s *split) finish(a *account, inFlight uint64) (cluster, external uint64) {
+	now := s.tally
+	s.tally = tally{}
+	s.t += now.dT
+	s.e += now.dE
+	if s.hold.since != 0 || a.live[External] > 0 {
+		return 0, now.dE
 	}
-	return cluster, now.dE, now.hasE && s.open() > 0
+	if now.mixed || now.endedE && a.live[Connection] > 0 {
+		s.unknown += inFlight
+	}
+	cluster = s.give(s.t)
+	if a.live[Connection] == 0 {
+		s.t, s.e, s.cluster, s.unknown = 0, 0, 0, 0
+	}
+	return cluster, now.dE
+}
+
+// give returns how many more of n connections have come by the cluster's
+// address for certain.
+func (s *split) give(n uint64) uint64 {
+	low := s.e + s.unknown + s.cluster
+	if n <= low {
+		return 0
+	}
+	s.cluster += n - low
+	return n - low
 }
 
 // ambiguous returns how many connections may have been external ones whose

@@ -45,139 +45,29 @@ type OtherKey struct {
 	Family   uint8
 }
 
-// service is a Service that is known.
-type service struct {
-	member bool // it has totals of its own, until it is gone
-	folded bool // it was counted as folded into others
-	ports  map[Port]*port
-}
-
-type port struct {
-	Totals
-	seen      time.Time // when it was last known
-	round     uint64    // the call of Know that named it last
-	endpoints map[endpointKey]*endpoint
-}
-
-type endpointKey = netip.AddrPort
-
-type endpoint struct {
-	created     time.Time
-	connections uint64
-	in          uint64 // sources that hold it, by their bit
-}
-
-func (p *port) endpoint(addr netip.AddrPort, now time.Time) *endpoint {
-	e := p.endpoints[addr]
-	if e == nil {
-		e = &endpoint{created: now}
-		if p.endpoints == nil {
-			p.endpoints = make(map[endpointKey]*endpoint)
+// totals returns where packets of a known port are to be added: to its own
+// totals if there is room for its Service, else to those shared. It returns
+// nil where they are to be dropped.
+func (l *Ledger) totals(p *port, now time.Time) *Totals {
+	svc := p.svc
+	if p.gone {
+		if svc.member || svc.was {
+			return &p.Totals
 		}
-		p.endpoints[addr] = e
-	}
-	return e
-}
-
-// Know says which Service ports exist. A port that does not any more is
-// forgotten, and starts from 0 should it come again: at once if the list is
-// complete, after ten minutes of absence otherwise.
-func (l *Ledger) Know(k Known, now time.Time) {
-	l.round++
-	for _, name := range k.Ports {
-		if name == (Port{}) {
-			continue
-		}
-		svc := l.services[name.Service]
-		if svc == nil {
-			svc = &service{ports: make(map[Port]*port)}
-			l.services[name.Service] = svc
-		}
-		p := svc.ports[name]
-		if p == nil {
-			p = &port{}
-			svc.ports[name] = p
-			if svc.member {
-				p.Created = now
-			}
-		}
-		p.seen, p.round = now, l.round
-	}
-	for name, svc := range l.services {
-		maps.DeleteFunc(svc.ports, func(_ Port, p *port) bool {
-			return p.round != l.round && (k.Complete || now.Sub(p.seen) >= absentAfter)
-		})
-		if len(svc.ports) > 0 {
-			continue
-		}
-		if svc.member {
-			l.members--
-		}
-		delete(l.services, name)
-	}
-	if l.counting {
-		l.admit(now)
-	}
-}
-
-// admit gives all Services totals of their own while they are few enough.
-// Above that only those that count something get them, in totals.
-func (l *Ledger) admit(now time.Time) {
-	if len(l.services) <= l.max {
-		for _, svc := range l.services {
-			l.join(svc, now)
-		}
-		return
-	}
-	for _, svc := range l.services {
-		if svc.member {
-			continue
-		}
-		for name := range svc.ports {
-			l.other(name, now)
-		}
-	}
-}
-
-// join makes a Service a member; its totals start at 0 now.
-func (l *Ledger) join(svc *service, now time.Time) {
-	if svc.member {
-		return
-	}
-	svc.member = true
-	l.members++
-	for _, p := range svc.ports {
-		p.Totals = Totals{Created: now}
-		for _, e := range p.endpoints {
-			e.created, e.connections = now, 0
-		}
-	}
-}
-
-// port returns the state of a known port, or nil.
-func (l *Ledger) port(name Port) *port {
-	svc := l.services[name.Service]
-	if svc == nil {
 		return nil
 	}
-	return svc.ports[name]
-}
-
-// totals returns where packets of a known port are to be added: to its own
-// totals if there is room for its Service, else to those shared.
-func (l *Ledger) totals(name Port, now time.Time) *Totals {
-	svc := l.services[name.Service]
 	if !svc.member && l.members < l.max {
 		l.join(svc, now)
 	}
 	if svc.member {
-		return &svc.ports[name].Totals
+		l.touch(p)
+		return &p.Totals
 	}
 	if !svc.folded {
 		svc.folded = true
 		l.folded++
 	}
-	return l.other(name, now)
+	return l.other(p.name, now)
 }
 
 func (l *Ledger) other(name Port, now time.Time) *Totals {
@@ -192,35 +82,72 @@ func (l *Ledger) other(name Port, now time.Time) *Totals {
 
 // creditEndpoint adds connections to an endpoint of a Service with totals of
 // its own.
-func (l *Ledger) creditEndpoint(k *Counter, n uint64, now time.Time) {
-	if n == 0 || !k.Endpoint.IsValid() {
+func (rd *round) creditEndpoint(c *counter, n uint64) {
+	if c.ep == nil {
 		return
 	}
-	l.totals(k.Port, now)
-	if svc := l.services[k.Port.Service]; svc.member {
-		svc.ports[k.Port].endpoint(k.Endpoint, now).connections += n
+	t := rd.totals(c.ep.port, rd.now)
+	if t == &c.ep.port.Totals {
+		c.ep.connections += n
 	}
+}
+
+// touch notes that a port's totals change in this round.
+func (l *Ledger) touch(p *port) {
+	switch {
+	case p.dead || p.changed == l.round && p.element != nil:
+		return
+	case p.element == nil:
+		p.element = l.recent.PushFront(p)
+	default:
+		l.recent.MoveToFront(p.element)
+	}
+	p.changed = l.round
+}
+
+func (p *port) exposed() bool { return p.svc.member && !p.gone }
+
+// Changed returns the totals that have changed, or come to be exposed, after a
+// version that an earlier call returned, in no order, and the version of now;
+// 0 is before all. The cost follows what has changed. A port that is not
+// exposed any more is not told: see Total.
+func (l *Ledger) Changed(since uint64) (ports []PortTotal, version uint64) {
+	for e := l.recent.Front(); e != nil; e = e.Next() {
+		p := e.Value.(*port)
+		if p.changed <= since {
+			break
+		}
+		if p.exposed() {
+			ports = append(ports, p.total())
+		}
+	}
+	return ports, l.round
+}
+
+// Total returns the totals of one port. ok is false where the port has none of
+// its own.
+func (l *Ledger) Total(name Port) (t PortTotal, ok bool) {
+	p := l.port(name)
+	if p == nil || !p.exposed() {
+		return PortTotal{}, false
+	}
+	return p.total(), true
 }
 
 // Ports returns the ports of all Services that have totals of their own, in
 // no order. The values do not change with later readings.
 func (l *Ledger) Ports() iter.Seq[PortTotal] {
 	return func(yield func(PortTotal) bool) {
-		for _, svc := range l.services {
-			if !svc.member {
-				continue
-			}
-			for name, p := range svc.ports {
-				if !yield(p.total(name)) {
-					return
-				}
+		for e := l.recent.Front(); e != nil; e = e.Next() {
+			if p := e.Value.(*port); p.exposed() && !yield(p.total()) {
+				return
 			}
 		}
 	}
 }
 
-func (p *port) total(name Port) PortTotal {
-	t := PortTotal{Port: name, Totals: p.Totals}
+func (p *port) total() PortTotal {
+	t := PortTotal{Port: p.name, Totals: p.Totals}
 	t.Rejected = maps.Clone(p.Rejected)
 	for addr, e := range p.endpoints {
 		t.Endpoints = append(t.Endpoints, EndpointTotal{Addr: addr, Created: e.created, Connections: e.connections})

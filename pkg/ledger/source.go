@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+// source is the state of one Source between rounds.
+type source struct {
+	readings  int // up to the two that make the baseline
+	baselined bool
+	chains    map[ChainName]*chain
+	accounts  map[Port]*account
+	witnesses []Witness         // of each table's last reading
+	restored  map[string]uint64 // the last round that found a table restored
+
+	// Of the round; kept for their memory.
+	slots   []slot // of the reading's counters
+	visits  []*chain
+	touched []*account
+}
+
+// slot is where a counter of a reading belongs.
+type slot struct {
+	chain *chain
+	c     *counter // nil for a new one
+}
+
+// account is what one port has in one source.
+type account struct {
+	name  Port
+	port  *port  // nil while the Service is not known
+	round uint64 // that touched it last
+	floor uint64 // see port.floor
+	live  [Refusal + 1]int
+	split split
+}
+
+func newSource() *source {
+	return &source{
+		chains:   make(map[ChainName]*chain),
+		accounts: make(map[Port]*account),
+		restored: make(map[string]uint64),
+	}
+}
+
+// visit returns a chain that the round reads, made if need be.
+func (s *source) visit(name ChainName, round uint64) *chain {
+	ch := s.chains[name]
+	if ch == nil {
+		ch = &chain{name: name}
+		s.chains[name] = ch
+	}
+	if ch.visited != round {
+		ch.before, ch.visited, ch.next = ch.visited, round, 0
+		s.visits = append(s.visits, ch)
+	}
+	return ch
+}
+
+// locate finds where the counters belong.
+func (s *source) locate(counters []Counter, round uint64) {
+	var ch *chain
+	for i := range counters {
+		k := &counters[i]
+		if ch == nil || ch.name.Chain != k.Chain || ch.name.Table != k.ID.Table {
+			ch = s.visit(ChainName{Table: k.ID.Table, Chain: k.Chain}, round)
+		}
+		c := ch.find(&k.ID)
+		if c != nil {
+			c.seen, c.place = round, i
+		}
+		s.slots = append(s.slots, slot{chain: ch, c: c})
+	}
+}
+
+// close ends a round.
+func (s *source) close() {
+	clear(s.slots)
+	clear(s.visits)
+	clear(s.touched)
+	s.slots, s.visits, s.touched = s.slots[:0], s.visits[:0], s.touched[:0]
+}
