@@ -6,19 +6,24 @@ import (
 	"context"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
-	"github.com/svcscope/svcscope/pkg/ruleset"
+	"github.com/svcscope/svcscope/pkg/kernel"
 )
 
 // writerUnknown is who changed the rules, as long as nobody listens.
 const writerUnknown = "unknown"
 
-// backend is one kernel interface that holds rules.
+// backend is one kernel interface that holds rules. It keeps them from one
+// reading to the next.
 type backend interface {
-	// read returns the families that could be read as a whole, and what was
-	// not understood in them; that also beside an error. An interface that the kernel does not have
-	// holds no rules: that is an answer, not an error.
-	read(context.Context) ([]*ruleset.Ruleset, map[string]uint64, error)
+	// read brings the families up to date that could be read as a whole. It
+	// returns what is not understood in their rules; that also beside an error.
+	// An interface that the kernel does not have holds no rules: that is an
+	// answer, not an error.
+	read(context.Context) (undecoded map[string]uint64, err error)
+	// families are those of the kernel, always the same.
+	families() []*familyRules
 	// changes returns the commits seen since the first reading.
 	changes() []correlate.RulesetChanges
+	stats() kernel.ReadStats
 	close() error
 }

@@ -17,21 +17,32 @@ import (
 // legacyBackend reads x_tables.
 type legacyBackend struct {
 	reader[legacyReader]
-	last   map[netfilter.Family]*ruleset.Ruleset
+	known  []*familyRules
 	change map[netfilter.Family]*correlate.RulesetChanges
 }
 
-func (b *legacyBackend) read(ctx context.Context) ([]*ruleset.Ruleset, map[string]uint64, error) {
+func newLegacyBackend(open func() (legacyReader, error)) *legacyBackend {
+	b := &legacyBackend{
+		reader: reader[legacyReader]{open: open}, change: make(map[netfilter.Family]*correlate.RulesetChanges),
+	}
+	for _, f := range families() {
+		b.known = append(b.known, newFamily(ruleset.Legacy, f, &ruleset.Ruleset{Backend: ruleset.Legacy, Family: f}))
+	}
+	return b
+}
+
+func (b *legacyBackend) families() []*familyRules { return b.known }
+
+func (b *legacyBackend) read(ctx context.Context) (map[string]uint64, error) {
 	r, err := b.get()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var sets []*ruleset.Ruleset
 	var errs []error
 	undecoded := make(map[string]uint64)
-	for _, f := range families() {
-		c := ruleset.NewConverter(f)
-		rs, err := readLegacy(ctx, r, f, c)
+	for _, f := range b.known {
+		c := ruleset.NewConverter(f.set.Family)
+		rs, err := readLegacy(ctx, r, f.set.Family, c)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -39,11 +50,13 @@ func (b *legacyBackend) read(ctx context.Context) ([]*ruleset.Ruleset, map[strin
 		for kind, n := range c.Undecoded() {
 			undecoded[kind] += n
 		}
-		b.compare(rs)
-		sets = append(sets, rs)
+		b.compare(f, rs)
+		f.replace(rs)
 	}
-	return sets, undecoded, errors.Join(errs...)
+	return undecoded, errors.Join(errs...)
 }
+
+func (b *legacyBackend) stats() kernel.ReadStats { return kernel.ReadStats{} }
 
 func readLegacy(ctx context.Context, r legacyReader, f netfilter.Family, c *ruleset.Converter) (*ruleset.Ruleset, error) {
 	rs := &ruleset.Ruleset{Backend: ruleset.Legacy, Family: f}
@@ -67,19 +80,14 @@ func readLegacy(ctx context.Context, r legacyReader, f netfilter.Family, c *rule
 }
 
 // compare counts a change where the rules are not those of the reading before.
-func (b *legacyBackend) compare(rs *ruleset.Ruleset) {
+func (b *legacyBackend) compare(known *familyRules, rs *ruleset.Ruleset) {
 	f := rs.Family
-	if b.last == nil {
-		b.last = make(map[netfilter.Family]*ruleset.Ruleset)
-		b.change = make(map[netfilter.Family]*correlate.RulesetChanges)
-	}
-	if b.last[f] == nil {
+	if !known.read {
 		b.change[f] = &correlate.RulesetChanges{Backend: ruleset.Legacy, Family: f, Writer: writerUnknown, Created: time.Now()}
-	} else if !correlate.SameRules(b.last[f], rs) {
+	} else if !correlate.SameRules(known.set, rs) {
 		b.change[f].Total++
 		b.change[f].Last = time.Now()
 	}
-	b.last[f] = rs
 }
 
 func (b *legacyBackend) changes() []correlate.RulesetChanges {

@@ -5,47 +5,132 @@ package agent
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
+	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
-// nftablesBackend reads nf_tables.
+// nftablesBackend reads nf_tables. Where the generation stands it looks at the
+// counters of kube-proxy's dispatch rules and goes down only where one moved;
+// where it moved it lists the chains and reads those that carry information
+// (nftables_plan.go).
 type nftablesBackend struct {
 	reader[nftablesReader]
-	// endpoints has the addresses that KUBE-SEP chains send to. The name is
-	// a hash of the address: once known, the chain need not be read again.
-	endpoints  map[string]netip.AddrPort
+	mirrors    map[netfilter.Family]*ruleset.Mirror
+	known      map[netfilter.Family]*familyRules
 	generation uint32
 	seen       bool
 	present    bool // it was read, and not only absent
-	change     correlate.RulesetChanges
+	// moved has the ports, by hash, that the last reading saw moving: a packet
+	// may have passed the dispatch rule and not yet the Service's.
+	moved  map[string]bool
+	change correlate.RulesetChanges
 }
 
-func (b *nftablesBackend) read(ctx context.Context) ([]*ruleset.Ruleset, map[string]uint64, error) {
+func newNFTablesBackend(open func() (nftablesReader, error)) *nftablesBackend {
+	b := &nftablesBackend{
+		reader:  reader[nftablesReader]{open: open},
+		mirrors: make(map[netfilter.Family]*ruleset.Mirror), known: make(map[netfilter.Family]*familyRules),
+		moved: make(map[string]bool),
+	}
+	for _, f := range families() {
+		b.mirrors[f] = ruleset.NewMirror(f)
+		b.known[f] = newFamily(ruleset.NFT, f, b.mirrors[f].Ruleset())
+	}
+	return b
+}
+
+func (b *nftablesBackend) families() []*familyRules {
+	return []*familyRules{b.known[netfilter.IPv4], b.known[netfilter.IPv6]}
+}
+
+func (b *nftablesBackend) read(ctx context.Context) (map[string]uint64, error) {
 	r, err := b.get()
 	if err == nil {
-		var reading *kernel.NFTablesReading
-		if reading, err = r.Read(ctx, b.choose); err == nil {
-			b.present = true
-			return b.convert(reading)
-		}
+		err = b.take(ctx, r, b.plan)
+		b.present = b.present || err == nil
 	}
 	// Rules that were there do not go with a subsystem: it is not unloaded
 	// while this namespace has tables.
 	if errors.Is(err, kernel.ErrAbsent) && !b.present {
-		return b.convert(&kernel.NFTablesReading{})
+		p := b.begin(nil)
+		p.head(nil)
+		b.commit(p)
+		return map[string]uint64{}, nil
 	}
 	if damaged, ok := errors.AsType[*kernel.DamagedError](err); ok {
-		return nil, messages(damaged.Skipped), err
+		return messages(damaged.Skipped), err
 	}
-	return nil, nil, err
+	return b.undecoded(nil), err
+}
+
+// take reads what a plan wants, and keeps it where all of it is of one state.
+func (b *nftablesBackend) take(ctx context.Context, r nftablesReader, plan func(context.Context, *pass) error) error {
+	var p *pass
+	err := r.Try(ctx, func(ctx context.Context, a rulesAttempt) error {
+		p = b.begin(a)
+		return plan(ctx, p)
+	})
+	if err == nil {
+		b.commit(p)
+	}
+	return err
+}
+
+// commit keeps what a pass has brought.
+func (b *nftablesBackend) commit(p *pass) {
+	b.moved = p.moved
+	if p.headed {
+		b.count(p.generation())
+	}
+	for f, stage := range p.stages {
+		deltas := stage.Commit()
+		b.known[f].update(deltas)
+		for _, d := range deltas {
+			b.forget(b.mirrors[f], &d)
+		}
+	}
+}
+
+// forget drops the rules of endpoints' chains: the View keeps the address,
+// which the chain's name is a hash of.
+func (b *nftablesBackend) forget(m *ruleset.Mirror, d *ruleset.Delta) {
+	if d.Table != "nat" {
+		return
+	}
+	for _, c := range d.Changed {
+		if kind, _ := kubeproxy.ParseChain(c.Name); kind == kubeproxy.KindEndpoint {
+			m.Forget(c)
+		}
+	}
+}
+
+// count keeps the generation and counts commits.
+func (b *nftablesBackend) count(generation uint32) {
+	if !b.seen || b.generation == 0 { // 0 is of a subsystem that is not there
+		b.change = correlate.RulesetChanges{Backend: ruleset.NFT, Writer: writerUnknown, Created: time.Now()}
+	} else if n := generation - b.generation; n != 0 {
+		b.change.Total += uint64(n)
+		b.change.Last = time.Now()
+	}
+	b.seen, b.generation = true, generation
+}
+
+// undecoded counts what stands in the rules and is not understood.
+func (b *nftablesBackend) undecoded(skipped map[string]uint64) map[string]uint64 {
+	sum := messages(skipped)
+	for _, m := range b.mirrors {
+		for kind, n := range m.Undecoded() {
+			sum[kind] += n
+		}
+	}
+	return sum
 }
 
 // messages makes kinds of undecoded objects of messages that were not.
@@ -57,59 +142,93 @@ func messages(skipped map[string]uint64) map[string]uint64 {
 	return undecoded
 }
 
-// choose takes the chains to read, KUBE-SVC and KUBE-SVL before KUBE-EXT.
-func (b *nftablesBackend) choose(t nftables.Table, chains []nftables.Chain) []nftables.Chain {
-	chains = slices.DeleteFunc(chains, func(c nftables.Chain) bool {
-		_, known := b.endpoints[c.Name]
-		return known && t.Name == "nat"
-	})
-	slices.SortStableFunc(chains, func(c, d nftables.Chain) int {
-		return kubeproxy.ReadRank(c.Name) - kubeproxy.ReadRank(d.Name)
-	})
-	return chains
-}
-
-func (b *nftablesBackend) convert(reading *kernel.NFTablesReading) ([]*ruleset.Ruleset, map[string]uint64, error) {
-	undecoded := messages(reading.Skipped)
-	var sets []*ruleset.Ruleset
-	for _, f := range families() {
-		rs, unknown := ruleset.FromNFTables(f, &reading.Ruleset)
-		for kind, n := range unknown {
-			undecoded[kind] += n
-		}
-		sets = append(sets, rs)
-	}
-	if !b.seen || b.generation == 0 { // 0 is of a subsystem that is not there
-		b.change = correlate.RulesetChanges{Backend: ruleset.NFT, Writer: writerUnknown, Created: time.Now()}
-	} else if n := reading.Generation - b.generation; n != 0 {
-		b.change.Total += uint64(n)
-		b.change.Last = time.Now()
-	}
-	b.seen, b.generation = true, reading.Generation
-	return sets, undecoded, nil
-}
-
-// learn keeps the addresses that views show, of chains that are still there.
-func (b *nftablesBackend) learn(views []*kubeproxy.View) {
-	known := make(map[string]netip.AddrPort, len(b.endpoints))
-	for _, v := range views {
-		for _, p := range v.Ports {
-			for i := range p.Endpoints {
-				e := &p.Endpoints[i]
-				if a, ok := b.endpoints[e.Chain]; ok {
-					known[e.Chain] = a
-				} else if e.Addr.IsValid() {
-					known[e.Chain] = e.Addr
-				}
-			}
-		}
-	}
-	b.endpoints = known
-}
-
 func (b *nftablesBackend) changes() []correlate.RulesetChanges {
 	if !b.seen {
 		return nil
 	}
 	return []correlate.RulesetChanges{b.change}
+}
+
+func (b *nftablesBackend) stats() kernel.ReadStats {
+	if !b.ready {
+		return kernel.ReadStats{}
+	}
+	return b.value.Stats()
+}
+
+// begin starts one attempt.
+func (b *nftablesBackend) begin(a rulesAttempt) *pass {
+	p := &pass{attempt: a, backend: b, stages: make(map[netfilter.Family]*ruleset.Stage), moved: make(map[string]bool)}
+	for f, m := range b.mirrors {
+		p.stages[f] = m.Stage()
+	}
+	return p
+}
+
+// pass is one attempt at a reading: it counts when all of it succeeded.
+type pass struct {
+	attempt rulesAttempt
+	backend *nftablesBackend
+	stages  map[netfilter.Family]*ruleset.Stage
+	headed  bool
+	moved   map[string]bool
+}
+
+func (p *pass) generation() uint32 {
+	if p.attempt == nil {
+		return 0
+	}
+	return p.attempt.Generation()
+}
+
+// head takes the tables and chains that exist.
+func (p *pass) head(tables []nftables.TableContent) {
+	p.headed = true
+	for _, stage := range p.stages {
+		stage.Heads(p.generation(), tables)
+	}
+}
+
+// chain reads one chain. Of dispatch rules that have moved it notes the port.
+func (p *pass) chain(ctx context.Context, c *nftables.Chain) (*ruleset.StagedChain, error) {
+	staged := p.stages[c.Family].Chain(c.Table, c.Name)
+	if err := p.attempt.Rules(ctx, c, staged.Rule); err != nil {
+		return nil, err
+	}
+	dispatch := kubeproxy.DispatchChains()
+	if c.Table == "nat" && slices.Contains(dispatch[:], c.Name) {
+		for r := range staged.Moved {
+			if _, hash := kubeproxy.ParseChain(r.Action.Chain); hash != "" {
+				p.moved[hash] = true
+			}
+		}
+	}
+	return staged, nil
+}
+
+// chains reads those of a family that exist in a table, in the order given.
+func (p *pass) chains(ctx context.Context, f netfilter.Family, table string, names ...string) error {
+	t := p.backend.mirrors[f].Ruleset().Table(table)
+	for _, name := range names {
+		if t.Chain(name) == nil {
+			continue
+		}
+		if _, err := p.chain(ctx, &nftables.Chain{Family: f, Table: table, Name: name}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readAll reads chains, KUBE-SVC and KUBE-SVL before KUBE-EXT.
+func (p *pass) readAll(ctx context.Context, chains []*nftables.Chain) error {
+	slices.SortStableFunc(chains, func(c, d *nftables.Chain) int {
+		return kubeproxy.ReadRank(c.Name) - kubeproxy.ReadRank(d.Name)
+	})
+	for _, c := range chains {
+		if _, err := p.chain(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -26,6 +26,7 @@ import (
 type fakeBackend struct {
 	answers []answer
 	reads   []time.Time
+	known   []*familyRules
 }
 
 type answer struct {
@@ -34,16 +35,42 @@ type answer struct {
 	err       error
 }
 
-func (f *fakeBackend) read(context.Context) ([]*ruleset.Ruleset, map[string]uint64, error) {
+func (f *fakeBackend) read(context.Context) (map[string]uint64, error) {
 	a := f.answers[min(len(f.reads), len(f.answers)-1)]
 	f.reads = append(f.reads, time.Now())
-	if a.err != nil {
-		return nil, a.undecoded, a.err
+	if a.err == nil {
+		f.of(a.set).replace(a.set)
 	}
-	return []*ruleset.Ruleset{a.set}, a.undecoded, nil
+	return a.undecoded, a.err
+}
+
+// of returns what is known of the family that a set is of.
+func (f *fakeBackend) of(rs *ruleset.Ruleset) *familyRules {
+	for _, k := range f.families() {
+		if k.set.Backend == rs.Backend && k.set.Family == rs.Family {
+			return k
+		}
+	}
+	f.known = append(f.known, newFamily(rs.Backend, rs.Family, rs))
+	return f.known[len(f.known)-1]
+}
+
+// families has one that was not read, beside those that the answers are of.
+func (f *fakeBackend) families() []*familyRules {
+	if f.known == nil {
+		backend := ruleset.NFT
+		for _, a := range f.answers {
+			if a.set != nil {
+				backend = a.set.Backend
+			}
+		}
+		f.known = []*familyRules{newFamily(backend, netfilter.IPv4, &ruleset.Ruleset{Backend: backend, Family: netfilter.IPv4})}
+	}
+	return f.known
 }
 
 func (*fakeBackend) changes() []correlate.RulesetChanges { return nil }
+func (*fakeBackend) stats() kernel.ReadStats             { return kernel.ReadStats{} }
 func (*fakeBackend) close() error                        { return nil }
 
 // emptyRules is legacy without tables.

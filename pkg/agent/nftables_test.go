@@ -4,15 +4,20 @@ package agent
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
+	"net/netip"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
+	"github.com/svcscope/svcscope/pkg/netfilter/nlattr"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
@@ -32,68 +37,121 @@ type nftState struct {
 
 func (f *fakeNFTables) Close() error { return nil }
 
-func (f *fakeNFTables) Read(_ context.Context, sel kernel.Selector) (*kernel.NFTablesReading, error) {
+func (f *fakeNFTables) Stats() kernel.ReadStats { return kernel.ReadStats{} }
+
+func (f *fakeNFTables) Try(ctx context.Context, read func(context.Context, rulesAttempt) error) error {
 	s := f.states[min(f.reads, len(f.states)-1)]
 	f.reads++
-	if s.err != nil {
-		return nil, s.err
-	}
-	out := &kernel.NFTablesReading{Ruleset: nftables.Ruleset{
-		Generation: s.generation, Tables: []nftables.TableContent{webTable(s.connections)},
-	}}
-	t := &out.Tables[0]
-	var chains []nftables.Chain
-	for _, c := range t.Chains {
-		chains = append(chains, c.Chain)
-	}
 	f.asked = nil
-	for _, c := range sel(t.Table, chains) {
-		f.asked = append(f.asked, c.Name)
+	if s.err != nil {
+		return s.err
 	}
-	for i := range t.Chains {
-		c := &t.Chains[i]
-		if c.Read = slices.Contains(f.asked, c.Name); !c.Read {
-			c.Rules = nil
-		}
-	}
-	return out, nil
+	return read(ctx, &fakeAttempt{f, s})
 }
 
-// webTable is nat with web and its first endpoint.
-func webTable(connections uint64) nftables.TableContent {
+// fakeAttempt is one state of web's rules.
+type fakeAttempt struct {
+	*fakeNFTables
+	state nftState
+}
+
+func (a *fakeAttempt) Generation() uint32 { return a.state.generation }
+
+func (a *fakeAttempt) Heads(context.Context) ([]nftables.TableContent, error) {
 	t := nftables.TableContent{Table: nftables.Table{Family: netfilter.IPv4, Name: "nat", Handle: 1}}
-	chain := func(name string, base *nftables.Base, rules ...nftables.Rule) {
-		t.Chains = append(t.Chains, nftables.ChainContent{
-			Chain: nftables.Chain{Family: netfilter.IPv4, Table: "nat", Name: name, Base: base}, Rules: rules,
-		})
+	for _, c := range webChains(0) {
+		t.Chains = append(t.Chains, nftables.ChainContent{Chain: nftables.Chain{
+			Family: netfilter.IPv4, Table: "nat", Name: c.name, Base: c.base, Use: uint32(len(c.rules)),
+		}})
 	}
-	handle := uint64(0)
-	jump := func(to, comment string, packets uint64) nftables.Rule {
-		handle++
-		r := nftables.Rule{Family: netfilter.IPv4, Table: "nat", Handle: handle}
-		if comment != "" {
-			text := make([]byte, 256)
-			copy(text, comment)
-			r.Exprs = append(r.Exprs, nftables.CompatMatch{Name: "comment", Data: text})
+	return []nftables.TableContent{t}, nil
+}
+
+func (a *fakeAttempt) Rules(_ context.Context, of *nftables.Chain, visit func([]byte) error) error {
+	a.asked = append(a.asked, of.Name)
+	for _, c := range webChains(a.state.connections) {
+		for i, r := range c.rules {
+			if c.name != of.Name || of.Family != netfilter.IPv4 {
+				continue
+			}
+			if err := visit(r.message(c.name, uint64(i+1))); err != nil {
+				return err
+			}
 		}
-		r.Exprs = append(r.Exprs, nftables.Counter{Packets: packets},
-			nftables.Immediate{Verdict: &nftables.Verdict{Code: nftables.Jump, Chain: to}})
-		return r
 	}
+	return nil
+}
+
+// fakeRule jumps to a chain, or sends to an endpoint.
+type fakeRule struct {
+	to, comment string
+	packets     uint64
+	dnat        netip.AddrPort // instead of a jump
+}
+
+// message is the rule as the kernel sends it, nested as NFTA_LIST_ELEM.
+func (r fakeRule) message(chain string, handle uint64) []byte {
+	expr := func(list []byte, name string, data []byte) []byte {
+		e := nlattr.AppendString(nil, unix.NFTA_EXPR_NAME, name)
+		return nlattr.AppendNested(list, unix.NFTA_LIST_ELEM, nlattr.AppendNested(e, unix.NFTA_EXPR_DATA, data))
+	}
+	u64 := func(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
+	var list []byte
+	if r.comment != "" {
+		text := make([]byte, 256)
+		copy(text, r.comment)
+		match := nlattr.AppendString(nil, unix.NFTA_MATCH_NAME, "comment")
+		match = nlattr.AppendUint32(match, unix.NFTA_MATCH_REV, 0)
+		list = expr(list, "match", nlattr.Append(match, unix.NFTA_MATCH_INFO, text))
+	}
+	counter := nlattr.Append(nil, unix.NFTA_COUNTER_BYTES, u64(60*r.packets))
+	list = expr(list, "counter", nlattr.Append(counter, unix.NFTA_COUNTER_PACKETS, u64(r.packets)))
+	load := func(register uint32, data []byte) {
+		immediate := nlattr.AppendUint32(nil, unix.NFTA_IMMEDIATE_DREG, register)
+		list = expr(list, "immediate", nlattr.AppendNested(immediate, unix.NFTA_IMMEDIATE_DATA, data))
+	}
+	if r.to != "" {
+		verdict := nlattr.AppendUint32(nil, unix.NFTA_VERDICT_CODE, uint32(1<<32-3)) // NFT_JUMP
+		verdict = nlattr.AppendString(verdict, unix.NFTA_VERDICT_CHAIN, r.to)
+		load(unix.NFT_REG_VERDICT, nlattr.AppendNested(nil, unix.NFTA_DATA_VERDICT, verdict))
+	} else {
+		load(1, nlattr.Append(nil, unix.NFTA_DATA_VALUE, r.dnat.Addr().AsSlice()))
+		load(2, nlattr.Append(nil, unix.NFTA_DATA_VALUE, binary.BigEndian.AppendUint16(nil, r.dnat.Port())))
+		nat := nlattr.AppendUint32(nil, unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT)
+		nat = nlattr.AppendUint32(nat, unix.NFTA_NAT_FAMILY, uint32(netfilter.IPv4))
+		nat = nlattr.AppendUint32(nat, unix.NFTA_NAT_REG_ADDR_MIN, 1)
+		list = expr(list, "nat", nlattr.AppendUint32(nat, unix.NFTA_NAT_REG_PROTO_MIN, 2))
+	}
+
+	b := netfilter.AppendGenMsg(nil, netfilter.GenMsg{Family: netfilter.IPv4})
+	b = nlattr.AppendString(b, unix.NFTA_RULE_TABLE, "nat")
+	b = nlattr.AppendString(b, unix.NFTA_RULE_CHAIN, chain)
+	b = nlattr.Append(b, unix.NFTA_RULE_HANDLE, u64(handle))
+	return nlattr.AppendNested(b, unix.NFTA_RULE_EXPRESSIONS, list)
+}
+
+type fakeChain struct {
+	name  string
+	base  *nftables.Base
+	rules []fakeRule
+}
+
+// webChains is nat with web and its first endpoint.
+func webChains(connections uint64) []fakeChain {
 	endpoint := ipv4().endpoints[0]
 	svc, sep := kubeproxy.ServiceChain(webPort), kubeproxy.EndpointChain(webPort, endpoint)
-	chain("OUTPUT", &nftables.Base{Hook: netfilter.HookOutput}, jump("KUBE-SERVICES", "", connections))
-	chain("KUBE-SERVICES", nil, jump(svc, "", 0))
-	chain(svc, nil, jump(sep, webPort.String()+" -> "+endpoint.String(), connections))
-	chain(sep, nil)
-	return t
+	return []fakeChain{
+		{"OUTPUT", &nftables.Base{Hook: netfilter.HookOutput}, []fakeRule{{to: "KUBE-SERVICES", packets: connections}}},
+		{"KUBE-SERVICES", nil, []fakeRule{{to: svc, packets: connections}}},
+		{svc, nil, []fakeRule{{to: sep, comment: webPort.String() + " -> " + endpoint.String(), packets: connections}}},
+		{sep, nil, []fakeRule{{dnat: endpoint}}},
+	}
 }
 
 // nftSampler reads nf_tables from f, and finds no tables in legacy.
 func nftSampler(f *fakeNFTables, l *logs) *sampler {
 	s := fakeSampler(&fakeBackend{answers: []answer{{set: emptyRules()}}}, nil, l)
-	s.nft.open = func() (nftablesReader, error) { return f, nil }
-	s.sources[0].backend = s.nft
+	s.sources[0].backend = newNFTablesBackend(func() (nftablesReader, error) { return f, nil })
 	return s
 }
 
@@ -176,23 +234,32 @@ func TestNFTablesThatComesLater(t *testing.T) {
 	}
 }
 
-// TestWhichChainsAreRead: an endpoint's chain tells its address once.
+// TestWhichChainsAreRead: where the rules stand, the reading follows the
+// packets, and it looks again at what moved; an endpoint's chain tells its
+// address once.
 func TestWhichChainsAreRead(t *testing.T) {
-	f := &fakeNFTables{states: []nftState{{generation: 7}}}
-	s := nftSampler(f, nil)
 	svc, sep := kubeproxy.ServiceChain(webPort), kubeproxy.EndpointChain(webPort, ipv4().endpoints[0])
-	s.read(t.Context(), s.sources[0])
-	if !slices.Contains(f.asked, sep) {
-		t.Errorf("first reading asks for %v, want %s too", f.asked, sep)
+	readings := []struct {
+		state nftState
+		want  []string
+	}{
+		{nftState{generation: 7}, []string{"OUTPUT", "KUBE-SERVICES", sep, svc}},
+		{nftState{generation: 7}, []string{"OUTPUT"}},
+		{nftState{generation: 7, connections: 1}, []string{"OUTPUT", "KUBE-SERVICES", svc}},
+		{nftState{generation: 7, connections: 1}, []string{"OUTPUT", "KUBE-SERVICES", svc}},
+		{nftState{generation: 7, connections: 1}, []string{"OUTPUT"}},
+		{nftState{generation: 8, connections: 1}, []string{"OUTPUT", "KUBE-SERVICES", svc}},
 	}
-	s.apply()
-	s.read(t.Context(), s.sources[0])
-	if slices.Contains(f.asked, sep) || !slices.Contains(f.asked, svc) {
-		t.Errorf("second reading asks for %v, want all but %s", f.asked, sep)
+	f := &fakeNFTables{}
+	for _, r := range readings {
+		f.states = append(f.states, r.state)
 	}
-	s.apply()
-	s.pass(t.Context())
-	if slices.Contains(f.asked, sep) {
-		t.Errorf("a later reading asks for %v, want all but %s", f.asked, sep)
+	s := nftSampler(f, nil)
+	for i, r := range readings {
+		s.read(t.Context(), s.sources[0])
+		s.apply()
+		if d := cmp.Diff(r.want, f.asked); d != "" {
+			t.Errorf("chains of reading %d (-want +got):\n%s", i, d)
+		}
 	}
 }

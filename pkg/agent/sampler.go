@@ -13,11 +13,9 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
-	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/metrics"
 	"github.com/svcscope/svcscope/pkg/netfilter"
-	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -39,7 +37,6 @@ type sampler struct {
 	kube      *kube
 	ledger    *ledger.Ledger
 	sources   []*ruleSource
-	nft       *nftablesBackend
 	conntrack *conntrack
 	table     *collector        // of conntrack
 	undecoded map[string]uint64 // since the start
@@ -50,28 +47,24 @@ type sampler struct {
 	// freeMemory gives the operating system what is free.
 	freeMemory func()
 
-	names    *correlate.Names // of the catalog below
-	catalog  *service.Catalog
-	builder  correlate.Builder
-	latest   atomic.Pointer[correlate.Snapshot]
-	lastPass atomic.Int64 // when the last pass ended, in nanoseconds since started
+	names   *correlate.Names // of the catalog below
+	catalog *service.Catalog
+	builder correlate.Builder
+	// What the ledger was told of the Services, and when.
+	told        time.Time
+	toldNames   *correlate.Names
+	toldVersion uint64
+	latest      atomic.Pointer[correlate.Snapshot]
+	lastPass    atomic.Int64 // when the last pass ended, in nanoseconds since started
 }
 
 // ruleSource is a backend with its newest readings.
 type ruleSource struct {
 	backend
 	collector
-	rules     map[ledger.Source]*rulesOf
 	undecoded map[string]uint64 // in the newest reading that was whole, or since
 	outcome   ledger.Outcome
 	tight     bool // a pending outcome had its second reading in this pass
-}
-
-// rulesOf is the newest reading of one backend and family.
-type rulesOf struct {
-	set   *ruleset.Ruleset
-	rules correlate.Rules
-	fresh bool // not given to the ledger yet
 }
 
 func newSampler(cfg Config, h host, k *kube) *sampler {
@@ -79,7 +72,6 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s := &sampler{
 		cfg: cfg, host: h, log: log, kube: k,
 		ledger:    ledger.New(cfg.MaxServices),
-		nft:       &nftablesBackend{reader: reader[nftablesReader]{open: h.nftables}},
 		conntrack: &conntrack{reader: reader[conntrackReader]{open: h.conntrack}},
 		undecoded: make(map[string]uint64), known: make(map[netfilter.Family]bool), started: time.Now(),
 		freeMemory: debug.FreeOSMemory, reads: metrics.NewReadDurations(),
@@ -90,10 +82,9 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 			CollectorState: correlate.CollectorState{Name: name, Err: errUnread.Error()},
 		}
 	}
-	legacy := &legacyBackend{reader: reader[legacyReader]{open: h.legacy}}
 	s.sources = []*ruleSource{
-		{backend: s.nft, collector: named("nftables"), rules: make(map[ledger.Source]*rulesOf)},
-		{backend: legacy, collector: named("legacy"), rules: make(map[ledger.Source]*rulesOf)},
+		{backend: newNFTablesBackend(h.nftables), collector: named("nftables")},
+		{backend: newLegacyBackend(h.legacy), collector: named("legacy")},
 	}
 	table := named("conntrack")
 	s.table = &table
@@ -135,13 +126,10 @@ func (s *sampler) pass(ctx context.Context) {
 // read takes a new reading of one backend.
 func (s *sampler) read(ctx context.Context, src *ruleSource) {
 	begin := time.Now()
-	sets, undecoded, err := src.backend.read(ctx)
+	undecoded, err := src.backend.read(ctx)
 	src.outcome = ledger.Outcome{}
 	if ctx.Err() != nil {
 		return // the agent is ending; the source is not at fault
-	}
-	for _, rs := range sets {
-		src.rules[correlate.LedgerSource(rs.Backend, rs.Family)] = &rulesOf{set: rs, rules: correlate.NewRules(rs), fresh: true}
 	}
 	// What stands in the rules undecoded is counted once, not at each reading.
 	for kind, n := range undecoded {
@@ -170,32 +158,51 @@ func larger(a, b map[string]uint64) map[string]uint64 {
 // apply gives the new readings to the ledger.
 func (s *sampler) apply() {
 	now := time.Now()
-	var views []*kubeproxy.View
-	for _, r := range s.sources[0].rules {
-		views = append(views, r.rules.View)
-	}
-	s.nft.learn(views)
 	s.rename(s.kube.catalog())
-	s.ledger.Know(correlate.KnownPorts(s.rules(), s.names), now)
+	s.know(now)
 	for _, src := range s.sources {
-		for _, r := range src.rules {
-			if !r.fresh {
+		for _, f := range src.families() {
+			if !f.fresh {
 				continue
 			}
-			r.fresh = false
-			o := s.ledger.Apply(correlate.Reading(r.set, r.rules.View, s.names), now)
+			f.whole = f.whole || !s.ledger.Baselined(f.source)
+			o := s.ledger.Apply(f.reading(s.names), now)
 			src.outcome.Suspect = src.outcome.Suspect || o.Suspect
 			src.outcome.Pending = src.outcome.Pending || o.Pending
+			f.applied = now
 		}
 	}
 }
 
 // rename makes the names of a catalog, unless they are those of now.
 func (s *sampler) rename(c *service.Catalog) {
-	if s.names == nil || s.catalog != c {
-		s.catalog, s.names = c, correlate.NewNames(c, nil)
+	if s.names != nil && s.catalog == c {
+		return
 	}
-	s.names = s.names.WithEndpoints(maps.Clone(s.nft.endpoints))
+	s.catalog, s.names = c, correlate.NewNames(c, nil)
+	for _, src := range s.sources {
+		for _, f := range src.families() {
+			f.rename()
+		}
+	}
+}
+
+// knowEvery is how often the ledger is told which Services exist although
+// nothing changed: it forgets what is gone after a time.
+const knowEvery = time.Minute
+
+// know tells the ledger which Services exist, where that may have changed.
+func (s *sampler) know(now time.Time) {
+	var version uint64
+	for _, r := range s.rules() {
+		version += r.View.Version
+	}
+	same := s.toldNames == s.names && (s.catalog != nil && s.catalog.Synced || s.toldVersion == version)
+	if same && now.Sub(s.told) < knowEvery {
+		return
+	}
+	s.told, s.toldNames, s.toldVersion = now, s.names, version
+	s.ledger.Know(correlate.KnownPorts(s.rules(), s.names), now)
 }
 
 // open returns the backends whose last reading leaves something open that
@@ -214,11 +221,9 @@ func (s *sampler) open() []*ruleSource {
 func (s *sampler) rules() []correlate.Rules {
 	var all []correlate.Rules
 	for _, src := range s.sources {
-		for _, b := range []ruleset.Backend{ruleset.NFT, ruleset.Legacy} {
-			for _, f := range families() {
-				if r := src.rules[correlate.LedgerSource(b, f)]; r != nil {
-					all = append(all, r.rules)
-				}
+		for _, f := range src.families() {
+			if f.read {
+				all = append(all, f.rules)
 			}
 		}
 	}
@@ -257,12 +262,14 @@ func (s *sampler) unread() []netfilter.Family {
 	var unread []netfilter.Family
 	for _, f := range families() {
 		all, present := true, false
-		for i, b := range []ruleset.Backend{ruleset.NFT, ruleset.Legacy} {
-			key := correlate.LedgerSource(b, f)
-			r := s.sources[i].rules[key]
-			counted := r != nil && s.ledger.Baselined(key)
-			all = all && counted
-			present = present || counted && r.rules.View.Present
+		for _, src := range s.sources {
+			for _, r := range src.families() {
+				if r.set.Family == f {
+					counted := r.read && s.ledger.Baselined(r.source)
+					all = all && counted
+					present = present || counted && r.rules.View.Present
+				}
+			}
 		}
 		s.known[f] = s.known[f] || all || present
 		if !s.known[f] {

@@ -7,13 +7,29 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
 )
 
 // nftablesReader is kernel.NFTables.
 type nftablesReader interface {
-	Read(context.Context, kernel.Selector) (*kernel.NFTablesReading, error)
+	Try(context.Context, func(context.Context, rulesAttempt) error) error
+	Stats() kernel.ReadStats
 	Close() error
+}
+
+// rulesAttempt is *kernel.Attempt.
+type rulesAttempt interface {
+	Generation() uint32
+	Heads(context.Context) ([]nftables.TableContent, error)
+	Rules(context.Context, *nftables.Chain, func([]byte) error) error
+}
+
+// kernelNFTables hands on attempts as what they are used for.
+type kernelNFTables struct{ *kernel.NFTables }
+
+func (k kernelNFTables) Try(ctx context.Context, read func(context.Context, rulesAttempt) error) error {
+	return k.NFTables.Try(ctx, func(ctx context.Context, a *kernel.Attempt) error { return read(ctx, a) })
 }
 
 // legacyReader is kernel.Legacy.
@@ -51,7 +67,7 @@ func thisHost() host {
 			if err != nil {
 				return nil, err
 			}
-			return r, nil
+			return kernelNFTables{r}, nil
 		},
 		legacy: func() (legacyReader, error) {
 			r, err := kernel.OpenLegacy(kernel.LegacyConfig{})

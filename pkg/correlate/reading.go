@@ -35,12 +35,12 @@ func NewNames(c *service.Catalog, endpoints map[string]netip.AddrPort) *Names {
 	return n
 }
 
-// WithEndpoints returns the same names with other addresses of endpoints'
-// chains.
-func (n *Names) WithEndpoints(endpoints map[string]netip.AddrPort) *Names {
-	c := *n
-	c.endpoints = endpoints
-	return &c
+// addr is the address of an endpoint; not valid where nothing tells it.
+func (n *Names) addr(e *kubeproxy.EndpointChains) netip.AddrPort {
+	if e.Addr.IsValid() {
+		return e.Addr
+	}
+	return n.endpoints[e.Chain]
 }
 
 // port names the port of a set of chains; ok is false where nothing does.
@@ -70,40 +70,87 @@ func (n *Names) refusal(r *kubeproxy.Refusal) (name service.PortName, ok bool) {
 	return r.Name, r.Named && r.Name.Protocol != ""
 }
 
-// addr is the address of an endpoint; not valid where nothing tells it.
-func (n *Names) addr(e *kubeproxy.EndpointChains) netip.AddrPort {
-	if e.Addr.IsValid() {
-		return e.Addr
-	}
-	return n.endpoints[e.Chain]
+// Reading returns all counters of kube-proxy's rules (Counters.Whole).
+func Reading(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names) ledger.Reading {
+	return NewCounters().Whole(rs, v, names)
 }
 
-// Reading returns the counters of kube-proxy's rules in one backend and family
-// for the ledger. Rules that no Service is known for have the zero Port.
-func Reading(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names) ledger.Reading {
-	r := ledger.Reading{
+// Counters makes readings for the ledger of the rules of one backend and
+// family. It keeps the identities of counters, which are made of a rule's text
+// where the kernel gives it no handle.
+type Counters struct {
+	digests map[ledger.ChainName]chainIDs
+	unnamed map[string]bool
+}
+
+// chainIDs are the identities of the rules of one chain.
+type chainIDs struct {
+	of  *ruleset.Chain
+	ids []ledger.ID
+}
+
+// NewCounters returns an empty one.
+func NewCounters() *Counters {
+	return &Counters{digests: make(map[ledger.ChainName]chainIDs), unnamed: make(map[string]bool)}
+}
+
+// Unnamed returns the hashes of ports that had no name when they were read
+// last. The map is the Counters' own.
+func (c *Counters) Unnamed() map[string]bool { return c.unnamed }
+
+// Drop forgets what is kept of chains that are gone.
+func (c *Counters) Drop(d *ruleset.Delta) {
+	for _, name := range d.Gone {
+		delete(c.digests, ledger.ChainName{Table: d.Table, Chain: name})
+	}
+}
+
+// Whole returns all counters of kube-proxy's rules. Rules that no Service is
+// known for have the zero Port.
+func (c *Counters) Whole(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names) ledger.Reading {
+	b := c.builder(rs, names)
+	for _, p := range v.Ports {
+		b.port(p)
+	}
+	b.refusals(v, nil)
+	return b.reading
+}
+
+// Part returns the counters of the ports with these hashes, and all refusals:
+// those of ports whose chains are gone too, to which the reading's Cover says
+// that they have none any more.
+func (c *Counters) Part(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names, hashes map[string]bool) ledger.Reading {
+	b := c.builder(rs, names)
+	b.reading.Cover = make(ledger.Cover, 4*len(hashes)+3)
+	for hash := range hashes {
+		for _, name := range kubeproxy.ChainsOf(hash) {
+			b.reading.Cover[ledger.ChainName{Table: "nat", Chain: name}] = struct{}{}
+		}
+		if p := v.Ports[hash]; p != nil {
+			b.port(p)
+		} else {
+			delete(c.unnamed, hash)
+		}
+	}
+	for _, name := range kubeproxy.RefusalChains() {
+		b.reading.Cover[ledger.ChainName{Table: "filter", Chain: name}] = struct{}{}
+	}
+	b.refusals(v, hashes)
+	return b.reading
+}
+
+func (c *Counters) builder(rs *ruleset.Ruleset, names *Names) *readingBuilder {
+	b := &readingBuilder{counters: c, rs: rs, names: names, reading: ledger.Reading{
 		Source: LedgerSource(rs.Backend, rs.Family),
 		// The nf_tables reader takes chains in the order of
 		// kubeproxy.ReadRank; an x_tables blob has KUBE-EXT before KUBE-SVC.
 		ConnectionsFirst: rs.Backend == ruleset.NFT,
 		Dips:             rs.Backend == ruleset.Legacy,
-	}
-	b := readingBuilder{reading: &r, rs: rs, seen: make(map[[16]byte]uint32)}
-	for _, p := range v.Ports {
-		b.port(p, names)
-	}
-	for i := range v.Refusals {
-		f := &v.Refusals[i]
-		c := ledger.Counter{Kind: ledger.Refusal, Reason: string(f.Reason)}
-		if name, ok := names.refusal(f); ok {
-			c.Port = ledgerPort(name, rs.Family)
-		}
-		b.add(f.Table, f.Chain, f.Rule, c)
-	}
+	}}
 	if rs.Backend == ruleset.NFT {
-		r.Witnesses = witnesses(rs)
+		b.reading.Witnesses = witnesses(rs)
 	}
-	return r
+	return b
 }
 
 // LedgerSource names the ledger's source of one backend and family.
@@ -121,43 +168,74 @@ func ledgerPort(p service.PortName, f netfilter.Family) ledger.Port {
 }
 
 type readingBuilder struct {
-	reading *ledger.Reading
-	rs      *ruleset.Ruleset
-	seen    map[[16]byte]uint32 // x_tables: how often a digest was met
+	counters *Counters
+	reading  ledger.Reading
+	rs       *ruleset.Ruleset
+	names    *Names
 }
 
-func (b *readingBuilder) port(p *kubeproxy.PortChains, names *Names) {
+func (b *readingBuilder) port(p *kubeproxy.PortChains) {
 	var port ledger.Port
-	if name, ok := names.port(p); ok {
+	if name, ok := b.names.port(p); ok {
 		port = ledgerPort(name, b.rs.Family)
-	}
-	addrs := make(map[string]netip.AddrPort, len(p.Endpoints))
-	for i := range p.Endpoints {
-		addrs[p.Endpoints[i].Chain] = names.addr(&p.Endpoints[i])
+		delete(b.counters.unnamed, p.Hash)
+	} else {
+		b.counters.unnamed[p.Hash] = true
 	}
 	for j := range p.EndpointJumps() {
-		b.add("nat", j.Chain, j.Rule, ledger.Counter{Kind: ledger.Connection, Port: port, Endpoint: addrs[j.Target]})
+		b.add("nat", j.Chain, j.Index, ledger.Counter{Kind: ledger.Connection, Port: port, Endpoint: p.Address(j.Target)})
 	}
 	for j := range p.ExternalJumps() {
-		b.add("nat", j.Chain, j.Rule, ledger.Counter{Kind: ledger.External, Port: port})
+		b.add("nat", j.Chain, j.Index, ledger.Counter{Kind: ledger.External, Port: port})
 	}
 }
 
-// add gives c its identity and value and appends it.
-func (b *readingBuilder) add(table string, chain *ruleset.Chain, r *ruleset.Rule, c ledger.Counter) {
+// refusals adds those of filter, and those in nat of ports with these hashes;
+// nil is all of them.
+func (b *readingBuilder) refusals(v *kubeproxy.View, hashes map[string]bool) {
+	for i := range v.Refusals {
+		f := &v.Refusals[i]
+		if f.Table == "nat" && hashes != nil && !hashes[f.Hash] {
+			continue
+		}
+		c := ledger.Counter{Kind: ledger.Refusal, Reason: string(f.Reason)}
+		if name, ok := b.names.refusal(f); ok {
+			c.Port = ledgerPort(name, b.rs.Family)
+		}
+		b.add(f.Table, f.Chain, f.Index, c)
+	}
+}
+
+// add gives c the identity and value of a rule and appends it.
+func (b *readingBuilder) add(table string, chain *ruleset.Chain, index int, c ledger.Counter) {
+	r := &chain.Rules[index]
 	if !r.HasCounter {
 		return
 	}
 	c.Packets, c.Chain = r.Counter.Packets, chain.Name
-	c.ID = ledger.ID{Table: table}
 	if b.rs.Backend == ruleset.NFT {
-		c.ID.TableHandle, c.ID.RuleHandle = b.rs.Table(table).Handle, r.Handle
+		c.ID = ledger.ID{Table: table, TableHandle: b.rs.Table(table).Handle, RuleHandle: r.Handle}
 	} else {
-		c.ID.Digest = digest(table, chain, r)
-		c.ID.Ordinal = b.seen[c.ID.Digest]
-		b.seen[c.ID.Digest]++
+		c.ID = b.counters.ids(table, chain)[index]
 	}
 	b.reading.Counters = append(b.reading.Counters, c)
+}
+
+// ids returns the identities of a chain's rules where there are no handles.
+func (c *Counters) ids(table string, chain *ruleset.Chain) []ledger.ID {
+	key := ledger.ChainName{Table: table, Chain: chain.Name}
+	if known := c.digests[key]; known.of == chain {
+		return known.ids
+	}
+	ids := make([]ledger.ID, len(chain.Rules))
+	seen := make(map[[16]byte]uint32, len(ids))
+	for i := range ids {
+		d := digest(table, chain, &chain.Rules[i])
+		ids[i] = ledger.ID{Table: table, Digest: d, Ordinal: seen[d]}
+		seen[d]++
+	}
+	c.digests[key] = chainIDs{chain, ids}
+	return ids
 }
 
 // witnesses returns the jumps from built-in chains of nat and filter that

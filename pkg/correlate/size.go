@@ -33,9 +33,13 @@ func Sizes(rs *ruleset.Ruleset) []TableSize {
 
 // NewRules makes what Build takes of a reading.
 func NewRules(rs *ruleset.Ruleset) Rules {
-	return Rules{
-		View:         kubeproxy.NewView(rs),
-		Sizes:        Sizes(rs),
-		NFTablesMode: rs.Backend == ruleset.NFT && rs.Table(NativeTable) != nil,
-	}
+	r := Rules{View: kubeproxy.NewView(rs)}
+	r.Resize(rs)
+	return r
+}
+
+// Resize counts the rules again.
+func (r *Rules) Resize(rs *ruleset.Ruleset) {
+	r.Sizes = Sizes(rs)
+	r.NFTablesMode = rs.Backend == ruleset.NFT && rs.Table(NativeTable) != nil
 }

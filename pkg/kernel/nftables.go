@@ -144,7 +144,7 @@ func (n *NFTables) attempt(ctx context.Context, a *Attempt, read func(context.Co
 	if err != nil {
 		return err
 	}
-	a.Generation = before
+	a.generation = before
 	if err := read(ctx, a); err != nil {
 		return err
 	}

@@ -15,17 +15,20 @@ import (
 
 // Attempt is one try at reading the rules of one generation.
 type Attempt struct {
-	Generation uint32
-	Retries    int // how many attempts a change has spoiled before
+	Retries int // how many attempts a change has spoiled before
 	// Skipped counts messages that could not be decoded and are left out,
 	// by kind: table, chain, rule. SkipErr is the first one's error, with
 	// family, table and chain.
 	Skipped map[string]uint64
 	SkipErr error
 
-	conn   *conn
-	damage error // the first message of a table of iptables that was skipped
+	conn       *conn
+	generation uint32
+	damage     error // the first message of a table of iptables that was skipped
 }
+
+// Generation is that of all that the attempt reads.
+func (a *Attempt) Generation() uint32 { return a.generation }
 
 // Heads reads the tables of the families ip and ip6 and their chains, without
 // rules: 40,000 chains in 70 ms.
@@ -95,7 +98,7 @@ func (a *Attempt) dump(ctx context.Context, req request, visit func([]byte)) err
 		if err != nil {
 			return err
 		}
-		if h.ResID != uint16(a.Generation) {
+		if h.ResID != uint16(a.generation) {
 			return ErrInterrupted
 		}
 		visit(m.Payload)

@@ -34,7 +34,7 @@ func (n *NFTables) Read(ctx context.Context, sel Selector) (*NFTablesReading, er
 	err := n.Try(ctx, func(ctx context.Context, a *Attempt) error {
 		w := &whole{attempt: a, sel: sel, out: &NFTablesReading{Undecoded: map[string]uint64{}}}
 		out = w.out
-		out.Generation = a.Generation
+		out.Generation = a.generation
 		err := w.read(ctx)
 		out.Retries, out.Skipped, out.SkipErr = a.Retries, a.Skipped, a.SkipErr
 		return err

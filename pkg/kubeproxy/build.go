@@ -105,7 +105,7 @@ func (v *View) updatePort(nat *ruleset.Table, hash string) {
 
 func (v *View) updateFilter(filter *ruleset.Table) {
 	v.Refusals, v.HealthChecks = nil, nil
-	for _, name := range [...]string{chainServices, chainExternalServices, chainProxyFirewall} {
+	for _, name := range RefusalChains() {
 		v.addRefusals(filter.Chain(name))
 	}
 	v.addHealthChecks(filter.Chain(chainNodePorts))

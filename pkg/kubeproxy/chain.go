@@ -116,3 +116,20 @@ func ReadRank(chain string) int {
 	}
 	return 0
 }
+
+// ChainsOf returns the names of all chains in nat that a port of this hash may
+// have, in the order of ReadRank: KUBE-SVC, KUBE-SVL, KUBE-FW, KUBE-EXT.
+func ChainsOf(hash string) [4]string {
+	return [...]string{servicePrefix + hash, localPrefix + hash, firewallPrefix + hash, externalPrefix + hash}
+}
+
+// RefusalChains returns the names of the chains in filter whose rules refuse a
+// Service's packets. kube-proxy writes them anew at every sync.
+func RefusalChains() [3]string {
+	return [...]string{chainServices, chainExternalServices, chainProxyFirewall}
+}
+
+// DispatchChains returns the names of the chains in nat that send packets to a
+// Service's chains, in the order in which a packet passes them. kube-proxy
+// writes them anew at every sync.
+func DispatchChains() [2]string { return [...]string{chainServices, chainNodePorts} }

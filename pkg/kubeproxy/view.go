@@ -78,6 +78,16 @@ type EndpointChains struct {
 	SEP *ruleset.Chain
 }
 
+// Address is where the endpoint of that chain is; not valid where nothing tells.
+func (p *PortChains) Address(chain string) netip.AddrPort {
+	for i := range p.Endpoints {
+		if p.Endpoints[i].Chain == chain {
+			return p.Endpoints[i].Addr
+		}
+	}
+	return netip.AddrPort{}
+}
+
 // Jump is a rule that passes a new connection on, to be counted.
 type Jump struct {
 	Chain  *ruleset.Chain // the chain that Rule is in

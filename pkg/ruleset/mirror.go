@@ -179,19 +179,20 @@ func (c *StagedChain) same() bool {
 	return !c.other && c.state != nil && len(c.counters) == len(c.state.prints)
 }
 
-// Moved yields the rules that have counted since the last commit; all of a
-// chain whose rules are others than before.
+// Moved yields the rules that have counted since the last commit; those of
+// a chain whose rules are others than before as far as they have counted.
 func (c *StagedChain) Moved(yield func(*Rule) bool) {
-	same := c.same()
 	rules := c.rules
 	if !c.other && c.old != nil {
-		rules = c.old.Rules[:min(len(c.counters), len(c.old.Rules))]
+		rules = c.old.Rules
 	}
-	for i := range rules {
-		if same && rules[i].Counter == c.counters[i] {
-			continue
+	same := c.same()
+	for i := range min(len(rules), len(c.counters)) {
+		was := netfilter.Counter{}
+		if same {
+			was = rules[i].Counter
 		}
-		if !yield(&rules[i]) {
+		if was != c.counters[i] && !yield(&rules[i]) {
 			return
 		}
 	}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"maps"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
+	"github.com/svcscope/svcscope/pkg/ledger"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+)
+
+// familyRules is what is known of one backend's rules of one family, from one
+// reading to the next.
+type familyRules struct {
+	source   ledger.Source
+	set      *ruleset.Ruleset
+	rules    correlate.Rules
+	counters *correlate.Counters
+	read     bool // the rules were read at least once
+	// What the ledger has not been told yet: everything, or the ports by the
+	// hash in their chains' names.
+	whole   bool
+	touched map[string]bool
+	fresh   bool // a reading has come since the ledger was told
+	applied time.Time
+}
+
+func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *familyRules {
+	return &familyRules{
+		source: correlate.LedgerSource(b, f), set: set,
+		rules:    correlate.Rules{View: kubeproxy.NewView(nil)},
+		counters: correlate.NewCounters(),
+		whole:    true, touched: make(map[string]bool),
+	}
+}
+
+// update takes what a reading has changed in f.set.
+func (f *familyRules) update(deltas []ruleset.Delta) {
+	f.read, f.fresh = true, true
+	same := true
+	for i := range deltas {
+		d := &deltas[i]
+		same = same && d.Same()
+		f.counters.Drop(d)
+		for _, c := range d.Moved {
+			f.touch(d.Table, c.Name)
+		}
+		for _, c := range d.Changed {
+			f.touch(d.Table, c.Name)
+			// Somebody restored the whole table: all counters are others.
+			f.whole = f.whole || c.Base != nil
+		}
+		for _, name := range d.Gone {
+			f.touch(d.Table, name)
+		}
+	}
+	if !same {
+		f.rules.View.Update(f.set, deltas)
+		f.rules.Resize(f.set)
+	}
+}
+
+// replace takes rules of which nothing is known to be as before.
+func (f *familyRules) replace(rs *ruleset.Ruleset) {
+	f.set, f.rules = rs, correlate.NewRules(rs)
+	f.counters = correlate.NewCounters()
+	f.read, f.fresh, f.whole = true, true, true
+}
+
+// rename has the ledger told again of ports that had no name: they may now.
+func (f *familyRules) rename() {
+	if f.read {
+		maps.Copy(f.touched, f.counters.Unnamed())
+		f.fresh = true
+	}
+}
+
+func (f *familyRules) touch(table, chain string) {
+	if _, hash := kubeproxy.ParseChain(chain); hash != "" && table == "nat" {
+		f.touched[hash] = true
+	}
+}
+
+// reading is what the ledger is to be told. It is to be applied, or lost, in
+// its whole.
+func (f *familyRules) reading(names *correlate.Names) ledger.Reading {
+	f.fresh = false
+	touched := f.touched
+	f.touched = make(map[string]bool)
+	if f.whole {
+		f.whole = false
+		return f.counters.Whole(f.set, f.rules.View, names)
+	}
+	return f.counters.Part(f.set, f.rules.View, names, touched)
+}

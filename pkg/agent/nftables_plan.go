@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"maps"
+
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+)
+
+// plan reads all that may have changed since the last reading.
+func (b *nftablesBackend) plan(ctx context.Context, p *pass) error {
+	if b.seen && b.generation == p.generation() {
+		return b.planCounters(ctx, p)
+	}
+	return b.planRules(ctx, p)
+}
+
+// planRules lists what exists and reads the chains that carry information:
+// kube-proxy's but for endpoints' chains that were read once, the built-in
+// ones, and others' that are new or have another size.
+func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
+	tables, err := p.attempt.Heads(ctx)
+	if err != nil {
+		return err
+	}
+	p.head(tables)
+	var chains []*nftables.Chain
+	for i := range tables {
+		t := &tables[i]
+		f := b.known[t.Family]
+		known := f.set.Table(t.Name)
+		if known != nil && known.Handle != t.Handle {
+			known = nil
+		}
+		for j := range t.Chains {
+			if c := &t.Chains[j].Chain; f.wants(c, known.Chain(c.Name)) {
+				chains = append(chains, c)
+			}
+		}
+	}
+	return p.readAll(ctx, chains)
+}
+
+// wants reports whether the rules of a chain are to be read; known is what is
+// known of it, or nil.
+func (f *familyRules) wants(c *nftables.Chain, known *ruleset.Chain) bool {
+	kind, _ := kubeproxy.ParseChain(c.Name)
+	switch ofKubeProxy := c.Table == "nat" || c.Table == "filter"; {
+	case kind == kubeproxy.KindEndpoint && c.Table == "nat":
+		return !f.rules.View.Address(c.Name).IsValid()
+	case c.Base != nil, kind != kubeproxy.KindOther && ofKubeProxy:
+		return true
+	}
+	return known == nil || known.Unread || known.Handle != c.Handle || known.Use != c.Use
+}
+
+// planCounters reads counters of rules that stand as they did. A packet passes
+// the built-in chain's jump, the dispatch rule and the Service's rules in this
+// order, and so does the reading: what is in between is found by the next one,
+// which looks again at what moved in this one.
+func (b *nftablesBackend) planCounters(ctx context.Context, p *pass) error {
+	for _, f := range families() {
+		if err := b.dispatch(ctx, p, f); err != nil {
+			return err
+		}
+	}
+	again := maps.Clone(b.moved)
+	maps.Copy(again, p.moved)
+	return b.ports(ctx, p, again)
+}
+
+// dispatch reads the refusals of one family and notes the ports whose dispatch
+// rules have moved.
+func (b *nftablesBackend) dispatch(ctx context.Context, p *pass, f netfilter.Family) error {
+	set := b.known[f].set
+	refusals := kubeproxy.RefusalChains()
+	if err := p.chains(ctx, f, "filter", refusals[:]...); err != nil {
+		return err
+	}
+	nat := set.Table("nat")
+	if nat == nil || !b.known[f].rules.View.Present {
+		return nil
+	}
+	entered := len(b.moved) > 0
+	for _, c := range nat.Chains {
+		if c.Base == nil {
+			continue
+		}
+		staged, err := p.chain(ctx, &nftables.Chain{Family: f, Table: "nat", Name: c.Name})
+		if err != nil {
+			return err
+		}
+		for r := range staged.Moved {
+			entered = entered || r.Action.Kind == ruleset.Jump
+		}
+	}
+	if !entered {
+		return nil
+	}
+	for _, name := range kubeproxy.DispatchChains() {
+		if nat.Chain(name) == nil {
+			continue
+		}
+		if _, err := p.chain(ctx, &nftables.Chain{Family: f, Table: "nat", Name: name}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ports reads the chains of ports by the hash in their names.
+func (b *nftablesBackend) ports(ctx context.Context, p *pass, hashes map[string]bool) error {
+	var chains []*nftables.Chain
+	for _, f := range families() {
+		nat := b.known[f].set.Table("nat")
+		for hash := range hashes {
+			for _, name := range kubeproxy.ChainsOf(hash) {
+				if nat.Chain(name) != nil {
+					chains = append(chains, &nftables.Chain{Family: f, Table: "nat", Name: name})
+				}
+			}
+		}
+	}
+	return p.readAll(ctx, chains)
+}
