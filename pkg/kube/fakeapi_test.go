@@ -31,7 +31,7 @@ import (
 // in the stream for a version that is too old. It refuses what it would not be
 // asked by a correct client.
 type fakeAPI struct {
-	t        *testing.T
+	t        testing.TB
 	codecs   serializer.CodecFactory
 	protobuf runtime.SerializerInfo
 	addr     string
@@ -57,7 +57,7 @@ type change struct {
 	object   runtime.Object
 }
 
-func newFakeAPI(t *testing.T) *fakeAPI {
+func newFakeAPI(t testing.TB) *fakeAPI {
 	codecs := serializer.NewCodecFactory(newScheme())
 	info, ok := runtime.SerializerInfoForMediaType(codecs.SupportedMediaTypes(), runtime.ContentTypeProtobuf)
 	if !ok {

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 )
 
 // backoff is between two attempts at one resource: with its jitter up to 30 s,
@@ -208,8 +209,11 @@ type converted[T any] struct {
 	keep  bool
 }
 
+// The reflector finds Transformer by its exact type.
+var _ cache.TransformingStore = (*sink[any])(nil)
+
 // Transformer makes the reflector collect a streaming list in converted form.
-func (s *sink[T]) Transformer() func(any) (any, error) {
+func (s *sink[T]) Transformer() cache.TransformFunc {
 	return func(obj any) (any, error) {
 		raw, ok := obj.(runtime.Object)
 		if !ok {

@@ -5,7 +5,6 @@ package kube
 import (
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -133,55 +132,35 @@ func TestCatalogsFollowAnyChanges(t *testing.T) {
 	}
 }
 
-// bigTables has n Services with three endpoints each, on 100 nodes.
-func bigTables(n int) *tables {
+// bigTables has n Services with so many endpoints each, on 100 nodes.
+func bigTables(n, endpoints int) *tables {
 	ts := newTables("node-1")
 	for i := range n {
 		ns, name := fmt.Sprintf("namespace-%d", i%50), fmt.Sprintf("service-%05d", i)
-		ts.setService(convertService(apiService(ns, name, fmt.Sprintf("10.96.%d.%d", i>>8, i&255))))
-		ts.setSlice(convertSlice(bigSlice(ns, name, i)))
+		s := apiService(ns, name, fmt.Sprintf("10.96.%d.%d", i>>8, i&255))
+		s.UID = uid(i)
+		ts.setService(convertService(s))
+		ts.setSlice(convertSlice(bigSlice(ns, name, endpoints*i, endpoints)))
 	}
 	ts.listed = [kinds]bool{true, true, true}
 	return ts
 }
 
-func bigSlice(ns, name string, i int) *discoveryv1.EndpointSlice {
+// bigSlice has n endpoints from the k-th on.
+func bigSlice(ns, name string, k, n int) *discoveryv1.EndpointSlice {
 	s := apiSlice(ns, name, "abcde")
-	for j := range 3 {
-		k := 3*i + j
+	for range n {
 		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
 			Addresses: []string{fmt.Sprintf("10.%d.%d.%d", 128+k>>16, k>>8&255, k&255)},
 			NodeName:  new(fmt.Sprintf("node-%d.region.compute.internal", k%100)), Zone: new(fmt.Sprintf("region-%d", k%3)),
 		})
+		k++
 	}
 	return s
 }
 
-func heap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
-}
-
-// TestHeapOfManyServices holds the memory of 10,000 Services with 30,000
-// endpoints, tables and catalog together, below 20 MiB.
-func TestHeapOfManyServices(t *testing.T) {
-	before := heap()
-	ts := bigTables(10000)
-	c := ts.catalog(&service.Catalog{})
-	used := float64(heap()-before) / (1 << 20)
-	t.Logf("%.1f MiB for %d Services", used, len(c.Services))
-	if used > 20 {
-		t.Errorf("%.1f MiB, want at most 20", used)
-	}
-	runtime.KeepAlive(ts)
-	runtime.KeepAlive(c)
-}
-
 func BenchmarkFirstCatalog(b *testing.B) {
-	ts := bigTables(10000)
+	ts := bigTables(10000, 3)
 	all := ts.pending
 	b.ReportAllocs()
 	for b.Loop() {
@@ -191,11 +170,11 @@ func BenchmarkFirstCatalog(b *testing.B) {
 }
 
 func BenchmarkCatalogAfterOneSlice(b *testing.B) {
-	ts := bigTables(10000)
+	ts := bigTables(10000, 3)
 	c := ts.catalog(&service.Catalog{})
 	ss := [2]*slice{
-		convertSlice(bigSlice("namespace-7", "service-00007", 7)),
-		convertSlice(bigSlice("namespace-7", "service-00007", 8)),
+		convertSlice(bigSlice("namespace-7", "service-00007", 3*7, 3)),
+		convertSlice(bigSlice("namespace-7", "service-00007", 3*8, 3)),
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
@@ -205,7 +184,7 @@ func BenchmarkCatalogAfterOneSlice(b *testing.B) {
 }
 
 func BenchmarkCatalogAfterOneService(b *testing.B) {
-	ts := bigTables(10000)
+	ts := bigTables(10000, 3)
 	c := ts.catalog(&service.Catalog{})
 	ss := [2]*service.Service{
 		convertService(apiService("namespace-7", "service-00007", "10.96.0.7")),
@@ -219,7 +198,7 @@ func BenchmarkCatalogAfterOneService(b *testing.B) {
 }
 
 func BenchmarkConvertSlice(b *testing.B) {
-	s := bigSlice("namespace-7", "service-00007", 7)
+	s := bigSlice("namespace-7", "service-00007", 3*7, 3)
 	b.ReportAllocs()
 	for b.Loop() {
 		convertSlice(s)
