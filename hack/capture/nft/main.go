@@ -37,7 +37,7 @@ func main() {
 	}
 }
 
-// scenes are those whose rules are in the testdata, and conntrack.
+// scenes are those whose rules are in the testdata, conntrack and notices.
 func scenes() ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(nftablesDir, "scenes", "*"))
 	if err != nil {
@@ -46,7 +46,7 @@ func scenes() ([]string, error) {
 	if len(files) == 0 {
 		return nil, fmt.Errorf("no scenes in %s: run this in the repository's root", nftablesDir)
 	}
-	out := []string{"conntrack"}
+	out := []string{"conntrack", "notices"}
 	for _, f := range files {
 		out = append(out, strings.TrimSuffix(filepath.Base(f), filepath.Ext(f)))
 	}
@@ -58,6 +58,9 @@ func scenes() ([]string, error) {
 func capture(name string) error {
 	if name == "conntrack" {
 		return captureConntrack()
+	}
+	if name == "notices" {
+		return captureNotices()
 	}
 	base := filepath.Join(nftablesDir, "scenes", name)
 	loaders := []struct {
