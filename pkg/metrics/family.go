@@ -25,6 +25,10 @@ type def struct {
 	labels []string // in catalogue order
 	order  []int    // the labels sorted by name, as indices into labels
 	size   int      // samples of the last build
+	// Of the metrics of serviceSeries: the family that it made last, and
+	// whether that one has to be made anew.
+	last    *dto.MetricFamily
+	changed bool
 }
 
 func newDef(m Metric) *def {
@@ -47,7 +51,7 @@ func (d *def) pairs(values []string) []*dto.LabelPair {
 	}
 	pairs := make([]*dto.LabelPair, 0, len(values))
 	for _, i := range d.order {
-		pairs = append(pairs, newPair(d.labels[i], values[i]))
+		pairs = append(pairs, newPair(&d.labels[i], values[i]))
 	}
 	return pairs
 }
@@ -55,11 +59,19 @@ func (d *def) pairs(values []string) []*dto.LabelPair {
 // newPair makes a label pair. Names from the kernel may be any bytes, but one
 // invalid label value would make Prometheus refuse the whole scrape: such a
 // value is quoted.
-func newPair(name, value string) *dto.LabelPair {
+func newPair(name *string, value string) *dto.LabelPair {
 	if !utf8.ValidString(value) {
 		value = strconv.Quote(value)
 	}
-	return &dto.LabelPair{Name: &name, Value: &value}
+	p := &pair{value: value}
+	p.pair.Name, p.pair.Value = name, &p.value
+	return &p.pair
+}
+
+// pair holds all parts of a label pair but its name, which its metric has.
+type pair struct {
+	pair  dto.LabelPair
+	value string
 }
 
 // counterSample and gaugeSample hold all parts of a sample, so that one costs
@@ -101,10 +113,22 @@ type builder struct {
 func (b *builder) family(d *def) *dto.MetricFamily {
 	f := b.families[d.name]
 	if f == nil {
-		f = &dto.MetricFamily{Name: &d.name, Help: &d.help, Type: d.kind, Metric: make([]*dto.Metric, 0, d.size)}
+		f = d.newFamily()
 		b.families[d.name] = f
 	}
 	return f
+}
+
+// newFamily returns an empty family with room for the samples of the last one.
+func (d *def) newFamily() *dto.MetricFamily {
+	return &dto.MetricFamily{Name: &d.name, Help: &d.help, Type: d.kind, Metric: make([]*dto.Metric, 0, d.size)}
+}
+
+func sampleValue(m *dto.Metric) float64 {
+	if m.Counter != nil {
+		return m.Counter.GetValue()
+	}
+	return m.Gauge.GetValue()
 }
 
 func (b *builder) gauge(name string, value float64, labels ...string) {

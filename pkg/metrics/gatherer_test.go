@@ -151,8 +151,8 @@ func TestSeriesEndWithTheirServiceAndEndpoint(t *testing.T) {
 		t.Errorf("after an endpoint went: %q", got)
 	}
 	for _, r := range g.services.rows {
-		if len(r.endpoints) != 1 {
-			t.Errorf("%d endpoints are kept, want 1", len(r.endpoints))
+		if len(r.series) != 4 {
+			t.Errorf("%d series are kept, want 2 of connections, 1 of rules and 1 of an endpoint", len(r.series))
 		}
 	}
 	s = &correlate.Snapshot{}

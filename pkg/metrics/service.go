@@ -3,13 +3,12 @@
 package metrics
 
 import (
-	"net/netip"
+	"cmp"
 	"slices"
 	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/netfilter"
@@ -28,8 +27,8 @@ const (
 	sourceKernel = "kernel"
 )
 
-// serviceSeries makes the Service metrics and keeps what scrapes share: rows
-// of series by Service port, dropped when the Service is gone.
+// serviceSeries makes the Service metrics and keeps what scrapes share: a row
+// of series for each row of the snapshot, while the newest snapshot has it.
 type serviceSeries struct {
 	endpoints   bool // endpoint_connections_total too
 	connections *def
@@ -38,37 +37,32 @@ type serviceSeries struct {
 	rules       *def
 	counts      *def
 
-	rows       map[rowKey]*row
-	generation uint64
-	tables     []string // scratch of sortedTables
+	services []*correlate.ServicePort // what rows are made of
+	rows     []*row                   // of those that are exposed, in their order
+	spare    []*row                   // room for the next rows
+	others   []*row
+	tables   []string // scratch of sortedTables
+	addr     []byte   // scratch of addEndpoints
 	// pairs are the label pairs of small sets of values, which many series
 	// share. What grows with Services or endpoints is not in it.
 	pairs map[[2]string]*dto.LabelPair
 }
 
-type rowKey struct {
-	port   service.PortName
-	family netfilter.Family
-}
-
 // row holds the series of one Service port in one family.
 type row struct {
-	generation uint64           // the last build that saw it
-	base       []*dto.LabelPair // the labels that all its series share, sorted by name
-	series     []*series        // few: searched one by one
-	endpoints  map[netip.AddrPort]*series
+	port   service.PortName
+	family netfilter.Family
+	from   *correlate.ServicePort // what the samples say; nil of an OtherTotal
+	base   [5]*dto.LabelPair      // the labels that all its series share, sorted by name
+	series []series               // in the order in which fill makes them
 }
 
 // series is one series with its newest sample.
 type series struct {
-	def        *def
-	own        string // the value of the metric's own label
-	labels     []*dto.LabelPair
-	generation uint64
-
-	sample  *dto.Metric // handed out: replaced when the value changes, never written
-	value   uint64
-	created time.Time
+	def *def
+	own string // the value of the metric's own label
+	// sample is handed out: replaced when the value changes, never written.
+	sample *dto.Metric
 }
 
 // values is what a ServicePort and an OtherTotal have in common.
@@ -90,161 +84,265 @@ func newServiceSeries(defs map[string]*def, endpoints bool) *serviceSeries {
 		rejected:    defs["svcscope_service_rejected_packets_total"],
 		rules:       defs["svcscope_service_rules"],
 		counts:      defs["svcscope_service_endpoints"],
-		rows:        make(map[rowKey]*row),
 		pairs:       make(map[[2]string]*dto.LabelPair),
 	}
 }
 
+// build adds the families of the snapshot to b. One in which nothing changed
+// since the last build is that build's.
 func (c *serviceSeries) build(b *builder, s *correlate.Snapshot) {
-	c.generation++
-	for _, p := range s.Services {
-		if !p.Exposed {
-			continue
+	if !sameSlice(c.services, s.Services) {
+		c.updateServices(s.Services)
+	}
+	c.updateOthers(s.Other)
+	for _, d := range []*def{c.connections, c.byEndpoint, c.rejected, c.rules, c.counts} {
+		if d.changed {
+			d.changed, d.last = false, c.assemble(d)
 		}
-		c.add(b, rowKey{port: p.Port, family: p.Family}, &values{
-			created: p.Created, cluster: p.Cluster, external: p.External, rejected: p.Rejected,
-			rules: p.Rules, api: p.APICount, kernel: p.KernelCount, endpoints: p.Endpoints,
-			uncounted: p.Uncounted,
-		})
-	}
-	for i := range s.Other {
-		o := &s.Other[i]
-		key := rowKey{port: service.PortName{Protocol: o.Protocol}, family: o.Family}
-		key.port.Name.Name = otherService
-		c.add(b, key, &values{
-			created: o.Created, cluster: o.Cluster, external: o.External, rejected: o.Rejected,
-			rules: o.Rules, api: o.APICount, kernel: o.KernelCount,
-			uncounted: o.Uncounted,
-		})
-	}
-	for key, r := range c.rows {
-		if r.generation != c.generation {
-			delete(c.rows, key)
+		if d.last != nil {
+			b.families[d.name] = d.last
 		}
 	}
 }
 
-func (c *serviceSeries) add(b *builder, key rowKey, v *values) {
-	r := c.rows[key]
-	if r == nil {
-		r = &row{base: c.basePairs(key)}
-		c.rows[key] = r
-	}
-	r.generation = c.generation
+// sameSlice reports whether two slices are one: Services never change.
+func sameSlice(a, b []*correlate.ServicePort) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
 
+// assemble makes the family of d anew.
+func (c *serviceSeries) assemble(d *def) *dto.MetricFamily {
+	f := d.newFamily()
+	for _, rows := range [][]*row{c.rows, c.others} {
+		for _, r := range rows {
+			for i := range r.series {
+				if r.series[i].def == d {
+					f.Metric = append(f.Metric, r.series[i].sample)
+				}
+			}
+		}
+	}
+	return f
+}
+
+// updateServices goes through the rows of before and the Services side by side,
+// both of which are sorted. A Service that is known by its pointer costs nothing.
+func (c *serviceSeries) updateServices(services []*correlate.ServicePort) {
+	last, rows := c.rows, c.spare
+	at := 0
+	var before *row // the row before, to share labels with
+	for _, p := range services {
+		if !p.Exposed {
+			continue
+		}
+		for at < len(last) && last[at].from != p && last[at].compare(p) < 0 {
+			last[at].touch()
+			at++
+		}
+		var r *row
+		if at < len(last) && (last[at].from == p || last[at].compare(p) == 0) {
+			r = last[at]
+			at++
+		} else {
+			r = c.newRow(p.Port, p.Family, before)
+		}
+		if r.from != p {
+			r.from = p
+			c.fill(r, &values{
+				created: p.Created, cluster: p.Cluster, external: p.External, rejected: p.Rejected,
+				rules: p.Rules, api: p.APICount, kernel: p.KernelCount, endpoints: p.Endpoints,
+				uncounted: p.Uncounted,
+			})
+		}
+		rows = append(rows, r)
+		before = r
+	}
+	for ; at < len(last); at++ {
+		last[at].touch()
+	}
+	clear(last) // or it would keep what is gone
+	c.services, c.rows, c.spare = services, rows, last[:0]
+}
+
+func (c *serviceSeries) updateOthers(others []correlate.OtherTotal) {
+	last := c.others
+	c.others = make([]*row, 0, len(others))
+	for i := range others {
+		o := &others[i]
+		port := service.PortName{Protocol: o.Protocol}
+		port.Name.Name = otherService
+		at := slices.IndexFunc(last, func(r *row) bool { return r.port == port && r.family == o.Family })
+		var r *row
+		if at >= 0 {
+			r = last[at]
+			last = slices.Delete(last, at, at+1)
+		} else {
+			r = c.newRow(port, o.Family, nil)
+		}
+		c.fill(r, &values{
+			created: o.Created, cluster: o.Cluster, external: o.External, rejected: o.Rejected,
+			rules: o.Rules, api: o.APICount, kernel: o.KernelCount,
+			uncounted: o.Uncounted,
+		})
+		c.others = append(c.others, r)
+	}
+	for _, r := range last {
+		r.touch()
+	}
+}
+
+// compare orders a row and a Service port as Snapshot.Services are.
+func (r *row) compare(p *correlate.ServicePort) int {
+	return cmp.Or(r.port.Compare(p.Port), cmp.Compare(r.family, p.Family))
+}
+
+// touch marks the families that have series of a row that is gone.
+func (r *row) touch() {
+	for i := range r.series {
+		r.series[i].def.changed = true
+	}
+}
+
+// fill brings the row's series up to date.
+func (c *serviceSeries) fill(r *row, v *values) {
+	f := filler{c: c, row: r}
 	if !v.uncounted {
-		emit(b, c.find(r, c.connections, viaCluster), v.cluster, v.created)
-		emit(b, c.find(r, c.connections, viaExternal), v.external, v.created)
+		f.put(c.connections, viaCluster, float64(v.cluster), v.created)
+		f.put(c.connections, viaExternal, float64(v.external), v.created)
 		for _, reason := range reasons() {
 			if n := v.rejected[reason]; n > 0 {
-				emit(b, c.find(r, c.rejected, string(reason)), n, v.created)
+				f.put(c.rejected, string(reason), float64(n), v.created)
 			}
 		}
 	}
 	for _, table := range c.sortedTables(v.rules) {
 		if n := v.rules[table]; n > 0 {
-			emit(b, c.find(r, c.rules, table), uint64(n), time.Time{})
+			f.put(c.rules, table, float64(n), time.Time{})
 		}
 	}
 	// A negative count is an unknown one.
 	if v.api > 0 {
-		emit(b, c.find(r, c.counts, sourceAPI), uint64(v.api), time.Time{})
+		f.put(c.counts, sourceAPI, float64(v.api), time.Time{})
 	}
 	if v.kernel > 0 {
-		emit(b, c.find(r, c.counts, sourceKernel), uint64(v.kernel), time.Time{})
+		f.put(c.counts, sourceKernel, float64(v.kernel), time.Time{})
 	}
 	if c.endpoints && !v.uncounted {
-		c.addEndpoints(b, r, v.endpoints)
+		f.endpoints(v.endpoints)
 	}
+	f.cut(len(r.series))
 }
 
-// addEndpoints exposes every endpoint of the rules from 0, or increase() would
+// filler goes through the series of a row.
+type filler struct {
+	c   *serviceSeries
+	row *row
+	at  int
+}
+
+// put makes the next series of the row. A sample whose value did not change is
+// the one of the scrape before.
+func (f *filler) put(d *def, own string, value float64, created time.Time) {
+	list := f.row.series
+	found := slices.IndexFunc(list[f.at:], func(s series) bool { return s.def == d && s.own == own })
+	if found < 0 {
+		d.changed = true
+		s := series{def: d, own: own, sample: d.newSample(f.labels(d, own), value, newCreated(created))}
+		f.row.series = slices.Insert(list, f.at, s)
+		f.at++
+		return
+	}
+	f.cut(f.at + found)
+	s := &f.row.series[f.at]
+	f.at++
+	at := s.sample.GetCounter().GetCreatedTimestamp()
+	same := at == nil && created.IsZero() || at != nil && at.AsTime().Equal(created)
+	if same && sampleValue(s.sample) == value {
+		return
+	}
+	if !same {
+		at = newCreated(created)
+	}
+	d.changed = true
+	s.sample = d.newSample(s.sample.GetLabel(), value, at)
+}
+
+// cut ends the series from the current one up to end.
+func (f *filler) cut(end int) {
+	for i := f.at; i < end; i++ {
+		f.row.series[i].def.changed = true
+	}
+	f.row.series = slices.Delete(f.row.series, f.at, end)
+}
+
+// endpoints exposes every endpoint of the rules from 0, or increase() would
 // miss the connections before its first sample; what only the API has can
 // have no connections.
-func (c *serviceSeries) addEndpoints(b *builder, r *row, endpoints []correlate.Endpoint) {
-	if r.endpoints == nil && len(endpoints) > 0 {
-		r.endpoints = make(map[netip.AddrPort]*series, len(endpoints))
-	}
+func (f *filler) endpoints(endpoints []correlate.Endpoint) {
 	for i := range endpoints {
 		e := &endpoints[i]
 		if !e.InKernel && e.Connections == 0 {
 			continue
 		}
-		s := r.endpoints[e.Addr]
-		if s == nil {
-			s = r.newSeries(c.byEndpoint, newPair(c.byEndpoint.ownLabel(), e.Addr.String()))
-			r.endpoints[e.Addr] = s
+		f.c.addr = e.Addr.AppendTo(f.c.addr[:0])
+		var own string
+		if list := f.row.series; f.at < len(list) && list[f.at].own == string(f.c.addr) {
+			own = list[f.at].own
+		} else {
+			own = string(f.c.addr)
 		}
-		s.generation = c.generation
-		emit(b, s, e.Connections, e.Created)
-	}
-	for addr, s := range r.endpoints {
-		if s.generation != c.generation {
-			delete(r.endpoints, addr)
-		}
+		f.put(f.c.byEndpoint, own, float64(e.Connections), e.Created)
 	}
 }
 
-// find returns the row's series with that value of the metric's own label.
-func (c *serviceSeries) find(r *row, d *def, own string) *series {
-	for _, s := range r.series {
-		if s.def == d && s.own == own {
-			return s
-		}
+// labels returns the row's labels and the metric's own one, sorted by name.
+func (f *filler) labels(d *def, own string) []*dto.LabelPair {
+	name, base := d.ownLabel(), f.row.base[:]
+	var pair *dto.LabelPair
+	if d == f.c.byEndpoint {
+		pair = newPair(name, own)
+	} else {
+		pair = f.c.pair(name, own)
 	}
-	s := r.newSeries(d, c.pair(d.ownLabel(), own))
-	s.own = own
-	r.series = append(r.series, s)
-	return s
+	at, _ := slices.BinarySearchFunc(base, *name, func(p *dto.LabelPair, name string) int {
+		return strings.Compare(p.GetName(), name)
+	})
+	labels := make([]*dto.LabelPair, 0, len(base)+1)
+	return append(append(append(labels, base[:at]...), pair), base[at:]...)
 }
 
 // ownLabel is the label that a Service metric adds to those of serviceLabels.
-func (d *def) ownLabel() string { return d.labels[len(d.labels)-1] }
+func (d *def) ownLabel() *string { return &d.labels[len(d.labels)-1] }
 
-func (r *row) newSeries(d *def, own *dto.LabelPair) *series {
-	at, _ := slices.BinarySearchFunc(r.base, own.GetName(), func(p *dto.LabelPair, name string) int {
-		return strings.Compare(p.GetName(), name)
-	})
-	labels := make([]*dto.LabelPair, 0, len(r.base)+1)
-	labels = append(append(append(labels, r.base[:at]...), own), r.base[at:]...)
-	return &series{def: d, labels: labels}
-}
-
-// basePairs returns the labels of serviceLabels sorted by name.
-func (c *serviceSeries) basePairs(key rowKey) []*dto.LabelPair {
-	return []*dto.LabelPair{
-		c.pair("ip_family", familyValue(key.family)),
-		newPair("port_name", key.port.Port),
-		c.pair("protocol", string(key.port.Protocol)),
-		newPair("service_name", key.port.Name.Name),
-		newPair("service_namespace", key.port.Namespace),
+// newRow makes a row with the labels of serviceLabels sorted by name. It shares
+// those that the row before, a neighbour in order, has too.
+func (c *serviceSeries) newRow(port service.PortName, family netfilter.Family, before *row) *row {
+	if before == nil {
+		before = &row{}
 	}
+	d := c.connections
+	share := func(at, label int, value string) *dto.LabelPair {
+		if p := before.base[at]; p != nil && p.GetValue() == value {
+			return p
+		}
+		return newPair(&d.labels[label], value)
+	}
+	return &row{port: port, family: family, base: [5]*dto.LabelPair{
+		c.pair(&d.labels[4], familyValue(family)),
+		share(1, 2, port.Port),
+		c.pair(&d.labels[3], string(port.Protocol)),
+		share(3, 1, port.Name.Name),
+		share(4, 0, port.Namespace),
+	}}
 }
 
-func (c *serviceSeries) pair(name, value string) *dto.LabelPair {
-	p := c.pairs[[2]string{name, value}]
+func (c *serviceSeries) pair(name *string, value string) *dto.LabelPair {
+	p := c.pairs[[2]string{*name, value}]
 	if p == nil {
 		p = newPair(name, value)
-		c.pairs[[2]string{name, value}] = p
+		c.pairs[[2]string{*name, value}] = p
 	}
 	return p
-}
-
-// emit appends the series' sample to its family; a sample whose value did not
-// change is the one of the scrape before.
-func emit(b *builder, s *series, value uint64, created time.Time) {
-	if s.sample == nil || s.value != value || !s.created.Equal(created) {
-		var at *timestamppb.Timestamp
-		if s.sample != nil && s.created.Equal(created) {
-			at = s.sample.GetCounter().GetCreatedTimestamp()
-		} else {
-			at = newCreated(created)
-		}
-		s.sample = s.def.newSample(s.labels, float64(value), at)
-		s.value, s.created = value, created
-	}
-	f := b.family(s.def)
-	f.Metric = append(f.Metric, s.sample)
 }
 
 // sortedTables returns the keys of rules in order, until its next call.
