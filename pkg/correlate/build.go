@@ -130,7 +130,7 @@ func (b *Builder) holds(from shape, rules []Rules) bool {
 // update puts the totals that changed into their rows. It returns false where
 // they belong to a row that there is not yet.
 func (b *Builder) update(in *Inputs) bool {
-	totals, version := changed(in.Ledger, b.version)
+	totals, version := in.Ledger.Changed(b.version)
 	var rows []*ServicePort // a copy once one differs: the last snapshot has b.rows
 	admitted := false
 	for i := range totals {

@@ -180,7 +180,7 @@ func (j *join) endpoints(p *ServicePort, chains *kubeproxy.PortChains) {
 
 // totals adds what the ledger has counted, and returns its version.
 func (j *join) totals() uint64 {
-	totals, version := changed(j.in.Ledger, 0)
+	totals, version := j.in.Ledger.Changed(0)
 	for i := range totals {
 		t := &totals[i]
 		key := keyOf(&t.Port)

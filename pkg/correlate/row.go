@@ -14,12 +14,6 @@ import (
 // fewEndpoints is up to how many endpoints a list is searched, not indexed.
 const fewEndpoints = 16
 
-// changed returns the totals of the ledger that changed after a version, all of
-// them after 0, and its version now.
-func changed(l *ledger.Ledger, _ uint64) ([]ledger.PortTotal, uint64) {
-	return slices.Collect(l.Ports()), 0
-}
-
 // setTotals gives a row that no snapshot has yet the totals of its port.
 func (s *ServicePort) setTotals(t *ledger.PortTotal) {
 	s.Exposed, s.Created = true, t.Created
