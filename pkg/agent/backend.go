@@ -7,6 +7,7 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/ledger"
 )
 
 // writerUnknown is who changed the rules, as long as nobody listens.
@@ -22,6 +23,10 @@ type backend interface {
 	read(context.Context) (undecoded map[string]uint64, err error)
 	// families are those of the kernel, always the same.
 	families() []*familyRules
+	// tell hands on what is known to have happened before the newest reading
+	// and is to be applied first. It reports whether all that ended was told:
+	// absence from the reading then ends nothing.
+	tell(ctx context.Context, names *correlate.Names, use func(ledger.Commit)) (listening bool, err error)
 	// changes returns the commits seen since the first reading.
 	changes() []correlate.RulesetChanges
 	stats() kernel.ReadStats

@@ -9,6 +9,7 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
 	"github.com/svcscope/svcscope/pkg/ruleset"
@@ -55,6 +56,8 @@ func (b *legacyBackend) read(ctx context.Context) (map[string]uint64, error) {
 	}
 	return undecoded, errors.Join(errs...)
 }
+
+func (*legacyBackend) tell(context.Context, *correlate.Names, func(ledger.Commit)) (bool, error) { return false, nil }
 
 func (b *legacyBackend) stats() kernel.ReadStats { return kernel.ReadStats{} }
 

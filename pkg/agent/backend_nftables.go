@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -29,15 +30,19 @@ type nftablesBackend struct {
 	present    bool // it was read, and not only absent
 	// moved has the ports, by hash, that the last reading saw moving: a packet
 	// may have passed the dispatch rule and not yet the Service's.
-	moved  map[string]bool
-	change correlate.RulesetChanges
+	moved map[string]bool
+	// wrote has the commits by writer; counted is the generation up to which
+	// they are in it.
+	wrote   map[string]*correlate.RulesetChanges
+	counted uint32
+	notices notices
 }
 
-func newNFTablesBackend(open func() (nftablesReader, error)) *nftablesBackend {
+func newNFTablesBackend(open func() (nftablesReader, error), listen func() (noticeSource, error)) *nftablesBackend {
 	b := &nftablesBackend{
-		reader:  reader[nftablesReader]{open: open},
+		reader: reader[nftablesReader]{open: open}, notices: notices{open: listen},
 		mirrors: make(map[netfilter.Family]*ruleset.Mirror), known: make(map[netfilter.Family]*familyRules),
-		moved: make(map[string]bool),
+		moved: make(map[string]bool), wrote: make(map[string]*correlate.RulesetChanges),
 	}
 	for _, f := range families() {
 		b.mirrors[f] = ruleset.NewMirror(f)
@@ -111,15 +116,31 @@ func (b *nftablesBackend) forget(m *ruleset.Mirror, d *ruleset.Delta) {
 	}
 }
 
-// count keeps the generation and counts commits.
+// count keeps the generation and counts commits of unknown writers, unless
+// notices will tell.
 func (b *nftablesBackend) count(generation uint32) {
 	if !b.seen || b.generation == 0 { // 0 is of a subsystem that is not there
-		b.change = correlate.RulesetChanges{Backend: ruleset.NFT, Writer: writerUnknown, Created: time.Now()}
-	} else if n := generation - b.generation; n != 0 {
-		b.change.Total += uint64(n)
-		b.change.Last = time.Now()
+		b.counted = generation
+		b.write(writerUnknown, 0)
 	}
 	b.seen, b.generation = true, generation
+	if b.notices.listener == nil {
+		b.write(writerUnknown, generation-b.counted)
+	}
+}
+
+// write counts commits, the next n after those counted.
+func (b *nftablesBackend) write(writer string, n uint32) {
+	c := b.wrote[writer]
+	if c == nil {
+		c = &correlate.RulesetChanges{Backend: ruleset.NFT, Writer: writer, Created: time.Now()}
+		b.wrote[writer] = c
+	}
+	if n > 0 {
+		c.Total += uint64(n)
+		c.Last = time.Now()
+	}
+	b.counted += n
 }
 
 // undecoded counts what stands in the rules and is not understood.
@@ -143,10 +164,11 @@ func messages(skipped map[string]uint64) map[string]uint64 {
 }
 
 func (b *nftablesBackend) changes() []correlate.RulesetChanges {
-	if !b.seen {
-		return nil
+	var out []correlate.RulesetChanges
+	for _, writer := range slices.Sorted(maps.Keys(b.wrote)) {
+		out = append(out, *b.wrote[writer])
 	}
-	return []correlate.RulesetChanges{b.change}
+	return out
 }
 
 func (b *nftablesBackend) stats() kernel.ReadStats {
@@ -155,6 +177,8 @@ func (b *nftablesBackend) stats() kernel.ReadStats {
 	}
 	return b.value.Stats()
 }
+
+func (b *nftablesBackend) close() error { return errors.Join(b.notices.leave(), b.reader.close()) }
 
 // begin starts one attempt.
 func (b *nftablesBackend) begin(a rulesAttempt) *pass {

@@ -17,6 +17,7 @@ import (
 	"github.com/svcscope/svcscope/pkg/internal/iptsave"
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
+	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
@@ -69,6 +70,7 @@ func (f *fakeBackend) families() []*familyRules {
 	return f.known
 }
 
+func (*fakeBackend) tell(context.Context, *correlate.Names, func(ledger.Commit)) (bool, error) { return false, nil }
 func (*fakeBackend) changes() []correlate.RulesetChanges { return nil }
 func (*fakeBackend) stats() kernel.ReadStats             { return kernel.ReadStats{} }
 func (*fakeBackend) close() error                        { return nil }
@@ -162,6 +164,7 @@ var errNoHost = errors.New("not on this host")
 func fakeHost(c *fakeConntrack) host {
 	return host{
 		nftables:  func() (nftablesReader, error) { return nil, errNoHost },
+		notices:   func() (noticeSource, error) { return nil, errNoHost },
 		legacy:    func() (legacyReader, error) { return nil, errNoHost },
 		conntrack: func() (conntrackReader, error) { return c, nil },
 		ipvs:      func() bool { return false },

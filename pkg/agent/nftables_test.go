@@ -151,7 +151,7 @@ func webChains(connections uint64) []fakeChain {
 // nftSampler reads nf_tables from f, and finds no tables in legacy.
 func nftSampler(f *fakeNFTables, l *logs) *sampler {
 	s := fakeSampler(&fakeBackend{answers: []answer{{set: emptyRules()}}}, nil, l)
-	s.sources[0].backend = newNFTablesBackend(func() (nftablesReader, error) { return f, nil })
+	s.sources[0].backend = newNFTablesBackend(func() (nftablesReader, error) { return f, nil }, nil)
 	return s
 }
 
@@ -257,7 +257,7 @@ func TestWhichChainsAreRead(t *testing.T) {
 	s := nftSampler(f, nil)
 	for i, r := range readings {
 		s.read(t.Context(), s.sources[0])
-		s.apply()
+		s.apply(t.Context())
 		if d := cmp.Diff(r.want, f.asked); d != "" {
 			t.Errorf("chains of reading %d (-want +got):\n%s", i, d)
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/metrics"
 	"github.com/svcscope/svcscope/pkg/netfilter"
@@ -54,6 +55,11 @@ type sampler struct {
 	told        time.Time
 	toldNames   *correlate.Names
 	toldVersion uint64
+
+	nft    *nftablesBackend
+	gate   gate
+	deaf   string // why changes of rules cannot be listened to, as logged
+	blinds []correlate.BlindTime
 	latest      atomic.Pointer[correlate.Snapshot]
 	lastPass    atomic.Int64 // when the last pass ended, in nanoseconds since started
 }
@@ -82,8 +88,10 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 			CollectorState: correlate.CollectorState{Name: name, Err: errUnread.Error()},
 		}
 	}
+	s.nft = newNFTablesBackend(h.nftables, h.notices)
+	s.gate.max = cfg.MaxRules
 	s.sources = []*ruleSource{
-		{backend: newNFTablesBackend(h.nftables), collector: named("nftables")},
+		{backend: s.nft, collector: named("nftables")},
 		{backend: newLegacyBackend(h.legacy), collector: named("legacy")},
 	}
 	table := named("conntrack")
@@ -98,7 +106,7 @@ func (s *sampler) pass(ctx context.Context) {
 		src.tight = false
 		s.read(ctx, src)
 	}
-	s.apply()
+	s.apply(ctx)
 	for range maxAgain {
 		again := s.open()
 		if len(again) == 0 || ctx.Err() != nil {
@@ -111,8 +119,9 @@ func (s *sampler) pass(ctx context.Context) {
 			src.tight = src.tight || !src.outcome.Suspect
 			s.read(ctx, src)
 		}
-		s.apply()
+		s.apply(ctx)
 	}
+	s.listen(time.Now())
 	begin := time.Now()
 	table, err := s.conntrack.read(ctx)
 	if ctx.Err() != nil {
@@ -156,21 +165,37 @@ func larger(a, b map[string]uint64) map[string]uint64 {
 }
 
 // apply gives the new readings to the ledger.
-func (s *sampler) apply() {
+func (s *sampler) apply(ctx context.Context) {
 	now := time.Now()
 	s.rename(s.kube.catalog())
 	s.know(now)
 	for _, src := range s.sources {
-		for _, f := range src.families() {
-			if !f.fresh {
-				continue
-			}
-			f.whole = f.whole || !s.ledger.Baselined(f.source)
-			o := s.ledger.Apply(f.reading(s.names), now)
-			src.outcome.Suspect = src.outcome.Suspect || o.Suspect
-			src.outcome.Pending = src.outcome.Pending || o.Pending
-			f.applied = now
+		s.tell(ctx, src, now)
+	}
+}
+
+// tell gives the ledger the newest readings of one source, and first what
+// happened before them.
+func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
+	if !slices.ContainsFunc(src.families(), func(f *familyRules) bool { return f.fresh }) {
+		return
+	}
+	listening, err := src.backend.tell(ctx, s.names, func(c ledger.Commit) { s.ledger.Commit(c, now) })
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("changes of rules were missed: what they counted to their end is lost", "source", src.Name, "err", err)
+	}
+	for _, f := range src.families() {
+		if !f.fresh {
+			continue
 		}
+		f.whole = f.whole || !s.ledger.Baselined(f.source)
+		r := f.reading(s.names)
+		r.Listening = listening
+		o := s.ledger.Apply(r, now)
+		src.outcome.Suspect = src.outcome.Suspect || o.Suspect
+		src.outcome.Pending = src.outcome.Pending || o.Pending
+		s.blind(f, o.Replaced, now)
+		f.applied = now
 	}
 }
 
@@ -240,10 +265,16 @@ func (s *sampler) publish(table *correlate.Conntrack) {
 		Names: s.names, Rules: s.rules(), Unread: s.unread(), IPVS: s.host.ipvs(),
 		Ledger: s.ledger, SinceRule: s.since, Conntrack: table,
 		Self: correlate.Self{
-			Undecoded: maps.Clone(s.undecoded), EventsLost: map[string]uint64{}, SeriesLimit: s.cfg.MaxServices, Started: s.started,
+			Undecoded: maps.Clone(s.undecoded), EventsLost: map[string]uint64{"nftables": s.nft.notices.told()}, SeriesLimit: s.cfg.MaxServices, Started: s.started,
 		},
 	}
+	s.exactness(&in)
 	for _, src := range s.sources {
+		if r := src.stats(); r != (kernel.ReadStats{}) {
+			in.Self.Reads = append(in.Self.Reads, correlate.KernelReads{
+				Collector: src.Name, Bytes: r.Bytes, Messages: r.Messages, Interrupted: r.Interrupted,
+			})
+		}
 		in.Changes = append(in.Changes, src.changes()...)
 		in.Self.Collectors = append(in.Self.Collectors, src.CollectorState)
 	}

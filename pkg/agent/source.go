@@ -52,6 +52,7 @@ type conntrackReader interface {
 // fails is tried again at the next sampling.
 type host struct {
 	nftables  func() (nftablesReader, error)
+	notices   func() (noticeSource, error)
 	legacy    func() (legacyReader, error)
 	conntrack func() (conntrackReader, error)
 	ipvs      func() bool
@@ -68,6 +69,13 @@ func thisHost() host {
 				return nil, err
 			}
 			return kernelNFTables{r}, nil
+		},
+		notices: func() (noticeSource, error) {
+			n, err := kernel.OpenNotices(kernel.NoticesConfig{})
+			if err != nil {
+				return nil, err
+			}
+			return n, nil
 		},
 		legacy: func() (legacyReader, error) {
 			r, err := kernel.OpenLegacy(kernel.LegacyConfig{})

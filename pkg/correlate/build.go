@@ -39,6 +39,8 @@ type Inputs struct {
 	// SinceRule tells that the ledger's totals are the rules' own counters.
 	SinceRule bool
 	Changes   []RulesetChanges
+	// Listening tells that the ledger has final values from notices.
+	Listening bool
 	Conntrack *Conntrack
 	Exact     []LedgerExact
 	Blind     []BlindTime
@@ -246,6 +248,9 @@ func counting(in *Inputs, mode string) []CountingMethod {
 	method := "none"
 	if mode == "iptables" && in.Ledger.Counting() {
 		method = "rules"
+		if in.Listening {
+			method = "notices"
+		}
 	}
 	return []CountingMethod{{What: "connections", Method: method}, {What: "refusals", Method: method}}
 }

@@ -139,6 +139,21 @@ func (c *Counters) Part(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names, ha
 	return b.reading
 }
 
+// Of returns the counters of some rules out of v's ruleset, as notices of
+// commits bring them: no chain is there in its whole.
+func (c *Counters) Of(some *ruleset.Ruleset, v *kubeproxy.View, names *Names) []ledger.Counter {
+	if len(some.Tables) == 0 {
+		return nil
+	}
+	part := v.Of(some)
+	b := &readingBuilder{counters: NewCounters(), rs: some, names: names}
+	for _, p := range part.Ports {
+		b.port(p)
+	}
+	b.refusals(part, nil)
+	return b.reading.Counters
+}
+
 func (c *Counters) builder(rs *ruleset.Ruleset, names *Names) *readingBuilder {
 	b := &readingBuilder{counters: c, rs: rs, names: names, reading: ledger.Reading{
 		Source: LedgerSource(rs.Backend, rs.Family),

@@ -3,6 +3,7 @@
 package kubeproxy
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -49,6 +50,21 @@ func (v *View) Update(rs *ruleset.Ruleset, deltas []ruleset.Delta) {
 	if rs.Table("nat").Chain(chainMarkDrop) != nil {
 		v.addOldRefusals()
 	}
+}
+
+// Of returns a view of some rules out of v's ruleset, which name ports and
+// endpoints as far as they or v do.
+func (v *View) Of(some *ruleset.Ruleset) *View {
+	part := &View{Ports: map[string]*PortChains{}, addrs: maps.Clone(v.addrs)}
+	for _, t := range some.Tables {
+		part.Update(some, []ruleset.Delta{{Table: t.Name, Changed: t.Chains}})
+	}
+	for hash, p := range part.Ports {
+		if known := v.Ports[hash]; known != nil && !p.Named {
+			p.Name, p.Named = known.Name, known.Named
+		}
+	}
+	return part
 }
 
 func (v *View) updateNAT(nat *ruleset.Table, d *ruleset.Delta) {

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+)
+
+// stoodFor is how long kube-proxy's rules must have stood before the agent
+// listens where no API tells how many there will be: the first load of a node
+// costs a listener's kernel much more memory than all that follows.
+const stoodFor = time.Minute
+
+// gate decides whether the agent listens to the commits of nf_tables. Who
+// listens has the kernel keep about 8 KiB for every rule that a commit
+// touches, charged to nobody, and slows the writer.
+type gate struct {
+	max   int       // rules and set elements; 0 never listens
+	stood time.Time // since when kube-proxy's rules are there; zero: they are not
+	full  bool      // it was left for the number of rules
+}
+
+// wants reports whether to listen with this many rules there and to come.
+func (g *gate) wants(rules int) bool {
+	limit := g.max
+	if g.full {
+		limit -= limit / 5 // not in and out at the edge
+	}
+	g.full = rules > limit
+	return g.max > 0 && !g.full
+}
+
+// listen joins or leaves, as the gate says, and logs it.
+func (s *sampler) listen(now time.Time) {
+	b := s.nft
+	if b.notices.open == nil || b.notices.mute {
+		return
+	}
+	rules, ready := s.load(now)
+	want := ready && s.gate.wants(rules)
+	switch joined := b.notices.listener != nil; {
+	case want && !joined:
+		err := b.notices.join()
+		s.joined(err, rules)
+	case !want && joined:
+		err := b.notices.leave()
+		s.log.Info("no more listening to changes of rules: counts of rewritten rules may be lost",
+			"rules", rules, "max", s.cfg.MaxRules, "err", err)
+	}
+}
+
+// joined logs how it went, a failure once.
+func (s *sampler) joined(err error, rules int) {
+	switch {
+	case err == nil:
+		s.log.Info("listening to changes of rules: no count is lost in a rewrite", "rules", rules, "max", s.cfg.MaxRules)
+		s.deaf = ""
+	case errors.Is(err, kernel.ErrAbsent):
+	case s.deaf != err.Error():
+		s.deaf = err.Error()
+		s.log.Warn("changes of rules cannot be listened to", "err", err)
+	}
+}
+
+// load returns how many rules there are or will be, and whether that is known:
+// kube-proxy's rules of iptables mode stand, and the API has told all, or
+// nobody will.
+func (s *sampler) load(now time.Time) (rules int, ready bool) {
+	present, native := false, false
+	for _, f := range s.nft.families() {
+		present = present || f.rules.View.Present
+		native = native || f.rules.NFTablesMode
+	}
+	switch {
+	case !present || native:
+		s.gate.stood = time.Time{}
+		return 0, false
+	case s.gate.stood.IsZero():
+		s.gate.stood = now
+	}
+	rules = s.nft.size()
+	if s.catalog != nil && s.catalog.Synced {
+		return max(rules, correlate.ExpectedRules(s.catalog)), true
+	}
+	state := s.kube.state()
+	return rules, !state.enabled && now.Sub(s.gate.stood) >= stoodFor
+}
+
+// size counts the rules of all tables, jumps once more: chains' use.
+func (b *nftablesBackend) size() int {
+	n := 0
+	for _, m := range b.mirrors {
+		for _, t := range m.Ruleset().Tables {
+			for _, c := range t.Chains {
+				n += int(c.Use)
+			}
+		}
+	}
+	return n
+}
+
+// blind adds the time since a family's last reading to that of the tables in
+// which counters were lost.
+func (s *sampler) blind(f *familyRules, tables map[string]bool, now time.Time) {
+	if f.applied.IsZero() {
+		return
+	}
+	for table := range tables {
+		*s.blindTime(f, table) += now.Sub(f.applied)
+	}
+}
+
+func (s *sampler) blindTime(f *familyRules, table string) *time.Duration {
+	i := slices.IndexFunc(s.blinds, func(b correlate.BlindTime) bool {
+		return b.Backend == f.set.Backend && b.Family == f.set.Family && b.Table == table
+	})
+	if i < 0 {
+		i = len(s.blinds)
+		s.blinds = append(s.blinds, correlate.BlindTime{
+			Backend: f.set.Backend, Family: f.set.Family, Table: table, Created: s.started,
+		})
+	}
+	return &s.blinds[i].Total
+}
+
+// exactness is what a snapshot says of how sure the totals are.
+func (s *sampler) exactness(in *correlate.Inputs) {
+	for _, src := range s.sources {
+		for _, f := range src.families() {
+			if !f.read || !f.rules.View.Present {
+				continue
+			}
+			exact := f.set.Backend == ruleset.NFT && s.nft.notices.exact()
+			in.Exact = append(in.Exact, correlate.LedgerExact{Backend: f.set.Backend, Family: f.set.Family, Exact: exact})
+			for _, table := range []string{"filter", "nat"} {
+				s.blindTime(f, table) // it is 0 until something is lost
+			}
+		}
+	}
+	in.Listening = s.nft.notices.exact()
+	in.Blind = slices.Clone(s.blinds)
+}

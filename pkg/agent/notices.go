@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/ledger"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+)
+
+// notices is the state of listening to the commits of nf_tables.
+type notices struct {
+	open     func() (noticeSource, error)
+	listener *listener // nil while not listening
+	// base is false until a reading has come after joining, or after notices
+	// were lost: what happened before it is not known from notices.
+	base bool
+	// from is the generation up to which commits are in the base.
+	from    uint32
+	handles map[tableKey]uint64
+	lost    uint64 // by listeners that are closed
+	// mute is true where this kernel's notices lack final values.
+	mute bool
+}
+
+type tableKey struct {
+	family netfilter.Family
+	name   string
+}
+
+// errMute says that a deleted rule came without its counter.
+var errMute = errors.New("notices of nf_tables have no final counters in this kernel")
+
+// join begins to listen. The next reading is the base.
+func (n *notices) join() error {
+	source, err := n.open()
+	if err != nil {
+		return err
+	}
+	n.listener, n.base = listenTo(source), false
+	return nil
+}
+
+// leave ends it.
+func (n *notices) leave() error {
+	if n.listener == nil {
+		return nil
+	}
+	n.lost += n.listener.source.Lost()
+	err := n.listener.close()
+	n.listener, n.base = nil, false
+	return err
+}
+
+// told counts the datagrams that were lost.
+func (n *notices) told() uint64 {
+	if n.listener == nil {
+		return n.lost
+	}
+	return n.lost + n.listener.source.Lost()
+}
+
+// exact reports whether nothing but packets in flight at a rewrite is lost.
+func (n *notices) exact() bool { return n.listener != nil && n.base && !n.mute }
+
+// tell gives the ledger what commits have done up to the generation of the
+// newest reading, which is to be applied next. It reports whether that reading
+// is one of a listener: whatever is missing in it was told of.
+func (b *nftablesBackend) tell(ctx context.Context, names *correlate.Names, use func(ledger.Commit)) (bool, error) {
+	n := &b.notices
+	if n.listener == nil || !b.seen {
+		return false, nil
+	}
+	commits, err := n.listener.upTo(ctx, b.generation)
+	if !n.base {
+		commits = nil // they are in the reading
+	}
+	for i := range commits {
+		if int32(commits[i].generation-n.from) <= 0 {
+			continue
+		}
+		b.write(commits[i].writer, 1)
+		if muted := b.tellOne(&commits[i], names, use); muted {
+			n.mute = true
+		}
+	}
+	if missed := int32(b.generation - b.counted); missed > 0 {
+		b.write(writerUnknown, uint32(missed))
+	}
+	if n.mute {
+		return false, errors.Join(errMute, n.leave())
+	}
+	listening := n.base && err == nil
+	if err != nil && !errors.Is(err, kernel.ErrOverrun) && !errors.Is(err, errLate) {
+		return false, errors.Join(err, n.leave())
+	}
+	if !listening {
+		n.rebase(b)
+	}
+	return listening, err
+}
+
+// rebase makes the newest reading the base.
+func (n *notices) rebase(b *nftablesBackend) {
+	n.base, n.from = true, b.generation
+	n.handles = make(map[tableKey]uint64)
+	for f, m := range b.mirrors {
+		for _, t := range m.Ruleset().Tables {
+			n.handles[tableKey{f, t.Name}] = t.Handle
+		}
+	}
+}
+
+// tellOne hands on one commit. It returns true where a final value is missing.
+func (b *nftablesBackend) tellOne(c *commit, names *correlate.Names, use func(ledger.Commit)) (mute bool) {
+	for _, f := range families() {
+		ended, begun := newFragment(f), newFragment(f)
+		for i := range c.notices {
+			n := &c.notices[i]
+			if n.Family != f {
+				continue
+			}
+			key := tableKey{f, n.Table}
+			switch n.Kind {
+			case nftables.NewTable:
+				b.notices.handles[key] = n.TableHandle
+			case nftables.DelRule:
+				mute = mute || !n.HasCounter
+				ended.add(n, b.notices.handles[key])
+			case nftables.NewRule:
+				begun.add(n, b.notices.handles[key])
+			}
+		}
+		known := b.known[f]
+		out := ledger.Commit{
+			Source: known.source,
+			Ended:  known.counters.Of(ended.set, known.rules.View, names),
+			Begun:  known.counters.Of(begun.set, known.rules.View, names),
+		}
+		if len(out.Ended)+len(out.Begun) > 0 {
+			use(out)
+		}
+	}
+	return mute
+}
+
+// fragment is some rules out of a ruleset, as notices bring them.
+type fragment struct {
+	set     *ruleset.Ruleset
+	chains  map[chainKey]*ruleset.Chain
+	convert *ruleset.Converter
+}
+
+type chainKey struct {
+	table  string
+	handle uint64
+	chain  string
+}
+
+func newFragment(f netfilter.Family) *fragment {
+	return &fragment{
+		set:    &ruleset.Ruleset{Backend: ruleset.NFT, Family: f},
+		chains: make(map[chainKey]*ruleset.Chain), convert: ruleset.NewConverter(f),
+	}
+}
+
+// add takes the rule of a notice. One that cannot be decoded is left out: the
+// next reading counts it among what is not.
+func (f *fragment) add(n *nftables.Notice, tableHandle uint64) {
+	decoded, err := nftables.DecodeRule(n.Payload)
+	if err != nil {
+		return
+	}
+	rule := f.convert.NFTRule(&decoded)
+	key := chainKey{n.Table, tableHandle, n.Chain}
+	c := f.chains[key]
+	if c == nil {
+		c = &ruleset.Chain{Name: n.Chain}
+		f.chains[key] = c
+		t := f.table(n.Table, tableHandle)
+		t.Chains = append(t.Chains, c)
+	}
+	c.Rules = append(c.Rules, rule)
+}
+
+func (f *fragment) table(name string, handle uint64) *ruleset.Table {
+	for _, t := range f.set.Tables {
+		if t.Name == name && t.Handle == handle {
+			return t
+		}
+	}
+	t := &ruleset.Table{Name: name, Handle: handle}
+	f.set.Tables = append(f.set.Tables, t)
+	return t
+}
