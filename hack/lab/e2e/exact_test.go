@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// promise is what an agent may lose while endpoints change.
+type promise struct {
+	name  string
+	flags []string
+	// exact is what svcscope_ledger_exact says.
+	exact bool
+	// changing is the largest share of connections to the Service that
+	// changes which may be missing; above 1 it is reported alone, and at
+	// most what the blind seconds explain.
+	changing float64
+}
+
+// refusalsLost is the largest share of refused packets that may be missing.
+const refusalsLost = 0.01
+
+// exactRow is one node and the agents that watch it.
+type exactRow struct {
+	backend  string
+	services int
+	syncs    int
+	rate     int
+	agents   []promise
+}
+
+func exactRows() []exactRow {
+	listening := promise{name: "listening", exact: true}
+	watching := promise{name: "--exact.max-rules=0", flags: []string{"--exact.max-rules=0"}, changing: 0.005}
+	above := promise{name: "above --exact.max-rules", changing: 0.005}
+	lock := promise{name: "lock file", changing: 0.01}
+	blind := promise{name: "lock file", changing: 2}
+	if !long() {
+		return []exactRow{
+			{"nft", 20, 20, 60, []promise{listening, watching}},
+			{"legacy", 20, 20, 60, []promise{lock}},
+		}
+	}
+	return []exactRow{
+		{"nft", 100, 200, 100, []promise{listening, watching}},
+		{"nft", 2000, 200, 80, []promise{above}},
+		{"legacy", 100, 200, 100, []promise{lock}},
+		{"legacy", 1000, 200, 80, []promise{blind}},
+		{"legacy", 10000, 20, 40, []promise{blind}},
+	}
+}
+
+// TestExact compares what was opened with what agents counted while the real
+// kube-proxy rewrote the rules again and again.
+func TestExact(t *testing.T) {
+	needExact(t)
+	for _, row := range exactRows() {
+		t.Run(fmt.Sprintf("%s/%d", row.backend, row.services), func(t *testing.T) {
+			if !long() {
+				t.Parallel()
+			}
+			s := newChurned(t, row.backend, row.services)
+			s.countThrough(row)
+			for i, p := range row.agents {
+				s.syncCost(i, p)
+			}
+		})
+	}
+}
+
+// countThrough runs the traffic and the changes and compares.
+func (s *churned) countThrough(row exactRow) {
+	t := s.t
+	t.Helper()
+	var watchers []*watcher
+	for i, p := range row.agents {
+		w := startWatcher(t, s.lab, i, p.name, p.flags...)
+		watchers = append(watchers, w)
+		s.waitExact(w, p)
+	}
+	for _, w := range watchers {
+		w.base = w.read()
+	}
+	s.startLoads(row.rate)
+	s.startChurn()
+	before, start := s.syncs(), time.Now()
+	s.waitSyncs(before, row.syncs)
+	took := time.Since(start)
+	s.stopChurn()
+	s.stopLoads()
+	after, end := s.syncs(), time.Now()
+	for i, w := range watchers {
+		m := w.readAfter(end)
+		s.judge(w, row.agents[i], m)
+		for _, f := range families {
+			if got := exact(m, f.name); got != row.agents[i].exact {
+				t.Errorf("%s: svcscope_ledger_exact of %s is %t after the changes, want %t", w.name, f.name, got, row.agents[i].exact)
+			}
+		}
+		if err := w.Stop(); err != nil {
+			t.Errorf("agent %s after SIGTERM: %v: %s", w.name, err, w.Output())
+		}
+	}
+	result(t, "%d IPv4 and %d IPv6 syncs in %.0f s, %s", after["IPv4"]-before["IPv4"], after["IPv6"]-before["IPv6"], took.Seconds(), s.openedText())
+}
+
+// waitExact waits until the agent holds its totals for exact, where it is to.
+func (s *churned) waitExact(w *watcher, p promise) {
+	s.t.Helper()
+	deadline := time.Now().Add(patience / 2)
+	for {
+		m := w.read()
+		if exact(m, "IPv4") == p.exact && exact(m, "IPv6") == p.exact {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Errorf("%s: svcscope_ledger_exact is not %t before anything changes: %s", w.name, p.exact, w.Output())
+			return
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+func (s *churned) openedText() string {
+	sums := map[string]int{}
+	for _, l := range s.loads {
+		n := l.opened
+		if l.via == "refused" {
+			n = l.syn
+		}
+		sums[l.service] += n
+	}
+	return fmt.Sprintf("%d connections to the Service that changes, %d to another, %d packets to one without endpoints", sums["changing"], sums["other"], sums["broken"])
+}
+
+// judge compares an agent's numbers with what was opened: never more, and no
+// less than promised.
+func (s *churned) judge(w *watcher, p promise, m metrics) {
+	t := s.t
+	t.Helper()
+	type sum struct{ opened, counted int }
+	sums := map[string]*sum{"changing": {}, "other": {}, "broken": {}}
+	for _, l := range s.loads {
+		labels := map[string]string{"service_namespace": "default", "service_name": l.service, "ip_family": l.family}
+		metric, least, most := "svcscope_service_connections_total", l.opened, l.syn
+		if l.via == "refused" {
+			metric, least = "svcscope_service_rejected_packets_total", l.syn
+		} else {
+			labels["via"] = l.via
+		}
+		counted := int(w.grown(m, metric, labels))
+		if counted > most {
+			t.Errorf("%s: %s %s %s counted %d, more than the %d that were opened", w.name, l.service, l.family, l.via, counted, most)
+		}
+		lost := least - counted
+		switch {
+		case l.service == "other" && lost > 0:
+			t.Errorf("%s: other %s %s counted %d of %d: %d lost, want none", w.name, l.family, l.via, counted, least, lost)
+		case l.service == "broken" && float64(lost) > refusalsLost*float64(least):
+			t.Errorf("%s: refusals %s counted %d of %d: %.2f %% lost, want at most %.0f", w.name, l.family, counted, least, percent(lost, least), 100*refusalsLost)
+		case l.service == "changing" && float64(lost) > p.changing*float64(least):
+			t.Errorf("%s: changing %s %s counted %d of %d: %.2f %% lost, want at most %.1f", w.name, l.family, l.via, counted, least, percent(lost, least), 100*p.changing)
+		case l.service == "changing":
+			s.judgeBlind(w, m, l, lost)
+		}
+		sums[l.service].opened += least
+		sums[l.service].counted += counted
+	}
+	s.judgeEndpoints(w, m)
+	for _, name := range []string{"changing", "other", "broken"} {
+		n := sums[name]
+		result(t, "%s: %s: %d counted of %d, %.3f %% lost", w.name, name, n.counted, n.opened, percent(n.opened-n.counted, n.opened))
+	}
+	for _, f := range families {
+		result(t, "%s: blind %s: %s", w.name, f.name, s.blind(w, m, f.name))
+	}
+}
+
+func percent(part, whole int) float64 { return 100 * float64(part) / float64(max(1, whole)) }
+
+// judgeBlind: what is lost is no more than what was opened while the agent
+// says that it was blind.
+func (s *churned) judgeBlind(w *watcher, m metrics, l *flow, lost int) {
+	s.t.Helper()
+	blind := w.grown(m, "svcscope_counter_blind_seconds_total", map[string]string{"ip_family": l.family, "table": "nat"})
+	// Twice what is expected and a few, for the chance of it.
+	if most := 2*blind*float64(l.rate) + 5; float64(lost) > most {
+		s.t.Errorf("%s: changing %s %s: %d lost in %.2f blind seconds at %d a second, want at most %.0f", w.name, l.family, l.via, lost, blind, l.rate, most)
+	}
+}
+
+func (s *churned) blind(w *watcher, m metrics, family string) string {
+	nat := w.grown(m, "svcscope_counter_blind_seconds_total", map[string]string{"ip_family": family, "table": "nat"})
+	filter := w.grown(m, "svcscope_counter_blind_seconds_total", map[string]string{"ip_family": family, "table": "filter"})
+	return fmt.Sprintf("%.3f s in nat, %.3f s in filter", nat, filter)
+}
+
+// judgeEndpoints compares the sum of a Service's endpoints with its
+// connections, where endpoints stay.
+func (s *churned) judgeEndpoints(w *watcher, m metrics) {
+	s.t.Helper()
+	for _, f := range families {
+		opened := 0
+		for _, l := range s.loads {
+			if l.service == "other" && l.family == f.name {
+				opened += l.opened
+			}
+		}
+		labels := map[string]string{"service_name": "other", "ip_family": f.name}
+		if got := int(w.grown(m, "svcscope_service_endpoint_connections_total", labels)); got != opened {
+			s.t.Errorf("%s: endpoints of other %s counted %d of %d", w.name, f.name, got, opened)
+		}
+	}
+}
+
+// syncCost runs kube-proxy's syncs with the agent and without it by turns and
+// compares the medians.
+func (s *churned) syncCost(i int, p promise) {
+	t := s.t
+	t.Helper()
+	rounds, syncs, most, slack := 2, 4, 1.5, 50*time.Millisecond
+	if long() {
+		rounds, syncs, most, slack = 4, 15, 1.05, 0
+	}
+	s.startChurn()
+	var with, without []time.Duration
+	for range rounds {
+		without = append(without, s.timeSyncs(syncs)...)
+		w := startWatcher(t, s.lab, i, p.name, p.flags...)
+		s.waitExact(w, p)
+		with = append(with, s.timeSyncs(syncs)...)
+		if err := w.Stop(); err != nil {
+			t.Errorf("agent %s after SIGTERM: %v: %s", w.name, err, w.Output())
+		}
+	}
+	s.stopChurn()
+	on, off := median(with), median(without)
+	ratio := float64(on) / float64(off)
+	if ratio > most && on-off > slack {
+		t.Errorf("%s: a sync took %v with the agent, %v without: %.3f times, want at most %.2f", p.name, on, off, ratio, most)
+	}
+	result(t, "%s: a sync took %.1f ms with the agent, %.1f ms without (medians of %d and %d, by turns): %.3f times",
+		p.name, ms(on), ms(off), len(with), len(without), ratio)
+}
+
+// timeSyncs returns how long the next n syncs of each family took, and those
+// that came with them.
+func (s *churned) timeSyncs(n int) []time.Duration {
+	s.t.Helper()
+	// The first may have begun before whatever changed.
+	s.waitSyncs(s.syncs(), 1)
+	skip := len(s.lab.Syncs())
+	s.waitSyncs(s.syncs(), n)
+	var out []time.Duration
+	for _, one := range s.lab.Syncs()[skip:] {
+		out = append(out, one.Elapsed)
+	}
+	return out
+}
+
+func median(d []time.Duration) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package labtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// StartChurn changes the endpoints of a Service every second until the process
+// is stopped. args are flags of `lab churn`.
+func (l *Lab) StartChurn(name string, args ...string) *Process {
+	l.t.Helper()
+	return l.start(append([]string{"churn", name}, args...))
+}
+
+// StartConstantLoad opens rate new connections a second until Finish, 40,000
+// at most. args are further flags of `lab load`.
+func (l *Lab) StartConstantLoad(from, to string, rate int, args ...string) *Process {
+	l.t.Helper()
+	return l.StartLoad(from, to, append([]string{fmt.Sprintf("--rate=%d", rate), "--until-stopped", "-o=json"}, args...)...)
+}
+
+// Finish ends a constant load and returns what became of its connections.
+func (p *Process) Finish(t testing.TB) Result {
+	t.Helper()
+	if err := p.Stop(); err != nil {
+		t.Fatalf("lab load: %v: %s", err, p.Output())
+	}
+	var r Result
+	if err := json.Unmarshal([]byte(p.Output()), &r); err != nil {
+		t.Fatalf("lab load: %v: %s", err, p.Output())
+	}
+	return r
+}
+
+// Sync is one of kube-proxy's rewrites, from its log.
+type Sync struct {
+	// Family is "IPv4" or "IPv6".
+	Family string
+	// Full is true where all of kube-proxy's chains were written.
+	Full bool
+	// Elapsed is how long it took.
+	Elapsed time.Duration
+}
+
+var syncLine = regexp.MustCompile(`"(Syncing iptables rules|SyncProxyRules complete)" ipFamily="(IPv[46])" (?:fullSync=(true|false)|elapsed="([^"]+)")`)
+
+// Syncs returns all that kube-proxy has completed so far, oldest first.
+func (l *Lab) Syncs() []Sync {
+	l.t.Helper()
+	b, err := os.ReadFile(filepath.Join(l.Info.State, "logs", "kube-proxy.log"))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return parseSyncs(l.t, string(b))
+}
+
+// parseSyncs reads kube-proxy's log. Without a line that begins a sync there
+// was none: kube-proxy completes it without rules before it has the API's list.
+func parseSyncs(t testing.TB, log string) []Sync {
+	t.Helper()
+	var out []Sync
+	begun := map[string]*Sync{}
+	for line := range strings.Lines(log) {
+		m := syncLine.FindStringSubmatch(line)
+		switch {
+		case m == nil:
+		case m[3] != "":
+			begun[m[2]] = &Sync{Family: m[2], Full: m[3] == "true"}
+		case begun[m[2]] != nil:
+			d, err := time.ParseDuration(m[4])
+			if err != nil {
+				t.Fatalf("kube-proxy's log: %q: %v", line, err)
+			}
+			s := begun[m[2]]
+			s.Elapsed = d
+			out = append(out, *s)
+			delete(begun, m[2])
+		}
+	}
+	return out
+}
