@@ -76,17 +76,22 @@ func parse(t *testing.T, b ruleset.Backend, text string) *ruleset.Ruleset {
 		t.Fatal(err)
 	}
 	if b == ruleset.NFT {
-		n := uint64(0)
-		for _, table := range rs.Tables {
-			for _, c := range table.Chains {
-				for i := range c.Rules {
-					n++
-					c.Rules[i].Handle = n
-				}
+		handle(rs)
+	}
+	return rs
+}
+
+// handle gives the rules handles, as nf_tables does.
+func handle(rs *ruleset.Ruleset) {
+	n := uint64(0)
+	for _, table := range rs.Tables {
+		for _, c := range table.Chains {
+			for i := range c.Rules {
+				n++
+				c.Rules[i].Handle = n
 			}
 		}
 	}
-	return rs
 }
 
 // catalog has web with pod1 and a third pod, and fresh, which has no rules yet.
