@@ -65,26 +65,33 @@ func run(ctx context.Context, s *sampler) (err error) {
 }
 
 // loop samples at once, then on the interval, and when the API's first list
-// has come.
+// has come. What the API announces to change is read in between.
 func (s *sampler) loop(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.Interval)
 	defer tick.Stop()
+	again := time.NewTimer(time.Hour)
+	defer again.Stop()
 	synced := s.kube.first
-	listed := false
+	s.pass(ctx)
 	for {
-		s.pass(ctx)
-		if listed {
-			// The first list leaves tens of megabytes of garbage, which the
-			// runtime would keep for a heap that never grows so large again.
-			listed = false
-			s.freeMemory()
-		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			s.pass(ctx)
 		case <-synced:
-			synced, listed = nil, true
+			synced = nil
+			s.pass(ctx)
+			// The first list leaves tens of megabytes of garbage, which the
+			// runtime would keep for a heap that never grows so large again.
+			s.freeMemory()
+		case <-s.kube.news:
+			s.announced(time.Now())
+			again.Reset(0)
+		case <-again.C:
+			if d := s.round(ctx); d > 0 {
+				again.Reset(d)
+			}
 		}
 	}
 }

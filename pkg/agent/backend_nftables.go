@@ -99,6 +99,11 @@ func (b *nftablesBackend) commit(p *pass) {
 		b.known[f].update(deltas)
 		for _, d := range deltas {
 			b.forget(b.mirrors[f], &d)
+			for _, c := range d.Changed {
+				if p.watched != nil {
+					p.watched.rewritten(f, d.Table, c.Name)
+				}
+			}
 		}
 	}
 }
@@ -196,6 +201,7 @@ type pass struct {
 	stages  map[netfilter.Family]*ruleset.Stage
 	headed  bool
 	moved   map[string]bool
+	watched *watched // what has been rewritten is dropped from it
 }
 
 func (p *pass) generation() uint32 {

@@ -70,7 +70,9 @@ func (f *fakeBackend) families() []*familyRules {
 	return f.known
 }
 
-func (*fakeBackend) tell(context.Context, *correlate.Names, func(ledger.Commit)) (bool, error) { return false, nil }
+func (*fakeBackend) tell(context.Context, *correlate.Names, func(ledger.Commit)) (bool, error) {
+	return false, nil
+}
 func (*fakeBackend) changes() []correlate.RulesetChanges { return nil }
 func (*fakeBackend) stats() kernel.ReadStats             { return kernel.ReadStats{} }
 func (*fakeBackend) close() error                        { return nil }
@@ -155,8 +157,10 @@ func (f *fakeWatcher) State() apiState {
 	return f.state
 }
 
-func (f *fakeWatcher) Changed() <-chan struct{}      { return f.changed }
-func (f *fakeWatcher) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (f *fakeWatcher) Changed() <-chan struct{}                           { return f.changed }
+func (f *fakeWatcher) Announced() <-chan struct{}                         { return nil }
+func (f *fakeWatcher) ChangedSince(uint64) ([]service.Name, bool, uint64) { return nil, false, 0 }
+func (f *fakeWatcher) Run(ctx context.Context) error                      { <-ctx.Done(); return nil }
 
 var errNoHost = errors.New("not on this host")
 

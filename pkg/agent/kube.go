@@ -22,6 +22,10 @@ type watcher interface {
 	Catalog() *service.Catalog
 	State() apiState
 	Changed() <-chan struct{}
+	// ChangedSince lists the Services that changed after a version; all is
+	// true where it cannot tell. Announced has a value when it has more to say.
+	ChangedSince(version uint64) (names []service.Name, all bool, next uint64)
+	Announced() <-chan struct{}
 	Run(context.Context) error
 }
 
@@ -31,6 +35,7 @@ type kube struct {
 	open  func() (watcher, error)
 	log   *slog.Logger
 	first chan struct{} // closed at the first complete list
+	news  chan struct{} // has a value when changes has something to say
 	halt  func()        // set by start
 
 	mu   sync.Mutex
@@ -38,6 +43,7 @@ type kube struct {
 	err  string    // guarded by mu: why there is none
 	none bool      // guarded by mu: auto, and nothing names an API
 	last time.Time // guarded by mu: when the watch was last seen current
+	told uint64    // what changes has told; for its one caller
 }
 
 // kubeState is how it goes.
@@ -51,7 +57,7 @@ type kubeState struct {
 }
 
 func newKube(cfg Config, open func() (watcher, error)) *kube {
-	return &kube{mode: cfg.Kube, open: open, log: cfg.logger(), first: make(chan struct{})}
+	return &kube{mode: cfg.Kube, open: open, log: cfg.logger(), first: make(chan struct{}), news: make(chan struct{}, 1)}
 }
 
 // off reports whether there will be no API while this process runs.
@@ -106,6 +112,11 @@ func (k *kube) run(ctx context.Context) error {
 			}
 			return err
 		case <-w.Changed():
+		case <-w.Announced():
+			select {
+			case k.news <- struct{}{}:
+			default:
+			}
 		}
 	}
 }
@@ -171,6 +182,15 @@ func (k *kube) watcher() watcher {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.w
+}
+
+// changes lists the Services that changed since the last call; all is true
+// where that is not known.
+func (k *kube) changes() (names []service.Name, all bool) {
+	if w := k.watcher(); w != nil {
+		names, all, k.told = w.ChangedSince(k.told)
+	}
+	return names, all
 }
 
 // catalog returns the newest picture of the API, or nil.

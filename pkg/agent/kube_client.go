@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	kubeapi "github.com/svcscope/svcscope/pkg/kube"
+	"github.com/svcscope/svcscope/pkg/service"
 )
 
 // apiState is how the watch of the API goes.
@@ -30,8 +31,19 @@ func openWatcher(cfg Config) func() (watcher, error) {
 		if err != nil {
 			return nil, err
 		}
-		return w, nil
+		return apiWatcher{w}, nil
 	}
+}
+
+// apiWatcher is a kube.Watcher in the agent's words.
+type apiWatcher struct{ *kubeapi.Watcher }
+
+func (w apiWatcher) ChangedSince(version uint64) (names []service.Name, all bool, next uint64) {
+	c := w.Watcher.ChangedSince(version)
+	for i := range c.Services {
+		names = append(names, c.Services[i].Name)
+	}
+	return names, c.All, c.Version
 }
 
 // routeLogs sends what the Kubernetes client logs to log; it is process-wide.

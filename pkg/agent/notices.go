@@ -126,6 +126,8 @@ func (b *nftablesBackend) tellOne(c *commit, names *correlate.Names, use func(le
 			if n.Family != f {
 				continue
 			}
+			// A rule of the same handle may stand at the old value again.
+			b.known[f].touch(n.Table, n.Chain)
 			key := tableKey{f, n.Table}
 			switch n.Kind {
 			case nftables.NewTable:

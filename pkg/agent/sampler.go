@@ -60,8 +60,10 @@ type sampler struct {
 	gate   gate
 	deaf   string // why changes of rules cannot be listened to, as logged
 	blinds []correlate.BlindTime
-	latest      atomic.Pointer[correlate.Snapshot]
-	lastPass    atomic.Int64 // when the last pass ended, in nanoseconds since started
+	// watched is what the API has announced to change.
+	watched  watched
+	latest   atomic.Pointer[correlate.Snapshot]
+	lastPass atomic.Int64 // when the last pass ended, in nanoseconds since started
 }
 
 // ruleSource is a backend with its newest readings.
@@ -89,7 +91,7 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 		}
 	}
 	s.nft = newNFTablesBackend(h.nftables, h.notices)
-	s.gate.max = cfg.MaxRules
+	s.gate.max, s.watched = cfg.MaxRules, newWatched()
 	s.sources = []*ruleSource{
 		{backend: s.nft, collector: named("nftables")},
 		{backend: newLegacyBackend(h.legacy), collector: named("legacy")},

@@ -58,6 +58,10 @@ func newAgent(e *env) *cobra.Command {
 	f.BoolVar(&c.Endpoints, "metrics.endpoints", c.Endpoints, "export connections by endpoint too")
 	f.IntVar(&c.MaxServices, "metrics.max-services", c.MaxServices,
 		"Services with series of their own; the others are summed in service_name=\"_other\"")
+	f.IntVar(&c.MaxRules, "exact.max-rules", c.MaxRules,
+		"listen to changes of nf_tables, so that no count is lost in a rewrite, while there are at most so many rules; 0: never")
+	f.StringVar(&c.LockFile, "legacy.lock-file", c.LockFile,
+		"the lock `file` of iptables-legacy, watched where it is there; empty: not watched")
 	logs.bind(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c.API = agent.APIExposure(api.value)
