@@ -92,6 +92,14 @@ func rulesetFaults() map[string]fault {
 				m.sh("nft add table ip storm; nft delete table ip storm")
 			},
 		},
+		// A process has the lock of legacy iptables open, as one does that waits
+		// for it.
+		"lock_busy": {
+			begin: func(m *monitored) {
+				m.keepBusy("lock_busy", "sh", "-c", "exec 9>>/run/xtables.lock; exec sleep 3600")
+			},
+			end: func(m *monitored) { m.stopBusy("lock_busy") },
+		},
 		// Somebody adds a great many rules: more than half of the budget, then
 		// more than all of it.
 		"rules_growth": {begin: func(m *monitored) { m.addRules("GROWTH", 26) }, end: func(m *monitored) { m.dropRules("GROWTH") }},

@@ -123,7 +123,7 @@ type empty struct {
 // scenarios are the faults by which the lab fills such panels.
 var scenarios = []string{
 	"no_endpoints", "no_local_endpoints", "conntrack_full", "series_cap", "api_down", "agent_down", "undecoded",
-	"ruleset_change", "ruleset_storm", "proxy_hangs",
+	"ruleset_change", "ruleset_storm", "proxy_hangs", "lock_busy",
 }
 
 // optional are panels that are empty until something is switched on, which

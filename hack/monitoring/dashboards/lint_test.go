@@ -70,9 +70,17 @@ func lintTarget(panel string, t Target) []string {
 	return append(problems, lintLabels(t, catalogue)...)
 }
 
+// metric finds a metric, and a histogram by its buckets: those are a counter
+// with one more label.
 func metric(name string) *metrics.Metric {
+	base, buckets := strings.CutSuffix(name, "_bucket")
 	for _, m := range metrics.Metrics() {
-		if m.Name == name {
+		switch {
+		case m.Name == name && m.Type != metrics.Histogram:
+			return &m
+		case m.Name == base && m.Type == metrics.Histogram && buckets:
+			m.Name, m.Type = name, metrics.Counter
+			m.Labels = append(slices.Clone(m.Labels), metrics.Label{Name: "le"})
 			return &m
 		}
 	}

@@ -13,7 +13,7 @@ func overview() Dashboard {
 	},
 		section{"Is every node observed?", []Panel{
 			silentAgents(), failingSources(), notSynced(), oldestReading(),
-			versions(), proxyModes(), countingMethods(),
+			versions(), proxyModes(),
 		}},
 		section{"Who gets connections, and who is refused?", []Panel{
 			topServices(), refusedServices(), topNodes(), servicesTable(),
@@ -80,7 +80,7 @@ func oldestReading() Panel {
 
 func proxyModes() Panel {
 	return bars(spec{
-		title: "Nodes by proxy mode", unit: "none", w: 8, h: 5,
+		title: "Nodes by proxy mode", unit: "none", w: 12, h: 5,
 		shows: "Nodes by kube-proxy's mode, and the kernel interface that holds its chains.",
 		bad:   "Nodes that differ from the rest, mode unknown or none, and backend legacy,nft: two sets of rules at once.",
 		next:  "Compare kube-proxy's configuration on the odd nodes; after a change of mode run kube-proxy --cleanup or restart the node.",
@@ -89,20 +89,9 @@ func proxyModes() Panel {
 	})
 }
 
-func countingMethods() Panel {
-	return bars(spec{
-		title: "How the numbers are made", unit: "none", w: 8, h: 5,
-		shows: "Nodes by what connections and refusals are counted from.",
-		bad:   "Method none: those nodes cannot count, and sums over all nodes are too low.",
-		next:  "See the proxy mode of these nodes; ipvs and other proxies leave no rules to count from.",
-		targets: []Target{over(
-			`count by (cluster, what, method) (svcscope_counting_method{@on})`, "{{what}} from {{method}} {{cluster}}")},
-	})
-}
-
 func versions() Panel {
 	return bars(spec{
-		title: "Agents that answer, by version", unit: "none", w: 8, h: 5,
+		title: "Agents that answer, by version", unit: "none", w: 12, h: 5,
 		shows: "Agents whose metrics arrive, by release.",
 		bad:   "Fewer than the DaemonSet wants, or several releases while no rollout is going on.",
 		next:  "Look at the DaemonSet's rollout status, and at nodes that it cannot schedule to.",

@@ -18,7 +18,7 @@ type valueTest struct {
 }
 
 func valueTests() []valueTest {
-	return slices.Concat(ruleValues(), conntrackValues(), nodeValues(), tableValues(), shareValues())
+	return slices.Concat(ruleValues(), conntrackValues(), nodeValues(), tableValues(), shareValues(), agentValues())
 }
 
 func ruleValues() []valueTest {
@@ -193,6 +193,44 @@ func shareValues() []valueTest {
 			name: "no refusals are 0", uid: serviceUID, panel: "Refused packets", interval: "1m", at: "5m",
 			series: []toolSeries{{`svcscope_service_connections_total{instance="a", via="cluster"` + port, "0+1x5"}},
 			want:   []toolSample{{`{}`, 0}},
+		},
+	}
+}
+
+func agentValues() []valueTest {
+	exact := func(instance, backend, family string) string {
+		return `svcscope_ledger_exact{cluster="c", instance="` + instance + `", backend="` + backend + `", ip_family="` + family + `"}`
+	}
+	nodes := []toolSeries{
+		{exact("a", "nft", "IPv4"), "1x5"}, {exact("a", "nft", "IPv6"), "1x5"},
+		{exact("b", "nft", "IPv4"), "1x5"}, {exact("b", "nft", "IPv6"), "0x5"},
+		{exact("d", "legacy", "IPv4"), "0x5"},
+	}
+	const panel = "Nodes by exactness"
+	blind := func(instance, table string) string {
+		return `svcscope_counter_blind_seconds_total{instance="` + instance + `", backend="nft", ip_family="IPv4", table="` + table + `"}`
+	}
+	bucket := func(le string) string {
+		return `svcscope_collector_read_duration_seconds_bucket{instance="a", collector="nftables", le="` + le + `"}`
+	}
+	return []valueTest{
+		{
+			name: "exact in both families", uid: agentsUID, panel: panel, interval: "1m", at: "5m", series: nodes,
+			want: []toolSample{{`{cluster="c", backend="nft"}`, 1}, {`{cluster="c", backend="legacy"}`, 0}},
+		},
+		{
+			name: "not exact in one family", uid: agentsUID, panel: panel, target: 1, interval: "1m", at: "5m", series: nodes,
+			want: []toolSample{{`{cluster="c", backend="nft"}`, 1}, {`{cluster="c", backend="legacy"}`, 1}},
+		},
+		{
+			name: "the table that loses most", uid: agentsUID, panel: "Time whose counts a rewrite took, top 10", interval: "1m", at: "5m",
+			series: []toolSeries{{blind("a", "nat"), "0+15x5"}, {blind("a", "filter"), "0+45x5"}, {blind("b", "nat"), "7x5"}},
+			want:   []toolSample{{`{instance="a"}`, 0.75}, {`{instance="b"}`, 0}},
+		},
+		{
+			name: "nearly all readings are quick", uid: agentsUID, panel: "Time of a reading, 99 %", interval: "1m", at: "5m",
+			series: []toolSeries{{bucket("0.1"), "0+60x5"}, {bucket("0.5"), "0+60x5"}, {bucket("+Inf"), "0+60x5"}},
+			want:   []toolSample{{`{collector="nftables"}`, 0.099}},
 		},
 	}
 }

@@ -39,6 +39,13 @@ func agentAlerts() []alert {
 				`with what is wanted.`,
 		},
 		{
+			name: "SvcscopeCountsIncomplete", severity: info, hold: "1h",
+			expr:    countsIncomplete,
+			summary: "Rewrites of rules take counts along that nobody has read",
+			description: theNode + ` has rules whose counters often vanish before the agent has read them: {{ $value | humanizePercentage }} of the time lies between ` +
+				`a last reading and such a rewrite, more than {{ __BLIND_SHARE__ | humanizePercentage }}. What the rewritten Services counted in it is missing from the totals.`,
+		},
+		{
 			name: "SvcscopeSeriesLimited", severity: info, hold: "1h",
 			expr:    `max by (cluster) (svcscope_series_dropped_total) > 0`,
 			summary: "Some Services have no series of their own",
@@ -60,6 +67,12 @@ const snapshotStale = `
 time() - svcscope_snapshot_timestamp_seconds
 and changes(svcscope_snapshot_timestamp_seconds[10m]) == 0
 and svcscope_snapshot_timestamp_seconds offset 10m
+`
+
+// countsIncomplete takes the table that loses most. A node that listens, and
+// so is exact, has no such time but for moments.
+const countsIncomplete = `
+max by (` + byNode + `) (rate(svcscope_counter_blind_seconds_total[15m])) > __BLIND_SHARE__
 `
 
 // kubeNotSynced is silent where the API is not wanted: then there is no

@@ -32,6 +32,13 @@ func rulesetAlerts() []alert {
 				`__RULESET_CHANGES__: writers may undo each other's work.`,
 		},
 		{
+			name: "SvcscopeXtablesLockBusy", severity: warning, hold: "15m",
+			expr:    lockBusy,
+			summary: "The lock of legacy iptables is hardly ever free on a node",
+			description: theNode + ` has writers that wait for the xtables lock or hold it {{ $value | humanizePercentage }} of the time, more than ` +
+				`{{ __LOCK_OPEN_SHARE__ | humanizePercentage }}: kube-proxy and others stand in line, and rules are late.`,
+		},
+		{
 			name: "SvcscopeEndpointsDiffer", severity: warning, hold: "5m",
 			expr:    endpointsDiffer,
 			summary: "A node's rules have more or fewer endpoints than the API",
@@ -70,6 +77,11 @@ and on (cluster) svcscope_node_info{proxy_mode=~"iptables|nftables|ipvs"}
 // one change a reading.
 const changesStorm = `
 sum by (` + byNode + `) (rate(svcscope_ruleset_changes_total{backend="nft"}[10m])) > __RULESET_CHANGES__
+`
+
+// lockBusy exists only where the file of the lock is watched.
+const lockBusy = `
+max by (` + byNode + `) (rate(svcscope_xtables_lock_open_seconds_total[5m])) > __LOCK_OPEN_SHARE__
 `
 
 // endpointsDiffer counts the ports whose numbers differ now, 5 and 10 minutes ago: a

@@ -24,6 +24,8 @@ func thresholds() []threshold {
 		{"rulesBudget", 50000, "iptables rules in one table that are acceptable"},
 		{"rulesDeviation", 0.1, "share by which a node's kube-proxy rules may differ from the cluster's median"},
 		{"rulesetChanges", 5, "commits of an nf_tables ruleset a second"},
+		{"lockOpenShare", 0.5, "share of the time in which the xtables lock may be held or waited for"},
+		{"blindShare", 0.5, "share of the time whose counts rewrites may take along"},
 		{"refusedPackets", 0.1, "packets a second that a Service may refuse"},
 	}
 }
