@@ -115,14 +115,14 @@ func readLegacy(ctx context.Context) error {
 		return err
 	}
 	defer r.Close()
-	var rs *ruleset.Ruleset
+	all := ruleset.NewXTables(netfilter.IPv4)
 	if err := r.Read(ctx, netfilter.IPv4, "nat", func(t *xtables.Table) error {
-		rs, _ = ruleset.FromXTables(netfilter.IPv4, []*xtables.Table{t})
-		return nil
+		_, err := all.Update(t)
+		return err
 	}); err != nil {
 		return err
 	}
-	return recognised(rs)
+	return recognised(all.Ruleset())
 }
 
 func recognised(rs *ruleset.Ruleset) error {

@@ -5,6 +5,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
@@ -18,21 +20,48 @@ import (
 // legacyBackend reads x_tables.
 type legacyBackend struct {
 	reader[legacyReader]
-	known  []*familyRules
-	change map[netfilter.Family]*correlate.RulesetChanges
+	known []*legacyFamily
+}
+
+// legacyFamily is one family's rules from one reading to the next.
+type legacyFamily struct {
+	*familyRules
+	follow *ruleset.XTables
+	change correlate.RulesetChanges
+	// held is what readings found that failed behind it.
+	held []ruleset.Delta
+	// moved are the hashes of ports whose counters moved at the last reading:
+	// the ledger hears of them once more. It sets the connections of one
+	// reading against the externals of the next, and believes a value that
+	// fell when it is still there.
+	moved map[string]bool
+}
+
+// legacyTable names a table.
+type legacyTable struct {
+	family netfilter.Family
+	name   string
 }
 
 func newLegacyBackend(open func() (legacyReader, error)) *legacyBackend {
-	b := &legacyBackend{
-		reader: reader[legacyReader]{open: open}, change: make(map[netfilter.Family]*correlate.RulesetChanges),
-	}
+	b := &legacyBackend{reader: reader[legacyReader]{open: open}}
 	for _, f := range families() {
-		b.known = append(b.known, newFamily(ruleset.Legacy, f, &ruleset.Ruleset{Backend: ruleset.Legacy, Family: f}))
+		follow := ruleset.NewXTables(f)
+		b.known = append(b.known, &legacyFamily{
+			familyRules: newFamily(ruleset.Legacy, f, follow.Ruleset()), follow: follow,
+			change: correlate.RulesetChanges{Backend: ruleset.Legacy, Family: f, Writer: writerUnknown},
+		})
 	}
 	return b
 }
 
-func (b *legacyBackend) families() []*familyRules { return b.known }
+func (b *legacyBackend) families() []*familyRules {
+	var all []*familyRules
+	for _, f := range b.known {
+		all = append(all, f.familyRules)
+	}
+	return all
+}
 
 func (b *legacyBackend) read(ctx context.Context) (map[string]uint64, error) {
 	r, err := b.get()
@@ -42,63 +71,125 @@ func (b *legacyBackend) read(ctx context.Context) (map[string]uint64, error) {
 	var errs []error
 	undecoded := make(map[string]uint64)
 	for _, f := range b.known {
-		c := ruleset.NewConverter(f.set.Family)
-		rs, err := readLegacy(ctx, r, f.set.Family, c)
-		if err != nil {
+		if err := f.readAll(ctx, r); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		for kind, n := range c.Undecoded() {
+		for kind, n := range f.follow.Undecoded() {
 			undecoded[kind] += n
 		}
-		b.compare(f, rs)
-		f.replace(rs)
 	}
 	return undecoded, errors.Join(errs...)
 }
 
-func (*legacyBackend) tell(context.Context, *correlate.Names, func(ledger.Commit)) (bool, error) { return false, nil }
-
-func (b *legacyBackend) stats() kernel.ReadStats { return kernel.ReadStats{} }
-
-func readLegacy(ctx context.Context, r legacyReader, f netfilter.Family, c *ruleset.Converter) (*ruleset.Ruleset, error) {
-	rs := &ruleset.Ruleset{Backend: ruleset.Legacy, Family: f}
-	names, err := r.Tables(ctx, f)
-	if errors.Is(err, kernel.ErrAbsent) {
-		return rs, nil
-	}
+// readTable brings one table up to date. A table that is not there, or of a
+// family that was not read as a whole yet, is left alone.
+func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.Delta, error) {
+	none := ruleset.Delta{Table: t.name}
+	r, err := b.get()
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	for _, name := range names {
-		err := r.Read(ctx, f, name, func(t *xtables.Table) error {
-			rs.Tables = append(rs.Tables, c.XTable(t))
-			return nil
-		})
-		if err != nil && !errors.Is(err, kernel.ErrAbsent) {
-			return nil, err
+	for _, f := range b.known {
+		if f.set.Family != t.family || !f.familyRules.read {
+			continue
 		}
+		d, err := f.readTable(ctx, r, t.name)
+		if errors.Is(err, kernel.ErrAbsent) {
+			return none, nil
+		}
+		if err == nil {
+			f.take([]ruleset.Delta{d})
+		}
+		return d, err
 	}
-	return rs, nil
+	return none, nil
 }
 
-// compare counts a change where the rules are not those of the reading before.
-func (b *legacyBackend) compare(known *familyRules, rs *ruleset.Ruleset) {
-	f := rs.Family
-	if !known.read {
-		b.change[f] = &correlate.RulesetChanges{Backend: ruleset.Legacy, Family: f, Writer: writerUnknown, Created: time.Now()}
-	} else if !correlate.SameRules(known.set, rs) {
-		b.change[f].Total++
-		b.change[f].Last = time.Now()
+// tables lists what was read last.
+func (b *legacyBackend) tables() []legacyTable {
+	var all []legacyTable
+	for _, f := range b.known {
+		for _, t := range f.set.Tables {
+			all = append(all, legacyTable{f.set.Family, t.Name})
+		}
 	}
+	return all
+}
+
+// readAll reads all tables of the family, or fails.
+func (f *legacyFamily) readAll(ctx context.Context, r legacyReader) error {
+	names, err := r.Tables(ctx, f.set.Family)
+	if err != nil && !errors.Is(err, kernel.ErrAbsent) {
+		return err
+	}
+	deltas := f.follow.Exist(names)
+	for _, name := range names {
+		d, err := f.readTable(ctx, r, name)
+		if errors.Is(err, kernel.ErrAbsent) {
+			continue // it went since
+		}
+		if err != nil {
+			f.hold(deltas)
+			return err
+		}
+		deltas = append(deltas, d)
+	}
+	f.take(deltas)
+	return nil
+}
+
+func (f *legacyFamily) readTable(ctx context.Context, r legacyReader, name string) (d ruleset.Delta, err error) {
+	err = r.Read(ctx, f.set.Family, name, func(t *xtables.Table) error {
+		d, err = f.follow.Update(t)
+		return err
+	})
+	return d, err
+}
+
+// hold keeps what changed in tables whose reading cannot be used: the next one
+// does not find it again.
+func (f *legacyFamily) hold(deltas []ruleset.Delta) {
+	for i := range deltas {
+		deltas[i].Moved = slices.Clone(deltas[i].Moved)
+	}
+	f.held = append(f.held, deltas...)
+}
+
+// take makes a reading count.
+func (f *legacyFamily) take(deltas []ruleset.Delta) {
+	deltas = append(f.held, deltas...)
+	f.held = nil
+	switch {
+	case f.change.Created.IsZero():
+		f.change.Created = time.Now()
+	case slices.ContainsFunc(deltas, func(d ruleset.Delta) bool { return !d.Same() }):
+		f.change.Total++
+		f.change.Last = time.Now()
+	}
+	again := f.moved
+	f.update(deltas)
+	f.moved = maps.Clone(f.touched)
+	maps.Copy(f.touched, again)
+}
+
+func (*legacyBackend) tell(context.Context, *correlate.Names, func(ledger.Commit)) (bool, error) {
+	return false, nil
 }
 
 func (b *legacyBackend) changes() []correlate.RulesetChanges {
 	var cs []correlate.RulesetChanges
-	for _, f := range families() {
-		if c := b.change[f]; c != nil {
-			cs = append(cs, *c)
+	for _, f := range b.known {
+		if !f.change.Created.IsZero() {
+			cs = append(cs, f.change)
 		}
 	}
 	return cs
+}
+
+func (b *legacyBackend) stats() kernel.ReadStats {
+	if !b.ready {
+		return kernel.ReadStats{}
+	}
+	return b.value.Stats()
 }

@@ -228,3 +228,10 @@ func totals(s *sampler) (cluster, external uint64) {
 	}
 	return 0, 0
 }
+
+// replace takes rules of which nothing is known to be as before.
+func (f *familyRules) replace(rs *ruleset.Ruleset) {
+	f.set, f.rules = rs, correlate.NewRules(rs)
+	f.counters = correlate.NewCounters()
+	f.read, f.fresh, f.whole = true, true, true
+}

@@ -64,13 +64,6 @@ func (f *familyRules) update(deltas []ruleset.Delta) {
 	}
 }
 
-// replace takes rules of which nothing is known to be as before.
-func (f *familyRules) replace(rs *ruleset.Ruleset) {
-	f.set, f.rules = rs, correlate.NewRules(rs)
-	f.counters = correlate.NewCounters()
-	f.read, f.fresh, f.whole = true, true, true
-}
-
 // rename has the ledger told again of ports that had no name: they may now.
 func (f *familyRules) rename() {
 	if f.read {

@@ -36,6 +36,7 @@ func (k kernelNFTables) Try(ctx context.Context, read func(context.Context, rule
 type legacyReader interface {
 	Tables(context.Context, netfilter.Family) ([]string, error)
 	Read(ctx context.Context, f netfilter.Family, table string, use func(*xtables.Table) error) error
+	Stats() kernel.ReadStats
 	Close() error
 }
 

@@ -324,28 +324,6 @@ func TestRefusalsByAddress(t *testing.T) {
 	}
 }
 
-func TestSameRules(t *testing.T) {
-	base := save(1, 2, 3, 4)
-	tests := []struct {
-		name, text string
-		want       bool
-	}{
-		{"other counters", save(5, 6, 7, 8), true},
-		{"another address", strings.ReplaceAll(base, "10.96.0.11", "10.96.0.99"), false},
-		{"another comment", strings.ReplaceAll(base, "external IP", "loadbalancer IP"), false},
-		{"one rule less", strings.Replace(base, "[0:0] -A PREROUTING -j KUBE-SERVICES\n", "", 1), false},
-		{"another policy", strings.Replace(base, ":FORWARD ACCEPT", ":FORWARD DROP", 1), false},
-		{"one chain more", strings.Replace(base, ":cali-FORWARD", ":NEW - [0:0]\n:cali-FORWARD", 1), false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := SameRules(parse(t, ruleset.Legacy, base), parse(t, ruleset.Legacy, tt.text)); got != tt.want {
-				t.Errorf("got %v, want %v", got, tt.want)
-			}
-		})
-	}
-}
-
 func TestIdentityWithoutHandles(t *testing.T) {
 	ids := func(text string) map[ledger.ID]bool {
 		rs := parse(t, ruleset.Legacy, text)

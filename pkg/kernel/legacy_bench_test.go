@@ -43,12 +43,10 @@ func BenchmarkLegacyRead(b *testing.B) {
 				packets := uint64(0)
 				for b.Loop() {
 					err := r.Read(b.Context(), netfilter.IPv4, "nat", func(t *xtables.Table) error {
-						for i := range t.Chains {
-							for rule := range t.Chains[i].Rules() {
-								packets += rule.Counter().Packets
-							}
-						}
-						return nil
+						return t.Walk(func(c *xtables.Chain) error {
+							c.Counters(func(_ int, n netfilter.Counter) { packets += n.Packets })
+							return nil
+						})
 					})
 					if err != nil {
 						b.Fatal(err)

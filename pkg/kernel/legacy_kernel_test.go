@@ -62,27 +62,30 @@ func needLegacy(tb testing.TB, tool string) {
 }
 
 // legacyLines says of each chain and rule what the oracle's text says too.
-func legacyLines(table *xtables.Table) (lines []string) {
-	for _, c := range table.Chains {
-		if c.Builtin {
-			policy := map[xtables.Verdict]string{xtables.VerdictAccept: "ACCEPT", xtables.VerdictDrop: "DROP"}[c.Policy]
-			lines = append(lines, fmt.Sprintf(":%s %s [%d:%d]", c.Name, policy, c.Counter.Packets, c.Counter.Bytes))
-			continue
+func legacyLines(table *xtables.Table) (lines []string, err error) {
+	var rules []string
+	err = table.Walk(func(c *xtables.Chain) error {
+		if err := c.Check(); err != nil {
+			return err
 		}
-		lines = append(lines, ":"+c.Name+" - [0:0]")
-	}
-	for i := range table.Chains {
-		for r := range table.Chains[i].Rules() {
+		head := ":" + string(c.Name) + " - [0:0]"
+		if c.Builtin {
+			n := c.Counter()
+			policy := map[xtables.Verdict]string{xtables.VerdictAccept: "ACCEPT", xtables.VerdictDrop: "DROP"}[c.Policy()]
+			head = fmt.Sprintf(":%s %s [%d:%d]", c.Name, policy, n.Packets, n.Bytes)
+		}
+		lines = append(lines, head)
+		for r := range c.Rules() {
 			n, a := r.Counter(), r.Action()
-			words := []string{fmt.Sprintf("[%d:%d] -A %s", n.Packets, n.Bytes, table.Chains[i].Name)}
+			words := []string{fmt.Sprintf("[%d:%d] -A %s", n.Packets, n.Bytes, c.Name)}
 			if c := r.Comment(); c != "" {
 				words = append(words, `--comment "`+c+`"`)
 			}
 			switch a.Kind {
 			case xtables.Jump:
-				words = append(words, "-j "+a.Chain.Name)
+				words = append(words, "-j "+string(a.Chain))
 			case xtables.Goto:
-				words = append(words, "-g "+a.Chain.Name)
+				words = append(words, "-g "+string(a.Chain))
 			case xtables.RunExtension:
 				words = append(words, "-j "+a.Target.Name)
 			case xtables.Accept, xtables.Drop, xtables.Return, xtables.Queue:
@@ -90,10 +93,11 @@ func legacyLines(table *xtables.Table) (lines []string) {
 					xtables.Accept: "ACCEPT", xtables.Drop: "DROP", xtables.Return: "RETURN", xtables.Queue: "QUEUE",
 				}[a.Kind])
 			}
-			lines = append(lines, strings.Join(words, " "))
+			rules = append(rules, strings.Join(words, " "))
 		}
-	}
-	return lines
+		return nil
+	})
+	return append(lines, rules...), err
 }
 
 var savedWords = regexp.MustCompile(`^\[\d+:\d+\] -A \S+|-[jg] \S+|--comment "[^"]*"`)
@@ -134,8 +138,9 @@ func TestLegacyReadsWhatIptablesSaves(t *testing.T) {
 				for _, name := range tables {
 					var got []string
 					err := r.Read(t.Context(), f.family, name, func(table *xtables.Table) error {
-						got = legacyLines(table)
-						return nil
+						var err error
+						got, err = legacyLines(table)
+						return err
 					})
 					if err != nil {
 						t.Fatal(err)
@@ -311,8 +316,12 @@ func TestLegacyReadsWhileRulesChange(t *testing.T) {
 			default:
 			}
 			err := r.Read(t.Context(), netfilter.IPv4, "filter", func(table *xtables.Table) error {
-				seen[table.Chain("INPUT").Len]++
-				return nil
+				return table.Walk(func(c *xtables.Chain) error {
+					if string(c.Name) == "INPUT" {
+						seen[c.Len]++
+					}
+					return nil
+				})
 			})
 			if err != nil && !errors.Is(err, ErrInterrupted) {
 				t.Fatal(err)

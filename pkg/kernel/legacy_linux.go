@@ -47,6 +47,7 @@ type Legacy struct {
 	// kernel says it wrote. level is IPPROTO_IP or IPPROTO_IPV6.
 	getsockopt func(level, name int, buf []byte) (int, error)
 	buf        pages
+	stats      ReadStats
 	fds        map[int]int // level: socket
 }
 
@@ -113,8 +114,9 @@ func (r *Legacy) Tables(ctx context.Context, family netfilter.Family) ([]string,
 
 // Read reads one table and calls use with it. The table and all that refers to
 // it lie in the reader's buffer and must not be used after use returns; the
-// memory of a large one is then given back to the system. Read returns use's error
-// as it is.
+// memory of a large one is then given back to the system. Of the bytes only
+// their number was looked at; what a walk finds wrong with them is use's error,
+// which Read returns with the table's name.
 //
 // Errors: ErrAbsent for a table that does not exist (it is not created),
 // ErrInterrupted for one that changed during each of eight readings,
@@ -122,11 +124,17 @@ func (r *Legacy) Tables(ctx context.Context, family netfilter.Family) ([]string,
 func (r *Legacy) Read(ctx context.Context, family netfilter.Family, table string, use func(*xtables.Table) error) error {
 	t, err := r.read(ctx, family, table)
 	defer r.buf.release()
+	if err == nil {
+		err = use(t)
+	}
 	if err != nil {
 		return legacyError(family, table, err)
 	}
-	return use(t)
+	return nil
 }
+
+// Stats returns the sums since the reader was opened.
+func (r *Legacy) Stats() ReadStats { return r.stats }
 
 func (r *Legacy) read(ctx context.Context, family netfilter.Family, table string) (*xtables.Table, error) {
 	names, err := r.Tables(ctx, family)
@@ -148,6 +156,7 @@ func (r *Legacy) read(ctx context.Context, family netfilter.Family, table string
 		if !errors.Is(err, errChanged) {
 			return t, err
 		}
+		r.stats.Interrupted++
 	}
 	return nil, ErrInterrupted
 }
@@ -172,6 +181,7 @@ func (r *Legacy) try(level int, family netfilter.Family, table string) (*xtables
 	}
 	xtables.AppendEntriesRequest(buf[:0], table, info.Size)
 	n, err := r.getsockopt(level, soGetEntries, buf)
+	r.stats.Messages++
 	if errors.Is(err, unix.EAGAIN) {
 		return nil, errChanged
 	}
@@ -185,17 +195,19 @@ func (r *Legacy) try(level int, family netfilter.Family, table string) (*xtables
 	if again != info {
 		return nil, errChanged
 	}
+	r.stats.Bytes += uint64(n)
 	entries, err := xtables.DecodeEntries(buf[:min(n, len(buf))])
 	if err != nil {
 		return nil, err
 	}
-	return xtables.Decode(family, info, entries)
+	return xtables.NewTable(family, info, entries)
 }
 
 func (r *Legacy) info(level int, table string) (xtables.Info, error) {
 	var store [xtables.InfoLen]byte
 	buf := xtables.AppendInfoRequest(store[:0], table)
 	n, err := r.getsockopt(level, soGetInfo, buf)
+	r.stats.Messages++
 	if err != nil {
 		return xtables.Info{}, fmt.Errorf("get info: %w", err)
 	}

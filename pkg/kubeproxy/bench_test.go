@@ -101,8 +101,11 @@ func BenchmarkFromLegacy(b *testing.B) {
 				defer func() { _ = r.Close() }()
 				err = r.Read(b.Context(), netfilter.IPv4, "nat", func(t *xtables.Table) error {
 					convert := func() *ruleset.Ruleset {
-						rs, _ := ruleset.FromXTables(netfilter.IPv4, []*xtables.Table{t})
-						return rs
+						all := ruleset.NewXTables(netfilter.IPv4)
+						if _, err := all.Update(t); err != nil {
+							b.Fatal(err)
+						}
+						return all.Ruleset()
 					}
 					check(b, kubeproxy.NewView(convert()), n)
 					b.ReportAllocs()

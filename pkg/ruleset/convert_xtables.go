@@ -7,37 +7,16 @@ import (
 	"net/netip"
 	"strconv"
 
-	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
 )
 
-// FromXTables converts the tables of legacy iptables of one family, and counts
-// what is not understood in them (Converter.Undecoded). The result does not
-// refer to the tables' bytes.
-func FromXTables(family netfilter.Family, tables []*xtables.Table) (*Ruleset, map[string]uint64) {
-	c := NewConverter(family)
-	rs := &Ruleset{Backend: Legacy, Family: family}
-	for _, t := range tables {
-		rs.Tables = append(rs.Tables, c.XTable(t))
-	}
-	return rs, c.Undecoded()
-}
-
-// XTable converts one table of legacy iptables.
-func (c *Converter) XTable(t *xtables.Table) *Table {
-	chains := make([]*Chain, len(t.Chains))
-	for i := range t.Chains {
-		chains[i] = c.XTablesChain(&t.Chains[i])
-	}
-	return NewTable(c.name(t.Name), 0, chains)
-}
-
-// XTablesChain converts one chain of a table of legacy iptables.
+// XTablesChain converts one chain of a table of legacy iptables, which has
+// passed its Check.
 func (c *Converter) XTablesChain(x *xtables.Chain) *Chain {
-	out := &Chain{Name: c.name(x.Name), Rules: make([]Rule, 0, x.Len)}
+	out := &Chain{Name: c.text(x.Name), Rules: make([]Rule, 0, x.Len)}
 	if x.Builtin {
 		out.Base = &Base{Hook: x.Hook, Policy: Accept}
-		if x.Policy == xtables.VerdictDrop {
+		if x.Policy() == xtables.VerdictDrop {
 			out.Base.Policy = Drop
 		}
 	}
@@ -65,9 +44,9 @@ func (c *Converter) XTablesRule(x xtables.Rule) Rule {
 	case xtables.Return:
 		r.Action.Kind = Return
 	case xtables.Jump:
-		r.Action = Action{Kind: Jump, Chain: c.name(a.Chain.Name)}
+		r.Action = Action{Kind: Jump, Chain: c.text(a.Chain)}
 	case xtables.Goto:
-		r.Action = Action{Kind: Goto, Chain: c.name(a.Chain.Name)}
+		r.Action = Action{Kind: Goto, Chain: c.text(a.Chain)}
 	case xtables.RunExtension:
 		r.Action = c.target(a.Target)
 	}

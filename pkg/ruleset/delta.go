@@ -14,6 +14,11 @@ type Delta struct {
 	Gone []string
 	// Resized tells that nf_tables' use of some chain is another one.
 	Resized bool
+	// Fell is true where a rule that stands in a built-in chain, as before,
+	// has counted less than before. In x_tables a reading looks so that fell
+	// between a writer's two system calls: all rules that are kept read 0
+	// until their counters are added again.
+	Fell bool
 }
 
 // Same reports whether at most counters changed.

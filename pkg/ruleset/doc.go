@@ -2,6 +2,6 @@
 
 // Package ruleset holds iptables rules in one shape, whichever backend they
 // were read from: tables of chains of rules, each rule a list of matches, a
-// counter and an action. FromXTables and FromNFTables convert; nothing here
-// opens a socket or knows Kubernetes.
+// counter and an action. XTables and FromNFTables convert; nothing here opens
+// a a socket or knows Kubernetes.
 package ruleset

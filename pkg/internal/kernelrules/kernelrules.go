@@ -27,18 +27,17 @@ func Legacy(tb testing.TB, family netfilter.Family) (rs *ruleset.Ruleset, undeco
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c := ruleset.NewConverter(family)
-	rs = &ruleset.Ruleset{Backend: ruleset.Legacy, Family: family}
+	all := ruleset.NewXTables(family)
 	for _, name := range names {
 		err := r.Read(tb.Context(), family, name, func(x *xtables.Table) error {
-			rs.Tables = append(rs.Tables, c.XTable(x))
-			return nil
+			_, err := all.Update(x)
+			return err
 		})
 		if err != nil {
 			tb.Fatal(err)
 		}
 	}
-	return rs, c.Undecoded()
+	return all.Ruleset(), all.Undecoded()
 }
 
 // NFT returns all nf_tables tables that a family's packets pass, with the

@@ -20,7 +20,7 @@ func synthetic(tb testing.TB, n int) (Info, []byte) {
 			break
 		}
 	}
-	table, err := Decode(f.family, f.info, f.blob)
+	table, err := decode(f.family, f.info, f.blob)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(blob)))
 			for b.Loop() {
-				if _, err := Decode(netfilter.IPv4, info, blob); err != nil {
+				if _, err := decode(netfilter.IPv4, info, blob); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -78,7 +78,7 @@ func BenchmarkWalk(b *testing.B) {
 	for _, n := range []int{10, 1000, 50000} {
 		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
 			info, blob := synthetic(b, n)
-			table, err := Decode(netfilter.IPv4, info, blob)
+			table, err := decode(netfilter.IPv4, info, blob)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -89,7 +89,7 @@ func BenchmarkWalk(b *testing.B) {
 					for r := range table.Chains[i].Rules() {
 						packets += r.Counter().Packets
 						if a := r.Action(); a.Kind == Jump {
-							packets += uint64(a.Chain.Len)
+							packets += uint64(len(a.Chain))
 						}
 					}
 				}

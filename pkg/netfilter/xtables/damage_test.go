@@ -15,7 +15,7 @@ import (
 // found agrees with the blob's size.
 func readAll(tb testing.TB, family netfilter.Family, info Info, blob []byte) {
 	tb.Helper()
-	table, err := Decode(family, info, blob)
+	table, err := decode(family, info, blob)
 	if err != nil {
 		if table != nil {
 			tb.Errorf("a table beside the error %v", err)
@@ -49,11 +49,11 @@ func TestDecodeDamaged(t *testing.T) {
 			step := max(1, len(f.blob)/800) | 1
 			for i := 0; i < len(f.blob); i += step {
 				info := f.info
-				if _, err := Decode(f.family, info, f.blob[:i]); err == nil {
+				if _, err := decode(f.family, info, f.blob[:i]); err == nil {
 					t.Fatalf("%d of %d bytes are a table", i, len(f.blob))
 				}
 				info.Size = uint32(i)
-				if _, err := Decode(f.family, info, f.blob[:i]); err == nil {
+				if _, err := decode(f.family, info, f.blob[:i]); err == nil {
 					t.Fatalf("%d of %d bytes are a table", i, len(f.blob))
 				}
 				damaged := slices.Clone(f.blob)
@@ -104,7 +104,7 @@ func TestDecodeRefuses(t *testing.T) {
 			break
 		}
 	}
-	table, err := Decode(f.family, f.info, f.blob)
+	table, err := decode(f.family, f.info, f.blob)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,13 +146,13 @@ func TestDecodeRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			blob, info := slices.Clone(f.blob), f.info
 			tt.damage(blob, &info)
-			_, err := Decode(f.family, info, blob)
+			_, err := decode(f.family, info, blob)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want an error with %q", err, tt.want)
 			}
 		})
 	}
-	if _, err := Decode(netfilter.FamilyARP, f.info, f.blob); err == nil {
+	if _, err := decode(netfilter.FamilyARP, f.info, f.blob); err == nil {
 		t.Error("a table of ARP is decoded")
 	}
 }
@@ -164,7 +164,7 @@ func fill(b []byte, c byte) {
 }
 
 // first returns the offset of a chain's first rule.
-func first(t *testing.T, table *Table, chain string) int {
+func first(t *testing.T, table *decoded, chain string) int {
 	t.Helper()
 	for r := range table.Chain(chain).Rules() {
 		return r.Offset()
@@ -196,7 +196,7 @@ func FuzzDecode(f *testing.F) {
 func seeds(f *testing.F, add func(x Extension), targets bool) {
 	f.Helper()
 	for _, x := range fixtures(f) {
-		table, err := Decode(x.family, x.info, x.blob)
+		table, err := decode(x.family, x.info, x.blob)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -68,9 +68,12 @@ const (
 	kindError
 )
 
-// scanEntry checks everything that the views rely on later: that the parts of
-// the entry at off lie inside of it and inside the blob, and names end.
-func (l *layout) scanEntry(blob []byte, off int) (entry, error) {
+// headLen is the size of a user chain's head.
+func (l *layout) headLen() int { return l.size + errorLen }
+
+// frame checks that the entry at off and its target lie inside the blob, and
+// tells the target's kind.
+func (l *layout) frame(blob []byte, off int) (entry, error) {
 	head, err := take(blob, off, l.size, l.entry)
 	if err != nil {
 		return entry{}, err
@@ -87,6 +90,32 @@ func (l *layout) scanEntry(blob []byte, off int) (entry, error) {
 	if err != nil {
 		return entry{}, err
 	}
+	e := entry{off: off, target: off + targetOff, next: off + nextOff}
+	switch target := body[targetOff:]; {
+	case target[2] == 0:
+		e.kind, err = kindStandard, e.hasTarget(standardLen, "xt_standard_target")
+	case string(target[2:8]) == "ERROR\x00":
+		e.kind, err = kindError, e.hasTarget(errorLen, "xt_error_target")
+	}
+	return e, err
+}
+
+// hasTarget checks the room for a target of size bytes.
+func (e entry) hasTarget(size int, what string) error {
+	if have := e.next - e.target; have < size {
+		return &netfilter.ShortError{Struct: what, Offset: e.target, Need: size, Have: have}
+	}
+	return nil
+}
+
+// scanEntry checks everything that the views rely on: that all parts of the
+// entry at off lie inside of it, and names end.
+func (l *layout) scanEntry(blob []byte, off int) (entry, error) {
+	e, err := l.frame(blob, off)
+	if err != nil {
+		return entry{}, err
+	}
+	body, targetOff := blob[off:e.next], e.target-off
 	for at := l.size; at < targetOff; {
 		n, err := scanExtension(body[:targetOff], at, "xt_entry_match", off)
 		if err != nil {
@@ -94,12 +123,14 @@ func (l *layout) scanEntry(blob []byte, off int) (entry, error) {
 		}
 		at += n
 	}
-	e := entry{off: off, target: off + targetOff, next: off + nextOff}
-	if _, err := scanExtension(body, targetOff, "xt_entry_target", off); err != nil {
+	size, err := scanExtension(body, targetOff, "xt_entry_target", off)
+	if err != nil {
 		return entry{}, err
 	}
-	e.kind, err = scanTarget(body[targetOff:], e.target)
-	return e, err
+	if e.kind == kindStandard && size < standardLen {
+		return entry{}, fmt.Errorf("xt_standard_target at offset %d: size %d", e.target, size)
+	}
+	return e, nil
 }
 
 // scanExtension checks the head of the match or target at body[at:] and
@@ -116,28 +147,6 @@ func scanExtension(body []byte, at int, what string, base int) (int, error) {
 		return 0, fmt.Errorf("%s at offset %d: name has no end", what, base+at)
 	}
 	return size, nil
-}
-
-// scanTarget tells the target's kind, and checks what the walk reads of it.
-func scanTarget(b []byte, off int) (targetKind, error) {
-	size := int(u16(b, 0))
-	name, _ := cstr(b[2 : 2+extNameLen])
-	switch string(name) {
-	case "":
-		if size < standardLen {
-			return 0, fmt.Errorf("xt_standard_target at offset %d: size %d", off, size)
-		}
-		return kindStandard, nil
-	case "ERROR":
-		if size < errorLen {
-			return 0, fmt.Errorf("xt_error_target at offset %d: size %d", off, size)
-		}
-		if _, ok := cstr(b[extHeader : extHeader+30]); !ok {
-			return 0, fmt.Errorf("xt_error_target at offset %d: errorname has no end", off)
-		}
-		return kindError, nil
-	}
-	return kindExtension, nil
 }
 
 // verdict returns the verdict of an entry with a standard target.

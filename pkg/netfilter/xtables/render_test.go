@@ -15,10 +15,10 @@ import (
 // saveLines renders a table as iptables-save -c prints it: the chains, then
 // the rules. exact[i] is false for lines that hold an Opaque, which then
 // shows its name alone.
-func saveLines(t *Table) (lines []string, exact []bool) {
+func saveLines(t *decoded) (lines []string, exact []bool) {
 	for _, c := range t.Chains {
-		policy := map[Verdict]string{VerdictAccept: "ACCEPT", VerdictDrop: "DROP", VerdictReturn: "-"}[c.Policy]
-		counter := c.Counter
+		policy := map[Verdict]string{VerdictAccept: "ACCEPT", VerdictDrop: "DROP", VerdictReturn: "-"}[c.Policy()]
+		counter := c.Counter()
 		if !c.Builtin {
 			counter = netfilter.Counter{}
 		}
@@ -27,7 +27,7 @@ func saveLines(t *Table) (lines []string, exact []bool) {
 	}
 	for i := range t.Chains {
 		for r := range t.Chains[i].Rules() {
-			line, ok := saveRule(t.Chains[i].Name, r)
+			line, ok := saveRule(string(t.Chains[i].Name), r)
 			lines, exact = append(lines, line), append(exact, ok)
 		}
 	}
@@ -58,9 +58,9 @@ func saveRule(chain string, r Rule) (line string, exact bool) {
 	case Accept, Drop, Queue, Return:
 		words = append(words, "-j", [...]string{Accept: "ACCEPT", Drop: "DROP", Queue: "QUEUE", Return: "RETURN"}[a.Kind])
 	case Jump:
-		words = append(words, "-j", a.Chain.Name)
+		words = append(words, "-j", string(a.Chain))
 	case Goto:
-		words = append(words, "-g", a.Chain.Name)
+		words = append(words, "-g", string(a.Chain))
 	case RunExtension:
 		target, err := a.Target.DecodeTarget()
 		if err != nil {

@@ -12,9 +12,8 @@ import (
 // Rule is a view of one entry that is a rule. It is good for as long as its
 // table is.
 type Rule struct {
-	t    *Table
-	off  int
-	jump int // index in Table.Chains of the chain it jumps to, or -1
+	t   *Table
+	off int
 }
 
 // Extension is a match or target as it lies in a rule. Data refers to the
@@ -54,30 +53,8 @@ const (
 // Action is what a rule does.
 type Action struct {
 	Kind   ActionKind
-	Chain  *Chain    // of Jump and Goto
+	Chain  []byte    // of Jump and Goto: the chain's name; refers to the table's bytes
 	Target Extension // of RunExtension
-}
-
-// Rules yields the chain's rules in order.
-func (c *Chain) Rules() iter.Seq[Rule] {
-	return func(yield func(Rule) bool) {
-		t, next := c.table, c.jumps
-		step := 0
-		for off := c.start; off < c.end; off += step {
-			// Decode has checked it; a table used after its time must not loop.
-			if step = t.nextOffset(off); step == 0 {
-				return
-			}
-			r := Rule{t: t, off: off, jump: -1}
-			if next < len(t.jumps) && int(t.jumps[next].off) == off {
-				r.jump = int(t.jumps[next].to)
-				next++
-			}
-			if !yield(r) {
-				return
-			}
-		}
-	}
 }
 
 func (t *Table) nextOffset(off int) int   { return int(u16(t.blob, off+t.layout.offsets+2)) }
@@ -113,18 +90,12 @@ func (r Rule) Matches() iter.Seq[Extension] {
 // Action returns what the rule does.
 func (r Rule) Action() Action {
 	b := r.Bytes()
-	if r.jump >= 0 {
-		kind := Jump
-		if b[r.t.layout.flags]&r.t.layout.gotoFlag != 0 {
-			kind = Goto
-		}
-		return Action{Kind: kind, Chain: &r.t.Chains[r.jump]}
-	}
 	x := r.extension(b, r.t.targetOffset(r.off))
 	if x.Name != "" {
 		return Action{Kind: RunExtension, Target: x}
 	}
-	switch Verdict(int32(u32(x.Data, 0))) {
+	v := Verdict(int32(u32(x.Data, 0)))
+	switch v {
 	case VerdictAccept:
 		return Action{Kind: Accept}
 	case VerdictDrop:
@@ -134,7 +105,15 @@ func (r Rule) Action() Action {
 	case VerdictReturn:
 		return Action{Kind: Return}
 	}
-	return Action{Kind: Continue} // Decode has seen to it that nothing else is left
+	if int(v) == r.off+len(b) {
+		return Action{Kind: Continue}
+	}
+	kind := Jump
+	if b[r.t.layout.flags]&r.t.layout.gotoFlag != 0 {
+		kind = Goto
+	}
+	name, _ := r.t.chainAt(int(v)) // Check has found it
+	return Action{Kind: kind, Chain: name}
 }
 
 // Comment returns the text of the rule's first comment match, or "".
@@ -147,7 +126,7 @@ func (r Rule) Comment() string {
 	return ""
 }
 
-// extension views the match or target at b[at:], which Decode has checked.
+// extension views the match or target at b[at:], which Check has checked.
 func (r Rule) extension(b []byte, at int) Extension {
 	size := int(u16(b, at))
 	name, _ := cstr(b[at+2 : at+2+extNameLen])
