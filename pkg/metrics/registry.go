@@ -3,22 +3,16 @@
 package metrics
 
 import (
-	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 )
-
-// maxScrapes bounds the scrapes that are formatted at the same time; a scrape
-// above it is answered with 503.
-const maxScrapes = 8
 
 // Config says what is exposed.
 type Config struct {
@@ -64,18 +58,4 @@ func (r *Registry) Gather() ([]*dto.MetricFamily, error) {
 	all := slices.Concat(process, families)
 	slices.SortFunc(all, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
 	return all, err
-}
-
-// Handler serves the registry in the text format and, where asked for,
-// OpenMetrics with created samples. Errors are counted in
-// promhttp_metric_handler_errors_total, and what could be gathered is served.
-// Call it once for each registry.
-func Handler(r *Registry) http.Handler {
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{
-		Registry:                            r.process,
-		ErrorHandling:                       promhttp.ContinueOnError,
-		MaxRequestsInFlight:                 maxScrapes,
-		EnableOpenMetrics:                   true,
-		EnableOpenMetricsTextCreatedSamples: true,
-	})
 }
