@@ -157,6 +157,16 @@ func TestLockFile(t *testing.T) {
 	}
 }
 
+// TestMaxRules: 0 is a number like others, not "no value".
+func TestMaxRules(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[string]string{"": "2500", "exact.maxRules=0": "0", "exact.maxRules=1234567": "1234567"} {
+		if d := cmp.Diff([]string{want}, flag(container(t, render(t, "--set", set)), "exact.max-rules")); d != "" {
+			t.Errorf("%q: --exact.max-rules (-want +got):\n%s", set, d)
+		}
+	}
+}
+
 // TestNoCapability: NET_ADMIN can be left out; what else is asked of the
 // security context stays.
 func TestNoCapability(t *testing.T) {

@@ -54,6 +54,8 @@ func TestWrongValues(t *testing.T) {
 		"interval zero":                            {"interval: 0s", "/interval"},
 		"jitter negative":                          {"kubeStartJitter: -1s", "/kubeStartJitter"},
 		"no Services":                              {"metrics: {maxServices: 0}", "/metrics/maxServices"},
+		"most rules negative":                      {"exact: {maxRules: -1}", "/exact/maxRules"},
+		"most rules as text":                       {`exact: {maxRules: "2500"}`, "/exact/maxRules"},
 		"metrics.endpoints as text":                {`metrics: {endpoints: "false"}`, "/metrics/endpoints"},
 		"log level upper case":                     {"log: {level: DEBUG}", "/log/level"},
 		"log format of another word":               {"log: {format: text}", "/log/format"},
