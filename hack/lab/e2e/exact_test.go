@@ -65,7 +65,11 @@ func TestExact(t *testing.T) {
 			}
 			s := newChurned(t, row.backend, row.services)
 			s.countThrough(row)
-			for i, p := range row.agents {
+			measured := row.agents
+			if !long() {
+				measured = measured[:1]
+			}
+			for i, p := range measured {
 				s.syncCost(i, p)
 			}
 		})
@@ -222,7 +226,7 @@ func (s *churned) judgeEndpoints(w *watcher, m metrics) {
 func (s *churned) syncCost(i int, p promise) {
 	t := s.t
 	t.Helper()
-	rounds, syncs, most, slack := 2, 4, 1.5, 50*time.Millisecond
+	rounds, syncs, most, slack := 2, 3, 1.5, 50*time.Millisecond
 	if long() {
 		rounds, syncs, most, slack = 4, 15, 1.05, 0
 	}

@@ -40,6 +40,8 @@ type scraping struct {
 	labels map[string]string
 	// rules are files, loaded as they are.
 	rules []string
+	// args are further flags of Prometheus.
+	args []string
 }
 
 func (s scraping) config() string {
@@ -69,10 +71,12 @@ func startPrometheus(t *testing.T, lab *labtest.Lab, s scraping) *prometheus {
 	if err := os.WriteFile(config, []byte(s.config()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := &prometheus{t: t, lab: lab, started: time.Now(), labels: s.labels, Process: lab.StartProcess("node1",
-		// Before it scrapes it looks its host's name up, in vain for 15 s.
-		"unshare", "--uts", "sh", "-c", `hostname localhost && exec "$@"`, "sh", path, "--config.file="+config,
-		"--storage.tsdb.path="+filepath.Join(dir, "data"), fmt.Sprintf("--web.listen-address=127.0.0.1:%d", s.port), "--log.level=warn")}
+	// Before it scrapes it looks its host's name up, in vain for 15 s.
+	argv := append([]string{
+		"unshare", "--uts", "sh", "-c", `hostname localhost && exec "$@"`, "sh", path, "--config.file=" + config,
+		"--storage.tsdb.path=" + filepath.Join(dir, "data"), fmt.Sprintf("--web.listen-address=127.0.0.1:%d", s.port), "--log.level=warn",
+	}, s.args...)
+	p := &prometheus{t: t, lab: lab, started: time.Now(), labels: s.labels, Process: lab.StartProcess("node1", argv...)}
 	p.base = "http://" + lab.Forward(fmt.Sprintf("node1:%d", s.port))
 	eventually(t, "Prometheus scrapes the agent", func() error {
 		v, err := p.query(`up{job="svcscope"}`)

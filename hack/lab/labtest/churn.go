@@ -62,6 +62,21 @@ func (l *Lab) Syncs() []Sync {
 	return parseSyncs(l.t, string(b))
 }
 
+// Syncs returns all that a kube-proxy that the test started has completed.
+func (p *Process) Syncs(t testing.TB) []Sync {
+	t.Helper()
+	return parseSyncs(t, p.Output())
+}
+
+// StartListener starts a listener on the notices of nf_tables that does
+// nothing but read them.
+func (l *Lab) StartListener(where string) *Process {
+	l.t.Helper()
+	p := l.StartProcess(where, "lab", "__listen")
+	p.WaitOutput(l.t, "listening")
+	return p
+}
+
 // parseSyncs reads kube-proxy's log. Without a line that begins a sync there
 // was none: kube-proxy completes it without rules before it has the API's list.
 func parseSyncs(t testing.TB, log string) []Sync {

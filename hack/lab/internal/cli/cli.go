@@ -67,6 +67,7 @@ func internalCommands() map[string]func([]string) error {
 		instance.InitSubcommand:      dir(instance.InitMain),
 		instance.SuperviseSubcommand: dir(instance.SuperviseMain),
 		forwardSubcommand:            dir(forwardMain),
+		listenSubcommand:             listenMain,
 	}
 }
 

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svcscope/svcscope/hack/lab/labtest"
+)
+
+// writing is what it took kube-proxy to write rules of one kind.
+type writing struct {
+	// elapsed are its own times, syncs' by syncs.
+	elapsed []time.Duration
+	// cpu is what the iptables programs that it started took, a sync; it
+	// tells more than elapsed where others use the machine too.
+	cpu []time.Duration
+	// memory is by how many bytes kernel memory grew at most.
+	memory []int64
+}
+
+// kinds of writing, in the order in which they are measured.
+const (
+	firstLoad = "first load"
+	fullSync  = "full sync"
+	change    = "change of two Services"
+)
+
+// TestExactListenerCost is where the default of --exact.max-rules comes from:
+// what a listener costs kube-proxy in time and the kernel in memory.
+// SVCSCOPE_LISTENER_SERVICES chooses other numbers of Services.
+func TestExactListenerCost(t *testing.T) {
+	if !long() {
+		t.Skip("only measures: for the long run")
+	}
+	needRoot(t)
+	numbers := "100 250 500 1000 2000 5000"
+	if s := os.Getenv("SVCSCOPE_LISTENER_SERVICES"); s != "" {
+		numbers = s
+	}
+	for _, text := range strings.Fields(numbers) {
+		t.Run(text, func(t *testing.T) {
+			c := newListenerScene(t, text)
+			without, with := map[string]*writing{}, map[string]*writing{}
+			for range listenerRounds(text) {
+				c.measure(without, false)
+				c.measure(with, true)
+			}
+			for _, kind := range []string{firstLoad, fullSync, change} {
+				result(t, "%s", compareCost(kind, without[kind], with[kind]))
+			}
+		})
+	}
+}
+
+// listenerRounds is how often each is measured: often where it is short.
+func listenerRounds(services string) int {
+	if len(services) > 3 {
+		return 2
+	}
+	return 3
+}
+
+func compareCost(kind string, without, with *writing) string {
+	slices.Sort(without.memory)
+	slices.Sort(with.memory)
+	off, on, cpuOff, cpuOn := median(without.elapsed), median(with.elapsed), median(without.cpu), median(with.cpu)
+	return fmt.Sprintf("%s: %.0f ms, of which iptables %.0f ms of CPU time, with a listener %.0f ms and %.0f ms (%.3f times the CPU time); kernel memory %+.1f MiB, with a listener %+.1f MiB",
+		kind, ms(off), ms(cpuOff), ms(on), ms(cpuOn), float64(cpuOn)/float64(max(1, cpuOff)),
+		mib(without.memory[len(without.memory)/2]), mib(with.memory[len(with.memory)/2]))
+}
+
+func mib(n int64) float64 { return float64(n) / (1 << 20) }
+
+// listenerScene is a node whose kube-proxy the test starts and ends.
+type listenerScene struct {
+	t    *testing.T
+	lab  *labtest.Lab
+	argv []string
+	n    string
+}
+
+func newListenerScene(t *testing.T, services string) *listenerScene {
+	t.Helper()
+	c := &listenerScene{t: t, n: services, lab: labtest.Start(t, labtest.Options{Args: []string{"--userns=false", "--services=" + services}})}
+	pid := c.stat()[0]
+	c.argv = strings.Split(strings.TrimRight(c.lab.Exec("node1", "cat", "/proc/"+pid+"/cmdline"), "\x00"), "\x00")
+	c.lab.Exec("node1", "kill", pid)
+	c.lab.Expose("changing", "--port=80", "--pods=pod1,pod2,pod3", "--wait=false")
+	return c
+}
+
+// stat is /proc/PID/stat of kube-proxy, without its name: PID first, state
+// next.
+func (c *listenerScene) stat() []string {
+	c.t.Helper()
+	out := strings.TrimSpace(c.lab.Exec("node1", "sh", "-c", `for p in /proc/[0-9]*; do
+		case $(tr '\0' ' ' <$p/cmdline) in */kube-proxy\ *) cat $p/stat;; esac; done 2>/dev/null`))
+	pid, rest, ok := strings.Cut(out, " (kube-proxy) ")
+	fields := strings.Fields(rest)
+	if !ok || strings.Contains(out, "\n") || len(fields) < 16 {
+		c.t.Fatalf("kube-proxy's process: found %q", out)
+	}
+	return append([]string{pid}, fields...)
+}
+
+// children is the CPU time of the programs that kube-proxy has started and
+// that have ended: cutime and cstime, in ticks of 10 ms.
+func (c *listenerScene) children() time.Duration {
+	c.t.Helper()
+	var sum time.Duration
+	for _, field := range c.stat()[14:16] {
+		ticks, err := strconv.Atoi(field)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		sum += time.Duration(ticks) * 10 * time.Millisecond
+	}
+	return sum
+}
+
+// measure times a first load, a full sync over rules that are there, and
+// changes.
+func (c *listenerScene) measure(row map[string]*writing, listen bool) {
+	t := c.t
+	t.Helper()
+	c.lab.Exec("node1", "nft", "flush", "ruleset")
+	if listen {
+		l := c.lab.StartListener("node1")
+		defer func() {
+			if err := l.Stop(); err != nil {
+				t.Errorf("listener: %v", err)
+			}
+			t.Logf("listener: %s", l.Output())
+		}()
+	}
+	var proxy *labtest.Process
+	for _, kind := range []string{firstLoad, fullSync} {
+		w := entry(row, kind)
+		memory := watchMemory(t)
+		proxy = c.startProxy()
+		w.elapsed = append(w.elapsed, c.fullSync(proxy))
+		w.memory = append(w.memory, memory())
+		w.cpu = append(w.cpu, c.children())
+		if kind == firstLoad {
+			_ = proxy.Stop() // it ends by the signal
+		}
+	}
+	c.changes(entry(row, change), proxy)
+	_ = proxy.Stop() // it ends by the signal
+}
+
+// changes times syncs of changes to one Service with traffic's endpoints and
+// one filler.
+func (c *listenerScene) changes(w *writing, proxy *labtest.Process) {
+	t := c.t
+	t.Helper()
+	churn := c.lab.StartChurn("changing", "--pods=pod1,pod2,pod3", "--fillers="+c.n)
+	memory, skip, cpu := watchMemory(t), len(proxy.Syncs(t)), c.children()
+	poll(t, 10*patience, "syncs of changes", func() error {
+		if n := len(proxy.Syncs(t)) - skip; n < 20 {
+			return fmt.Errorf("%d of 20", n)
+		}
+		return nil
+	})
+	syncs := proxy.Syncs(t)[skip:]
+	// A sync of either family is a sync here: a tick in one may belong to
+	// the other.
+	w.cpu = append(w.cpu, (c.children()-cpu)/time.Duration(len(syncs)))
+	for _, s := range syncs {
+		if s.Family == "IPv4" && !s.Full {
+			w.elapsed = append(w.elapsed, s.Elapsed)
+		}
+	}
+	w.memory = append(w.memory, memory())
+	if err := churn.Stop(); err != nil {
+		t.Errorf("churn: %v: %s", err, churn.Output())
+	}
+}
+
+func entry(row map[string]*writing, kind string) *writing {
+	if row[kind] == nil {
+		row[kind] = &writing{}
+	}
+	return row[kind]
+}
+
+func (c *listenerScene) startProxy() *labtest.Process {
+	c.t.Helper()
+	return c.lab.StartProcess("node1", c.argv...)
+}
+
+// fullSync waits for the first rewrite of both families and returns how long
+// IPv4's, which has the Services, took.
+func (c *listenerScene) fullSync(p *labtest.Process) time.Duration {
+	c.t.Helper()
+	took := map[string]time.Duration{}
+	poll(c.t, 10*patience, "kube-proxy's first sync", func() error {
+		for _, s := range p.Syncs(c.t) {
+			if s.Full {
+				took[s.Family] = s.Elapsed
+			}
+		}
+		if len(took) < 2 {
+			return fmt.Errorf("have %v", took)
+		}
+		return nil
+	})
+	return took["IPv4"]
+}
+
+// watchMemory samples the kernel's unreclaimable slab memory, which holds
+// notices that are not delivered yet, until the function that it returns is
+// called: that tells by how many bytes it grew at most.
+func watchMemory(t *testing.T) func() int64 {
+	t.Helper()
+	start, stop, done := slab(t), make(chan struct{}), make(chan int64)
+	go func() {
+		most := start
+		for {
+			select {
+			case <-stop:
+				done <- most - start
+				return
+			case <-time.After(5 * time.Millisecond):
+				most = max(most, slab(t))
+			}
+		}
+	}()
+	return func() int64 {
+		close(stop)
+		return <-done
+	}
+}
+
+// slab reads SUnreclaim of /proc/meminfo, in bytes.
+func slab(t *testing.T) int64 {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), "SUnreclaim:")
+	var kib int64
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		t.Errorf("/proc/meminfo: %v", err)
+	}
+	return kib << 10
+}
