@@ -53,6 +53,8 @@ var (
 		"unix.Socket", "unix.Close", "unix.Sendto", "unix.Recvmsg", "unix.Syscall6", "unix.Mmap", "unix.Munmap",
 		"unix.Madvise", "unix.Uname", "unix.ByteSliceToString", "unix.Sockaddr", "unix.SockaddrNetlink", "unix.Utsname",
 		"syscall.RawConn",
+		// The watch of a file that is never opened.
+		"unix.InotifyInit1", "unix.InotifyAddWatch", "unix.InotifyRmWatch", "unix.Poll", "unix.PollFd", "unix.Read", "syscall.Stat_t",
 	}
 )
 
