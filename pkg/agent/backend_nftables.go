@@ -99,11 +99,9 @@ func (b *nftablesBackend) commit(p *pass) {
 		b.known[f].update(deltas)
 		for _, d := range deltas {
 			b.forget(b.mirrors[f], &d)
-			for _, c := range d.Changed {
-				if p.watched != nil {
-					p.watched.rewritten(f, d.Table, c.Name)
-				}
-			}
+		}
+		if p.watched != nil {
+			p.watched.rewritten(f, deltas)
 		}
 	}
 }

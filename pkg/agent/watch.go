@@ -4,11 +4,13 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
+	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -25,10 +27,10 @@ const (
 	watchShare = 10
 )
 
-// watched is what is read over and over, each until a time.
+// watched is what is read over and over.
 type watched struct {
-	ports    map[watchedPort]time.Time
-	refusals map[netfilter.Family]time.Time
+	ports    map[watchedPort]waiting
+	refusals map[netfilter.Family]waiting
 }
 
 type watchedPort struct {
@@ -36,22 +38,44 @@ type watchedPort struct {
 	hash   string
 }
 
+// waiting is how long. A change that was announced while another one was
+// waited for may come with it, or with a later sync.
+type waiting struct {
+	until time.Time
+	more  bool // more than one announcement is waited for
+}
+
 func newWatched() watched {
-	return watched{ports: make(map[watchedPort]time.Time), refusals: make(map[netfilter.Family]time.Time)}
+	return watched{ports: make(map[watchedPort]waiting), refusals: make(map[netfilter.Family]waiting)}
 }
 
 // any reports whether there is something to read.
 func (w *watched) any() bool { return len(w.ports)+len(w.refusals) > 0 }
 
+// announce adds an announcement for something that has rules.
+func announce[K comparable](m map[K]waiting, key K, until time.Time) {
+	_, more := m[key]
+	m[key] = waiting{until, more}
+}
+
+// written takes note that it was rewritten.
+func written[K comparable](m map[K]waiting, key K) {
+	if w := m[key]; w.more {
+		m[key] = waiting{until: w.until}
+	} else {
+		delete(m, key)
+	}
+}
+
 // watch adds the ports of Services and all refusals, as far as they have rules.
-func (b *nftablesBackend) watch(w *watched, hashes []string, until time.Time) {
+func (b *nftablesBackend) watch(w *watched, hashes map[string]bool, until time.Time) {
 	for _, f := range families() {
 		if len(b.known[f].rules.View.Refusals) > 0 {
-			w.refusals[f] = until
+			announce(w.refusals, f, until)
 		}
-		for _, hash := range hashes {
+		for hash := range hashes {
 			if b.known[f].rules.View.Ports[hash] != nil {
-				w.ports[watchedPort{f, hash}] = until
+				announce(w.ports, watchedPort{f, hash}, until)
 			}
 		}
 	}
@@ -59,16 +83,8 @@ func (b *nftablesBackend) watch(w *watched, hashes []string, until time.Time) {
 
 // expire drops what waited in vain.
 func (w *watched) expire(now time.Time) {
-	for p, until := range w.ports {
-		if now.After(until) {
-			delete(w.ports, p)
-		}
-	}
-	for f, until := range w.refusals {
-		if now.After(until) {
-			delete(w.refusals, f)
-		}
-	}
+	maps.DeleteFunc(w.ports, func(_ watchedPort, p waiting) bool { return now.After(p.until) })
+	maps.DeleteFunc(w.refusals, func(_ netfilter.Family, r waiting) bool { return now.After(r.until) })
 }
 
 // announced takes the Services that the API has changed.
@@ -78,29 +94,26 @@ func (s *sampler) announced(now time.Time) {
 	if s.nft.notices.exact() || !s.nft.seen || all {
 		return
 	}
-	var hashes []string
+	hashes := make(map[string]bool)
 	for _, name := range names {
-		hashes = append(hashes, hashesOf(s.catalog, name)...)
-		hashes = append(hashes, hashesOf(s.kube.catalog(), name)...)
+		addHashes(hashes, s.catalog, name)
+		addHashes(hashes, s.kube.catalog(), name)
 	}
 	if len(names) > 0 {
 		s.nft.watch(&s.watched, hashes, now.Add(watchFor))
 	}
 }
 
-// hashesOf lists those in the names of a Service's chains.
-func hashesOf(c *service.Catalog, name service.Name) (hashes []string) {
+// addHashes adds those in the names of a Service's chains.
+func addHashes(hashes map[string]bool, c *service.Catalog, name service.Name) {
 	if c == nil {
-		return nil
+		return
 	}
-	svc := c.Service(name)
-	if svc == nil {
-		return nil
+	if svc := c.Service(name); svc != nil {
+		for i := range svc.Ports {
+			hashes[kubeproxy.Hash(svc.PortName(&svc.Ports[i]))] = true
+		}
 	}
-	for i := range svc.Ports {
-		hashes = append(hashes, kubeproxy.Hash(svc.PortName(&svc.Ports[i])))
-	}
-	return hashes
 }
 
 // round reads what is watched, and returns after which time to do so again; 0
@@ -147,12 +160,20 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched) error {
 	})
 }
 
-// rewritten drops a chain that is another one now.
-func (w *watched) rewritten(f netfilter.Family, table, chain string) {
-	switch _, hash := kubeproxy.ParseChain(chain); {
-	case table == "filter":
-		delete(w.refusals, f)
-	case hash != "":
-		delete(w.ports, watchedPort{f, hash})
+// rewritten takes note of chains that are others now: of a port only once,
+// however many of its chains are.
+func (w *watched) rewritten(f netfilter.Family, deltas []ruleset.Delta) {
+	seen := make(map[string]bool)
+	for _, d := range deltas {
+		for _, c := range d.Changed {
+			switch _, hash := kubeproxy.ParseChain(c.Name); {
+			case d.Table == "filter" && !seen["filter"]:
+				seen["filter"] = true
+				written(w.refusals, f)
+			case d.Table == "nat" && hash != "" && !seen[hash]:
+				seen[hash] = true
+				written(w.ports, watchedPort{f, hash})
+			}
+		}
 	}
 }

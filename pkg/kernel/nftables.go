@@ -108,7 +108,7 @@ const readAttempts = 5
 // change spoiled: kube-proxy commits several times at one sync, for some
 // hundred milliseconds on a large node.
 func readPause(attempt int) time.Duration {
-	pauses := [readAttempts]time.Duration{5, 20, 80, 200} // none after the last
+	pauses := [readAttempts]time.Duration{1, 20, 80, 200} // none after the last
 	return pauses[attempt] * time.Millisecond
 }
 
