@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
@@ -122,22 +121,6 @@ func TestScrapesShareWhatDidNotChange(t *testing.T) {
 	}
 	if second[0].Counter.GetCreatedTimestamp().AsTime() != started() {
 		t.Errorf("the created time was lost: %v", second[0])
-	}
-}
-
-func TestRecreatedServiceGetsANewCreatedTime(t *testing.T) {
-	s := web(5)
-	g := NewGatherer(func() *correlate.Snapshot { return s }, Config{})
-	gather(t, g)
-	later := started().Add(time.Hour)
-	s = web(5)
-	s.Services[0].Created = later
-	for _, f := range gather(t, g) {
-		if f.GetName() == "svcscope_service_connections_total" {
-			if got := f.Metric[0].Counter.GetCreatedTimestamp().AsTime(); !got.Equal(later) {
-				t.Errorf("created %v, want %v", got, later)
-			}
-		}
 	}
 }
 

@@ -67,7 +67,12 @@ func scrapeProtobuf(t *testing.T, r *Registry) map[string]*dto.MetricFamily {
 	if !strings.HasPrefix(contentType, "application/vnd.google.protobuf") {
 		t.Fatalf("content type %q", contentType)
 	}
-	dec := expfmt.NewDecoder(strings.NewReader(body), protobuf())
+	return decodeProtobuf(t, strings.NewReader(body))
+}
+
+func decodeProtobuf(t *testing.T, body io.Reader) map[string]*dto.MetricFamily {
+	t.Helper()
+	dec := expfmt.NewDecoder(body, protobuf())
 	families := make(map[string]*dto.MetricFamily)
 	for {
 		f := &dto.MetricFamily{}
