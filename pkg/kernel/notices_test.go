@@ -151,22 +151,26 @@ func TestOverrunIsSaidAfterWhatCameBefore(t *testing.T) {
 	}{
 		{"before anything", []any{unix.ENOBUFS}, []step{{nil, ErrOverrun}}},
 		{
-			"in a commit", []any{
+			"in a commit",
+			[]any{
 				unix.ENOBUFS, datagram(t, ruleNotice(8, 1)), datagram(t, ruleNotice(8, 2)), unix.EAGAIN,
 				datagram(t, ruleNotice(8, 3), genNotice(9)),
 			},
 			[]step{{[]int{1, 2}, ErrOverrun}, {[]int{3, -9}, nil}},
 		},
 		{
-			"after a commit", []any{unix.ENOBUFS, datagram(t, ruleNotice(8, 1), genNotice(8))},
+			"after a commit",
+			[]any{unix.ENOBUFS, datagram(t, ruleNotice(8, 1), genNotice(8))},
 			[]step{{[]int{1, -8}, nil}, {nil, ErrOverrun}},
 		},
 		{
-			"twice", []any{unix.ENOBUFS, datagram(t, ruleNotice(8, 1)), unix.ENOBUFS, datagram(t, ruleNotice(8, 2))},
+			"twice",
+			[]any{unix.ENOBUFS, datagram(t, ruleNotice(8, 1)), unix.ENOBUFS, datagram(t, ruleNotice(8, 2))},
 			[]step{{[]int{1, 2}, ErrOverrun}},
 		},
 		{
-			"said by a message", []any{datagram(t, ruleNotice(8, 1), errnoMessage(netlink.Overrun, 0), genNotice(8))},
+			"said by a message",
+			[]any{datagram(t, ruleNotice(8, 1), errnoMessage(netlink.Overrun, 0), genNotice(8))},
 			[]step{{[]int{1}, ErrOverrun}, {[]int{-8}, nil}},
 		},
 	}
