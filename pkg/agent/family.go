@@ -25,8 +25,11 @@ type familyRules struct {
 	// hash in their chains' names.
 	whole   bool
 	touched map[string]bool
-	fresh   bool // a reading has come since the ledger was told
-	applied time.Time
+	// What the last reading told, should it have to be told again.
+	wasWhole bool
+	told     map[string]bool
+	fresh    bool // a reading has come since the ledger was told
+	applied  time.Time
 }
 
 func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *familyRules {
@@ -78,15 +81,19 @@ func (f *familyRules) touch(table, chain string) {
 	}
 }
 
-// reading is what the ledger is to be told. It is to be applied, or lost, in
-// its whole.
+// reading is what the ledger is to be told.
 func (f *familyRules) reading(names *correlate.Names) ledger.Reading {
 	f.fresh = false
-	touched := f.touched
-	f.touched = make(map[string]bool)
-	if f.whole {
-		f.whole = false
+	f.wasWhole, f.whole = f.whole, false
+	f.told, f.touched = f.touched, make(map[string]bool)
+	if f.wasWhole {
 		return f.counters.Whole(f.set, f.rules.View, names)
 	}
-	return f.counters.Part(f.set, f.rules.View, names, touched)
+	return f.counters.Part(f.set, f.rules.View, names, f.told)
+}
+
+// repeat has the next reading tell what the last one told: the ledger doubts it.
+func (f *familyRules) repeat() {
+	f.whole = f.whole || f.wasWhole
+	maps.Copy(f.touched, f.told)
 }

@@ -194,6 +194,9 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		r := f.reading(s.names)
 		r.Listening = listening
 		o := s.ledger.Apply(r, now)
+		if o.Suspect || o.Pending {
+			f.repeat()
+		}
 		src.outcome.Suspect = src.outcome.Suspect || o.Suspect
 		src.outcome.Pending = src.outcome.Pending || o.Pending
 		s.blind(f, o.Replaced, now)
