@@ -21,6 +21,7 @@ import (
 type legacyBackend struct {
 	reader[legacyReader]
 	known []*legacyFamily
+	lock  *legacyLock
 }
 
 // legacyFamily is one family's rules from one reading to the next.
@@ -35,6 +36,10 @@ type legacyFamily struct {
 	// reading against the externals of the next, and believes a value that
 	// fell when it is still there.
 	moved map[string]bool
+	// doubt is true where a reading that the ledger was not told of may have
+	// fallen into a dip.
+	doubt bool
+	lock  *legacyLock
 }
 
 // legacyTable names a table.
@@ -44,11 +49,11 @@ type legacyTable struct {
 }
 
 func newLegacyBackend(open func() (legacyReader, error)) *legacyBackend {
-	b := &legacyBackend{reader: reader[legacyReader]{open: open}}
+	b := &legacyBackend{reader: reader[legacyReader]{open: open}, lock: &legacyLock{}}
 	for _, f := range families() {
 		follow := ruleset.NewXTables(f)
 		b.known = append(b.known, &legacyFamily{
-			familyRules: newFamily(ruleset.Legacy, f, follow.Ruleset()), follow: follow,
+			familyRules: newFamily(ruleset.Legacy, f, follow.Ruleset()), follow: follow, lock: b.lock,
 			change: correlate.RulesetChanges{Backend: ruleset.Legacy, Family: f, Writer: writerUnknown},
 		})
 	}
@@ -140,11 +145,33 @@ func (f *legacyFamily) readAll(ctx context.Context, r legacyReader) error {
 }
 
 func (f *legacyFamily) readTable(ctx context.Context, r legacyReader, name string) (d ruleset.Delta, err error) {
+	read := tableRead{table: legacyTable{f.set.Family, name}, begin: time.Now()}
 	err = r.Read(ctx, f.set.Family, name, func(t *xtables.Table) error {
+		read.end = time.Now()
 		d, err = f.follow.Update(t)
 		return err
 	})
-	return d, err
+	if err != nil {
+		f.doubt = true
+		return d, err
+	}
+	read.changed = !d.Same() || d.Fell
+	dips := f.lock.read(read)
+	f.doubt = f.doubt || dips || d.Fell
+	return d, nil
+}
+
+// dips reports whether what was read of a family since the last call may have
+// fallen into a dip.
+func (b *legacyBackend) dips(of *familyRules) bool {
+	for _, f := range b.known {
+		if f.familyRules == of {
+			doubt := f.doubt
+			f.doubt = false
+			return doubt
+		}
+	}
+	return true
 }
 
 // hold keeps what changed in tables whose reading cannot be used: the next one

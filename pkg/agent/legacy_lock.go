@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/kernel"
+)
+
+// lockWatch is kernel.LockWatch.
+type lockWatch interface {
+	Events() <-chan kernel.LockEvent
+	Pending() bool
+	Close() error
+}
+
+// watchAgain is how often a lock file that cannot be watched is looked for.
+const watchAgain = 15 * time.Second
+
+// legacyLock is the lock file of iptables-legacy, watched where it is there.
+// The zero value watches none. It is for one goroutine.
+type legacyLock struct {
+	path  string // --legacy.lock-file; empty: not watched
+	watch func(path string) (lockWatch, error)
+
+	w        lockWatch
+	sessions *sessions // nil while nothing is watched
+	tried    time.Time
+	before   time.Duration // that it was open, as earlier watches saw it
+	created  time.Time     // of the first watch
+}
+
+// retry begins to watch, where that was not tried for a while.
+func (l *legacyLock) retry(now time.Time) error {
+	if l.path == "" || l.w != nil || !l.tried.IsZero() && now.Sub(l.tried) < watchAgain {
+		return nil
+	}
+	l.tried = now
+	w, err := l.watch(l.path)
+	if err != nil {
+		return err
+	}
+	l.w, l.sessions = w, newSessions(now)
+	if l.created.IsZero() {
+		l.created = now
+	}
+	return nil
+}
+
+// events is to be received from; what comes is for take.
+func (l *legacyLock) events() <-chan kernel.LockEvent {
+	if l.w == nil {
+		return nil
+	}
+	return l.w.Events()
+}
+
+// take takes what was received from events. A watch that has ended is begun
+// again: the file was replaced.
+func (l *legacyLock) take(e kernel.LockEvent, ok bool, now time.Time) {
+	if ok {
+		l.sessions.event(e)
+		return
+	}
+	l.before += l.sessions.lockOpen(now)
+	l.w, l.sessions, l.tried = nil, nil, time.Time{}
+}
+
+// drain takes what has come, and reports whether there is more to come.
+func (l *legacyLock) drain(now time.Time) (pending bool) {
+	for l.w != nil {
+		select {
+		case e, ok := <-l.w.Events():
+			l.take(e, ok, now)
+		default:
+			return l.w.Pending()
+		}
+	}
+	return true
+}
+
+// read notes a reading of a table, and reports whether its values may be those
+// between a writer's two system calls.
+func (l *legacyLock) read(r tableRead) (dips bool) {
+	pending := l.drain(time.Now())
+	if l.sessions == nil {
+		return true
+	}
+	dips = l.sessions.dips(r.begin, pending)
+	if r.table.name == "nat" || r.table.name == "filter" { // where kube-proxy counts
+		l.sessions.read(r)
+	}
+	return dips
+}
+
+// next returns which table to read next, and when; ok is false where that
+// depends on what happens.
+func (l *legacyLock) next() (t legacyTable, at time.Time, ok bool) {
+	if l.sessions == nil {
+		return legacyTable{}, time.Time{}, false
+	}
+	return l.sessions.next()
+}
+
+// blind returns for how long a table was not looked at before its counters
+// were reset, as the newest reading shows; ok is false where that is not known.
+func (l *legacyLock) blind(t legacyTable) (d time.Duration, ok bool) {
+	if l.sessions == nil {
+		return 0, false
+	}
+	d = l.sessions.blind(t)
+	return d, d > 0
+}
+
+// openTime is for how long the file was open; nil where it is not watched.
+func (l *legacyLock) openTime(now time.Time) *correlate.LockTime {
+	if l.sessions == nil {
+		return nil
+	}
+	return &correlate.LockTime{Open: l.before + l.sessions.lockOpen(now), Created: l.created}
+}
+
+func (l *legacyLock) close() error {
+	if l.w == nil {
+		return nil
+	}
+	err := l.w.Close()
+	l.w, l.sessions = nil, nil
+	return err
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/kernel"
+)
+
+const (
+	// share is the part of a session that readings of one table may take: a
+	// reading holds the kernel's mutex that the writer needs.
+	share = 10
+	// lengthsKept is how many lengths of sessions are remembered.
+	lengthsKept = 16
+	// enoughLengths are so many that a plan can be made of them.
+	enoughLengths = 3
+	// unsureFor is how long a session may last whose beginning was not seen.
+	unsureFor = 10 * time.Second
+)
+
+// How far into a session of usual length a reading may end. A commit's last
+// part writes the table: it is a tenth to a fifth of the session.
+const (
+	firstEnd = 0.65
+	leastEnd = 0.30
+	mostEnd  = 0.80
+)
+
+// sessions tells when to read tables of x_tables around the sessions of their
+// writers: from an opening of the lock file to its last closing. It is fed with
+// what happens and asked what is next; it has no clock of its own.
+//
+// A table is read once or twice in a session, to know what rules have counted
+// before the writer replaces them, and once after it. Where that costs too
+// much of the session, only after it.
+type sessions struct {
+	opened  int       // descriptors of the lock file
+	least   int       // the lowest value of opened since leastAt
+	leastAt time.Time // see drift
+	begin   time.Time // of the session at hand or the last one
+	end     time.Time // of the last one
+	unsure  time.Time // until then opened may be too low
+	open    time.Duration
+	all     lengths // of sessions of whatever kind
+	tables  map[legacyTable]*sessionTable
+}
+
+// sessionTable is what is known of one table.
+type sessionTable struct {
+	cost    time.Duration // of a reading
+	lengths lengths       // of sessions that changed it
+	until   float64       // the part of a session after which a reading has ended
+	longest time.Duration // of the sessions since the last reading
+	late    bool          // a reading in the session at hand came after the change
+	plan    []time.Time   // when to read in the session at hand
+	due     time.Time     // when to read after it; zero: never
+	end     time.Time     // of the last reading
+	good    time.Time     // of the last one that was not late
+	gap     time.Duration // from a good reading to the end of the session after it
+}
+
+// lengths are those of the newest sessions.
+type lengths []time.Duration
+
+func (l *lengths) add(d time.Duration) {
+	if len(*l) == lengthsKept {
+		*l = slices.Delete(*l, 0, 1)
+	}
+	*l = append(*l, d)
+}
+
+// usual is a length that few sessions fall below; 0 while too few are known.
+func (l lengths) usual() time.Duration {
+	if len(l) < enoughLengths {
+		return 0
+	}
+	return slices.Sorted(slices.Values(l))[len(l)/8]
+}
+
+// newSessions begins when the watch of the lock file does: a session that is
+// under way then is not known.
+func newSessions(now time.Time) *sessions {
+	return &sessions{unsure: now.Add(unsureFor), leastAt: now, tables: make(map[legacyTable]*sessionTable)}
+}
+
+// event takes what happened to the lock file.
+func (s *sessions) event(e kernel.LockEvent) {
+	switch e.Kind {
+	case kernel.LockOpened:
+		if s.opened == 0 {
+			s.start(e.At)
+		}
+		s.opened++
+	case kernel.LockClosed:
+		if s.opened == 0 {
+			return // of an opening that was not seen
+		}
+		s.opened--
+		s.drift(e.At)
+		if s.opened == 0 {
+			s.stop(e.At)
+		}
+	case kernel.LockOverflow:
+		if s.opened > 0 {
+			s.stop(e.At)
+		}
+		s.opened, s.unsure = 0, e.At.Add(unsureFor)
+	}
+}
+
+// drift corrects a count of openings that never comes down to 0: the kernel
+// tells of two closings that follow each other at once as of one.
+func (s *sessions) drift(now time.Time) {
+	s.least = min(s.least, s.opened)
+	if now.Sub(s.leastAt) < unsureFor {
+		return
+	}
+	s.opened -= s.least
+	s.least, s.leastAt = s.opened, now
+}
+
+func (s *sessions) start(now time.Time) {
+	s.begin = now
+	spent := time.Duration(0) // by what is planned
+	for _, t := range s.byCost() {
+		t.plan = t.plan[:0]
+		if (spent+t.cost)*share <= s.all.usual() {
+			t.plan, spent = append(t.plan, now), spent+t.cost
+		}
+		usual := t.lengths.usual()
+		if at := time.Duration(float64(usual)*t.until) - t.cost; (spent+t.cost)*share <= usual && at > t.cost {
+			t.plan, spent = append(t.plan, now.Add(at)), spent+t.cost
+		}
+	}
+}
+
+// byCost returns the tables, those first that cost least.
+func (s *sessions) byCost() []*sessionTable {
+	return slices.SortedFunc(maps.Values(s.tables), func(a, b *sessionTable) int { return cmp.Compare(a.cost, b.cost) })
+}
+
+func (s *sessions) stop(now time.Time) {
+	length := now.Sub(s.begin)
+	s.end, s.open = now, s.open+length
+	s.all.add(length)
+	for _, t := range s.tables {
+		t.plan = t.plan[:0]
+		t.longest = max(t.longest, length)
+		t.due = now.Add(t.cost) // the next session often follows at once
+		if rest := t.end.Add((share - 1) * t.cost); rest.After(t.due) {
+			t.due = rest
+		}
+	}
+}
+
+// held reports whether a writer may be at work.
+func (s *sessions) held() bool { return s.opened > 0 }
+
+// lockOpen returns for how long the lock file was open until now.
+func (s *sessions) lockOpen(now time.Time) time.Duration {
+	if s.opened > 0 {
+		return s.open + now.Sub(s.begin)
+	}
+	return s.open
+}
+
+// next returns the table to be read next and when that is; ok is false where
+// nothing is until something happens.
+func (s *sessions) next() (t legacyTable, at time.Time, ok bool) {
+	for name, table := range s.tables {
+		when := table.due
+		if s.held() {
+			when = time.Time{}
+			if len(table.plan) > 0 {
+				when = table.plan[0]
+			}
+		}
+		if when.IsZero() || ok && !sooner(when, at, name, t) {
+			continue
+		}
+		t, at, ok = name, when, true
+	}
+	return t, at, ok
+}
+
+// sooner orders what is due by time, and then by name: maps have no order.
+func sooner(a, b time.Time, t, u legacyTable) bool {
+	if !a.Equal(b) {
+		return a.Before(b)
+	}
+	if t.family != u.family {
+		return t.family < u.family
+	}
+	return t.name < u.name
+}
+
+// tableRead is a reading of one table.
+type tableRead struct {
+	table      legacyTable
+	begin, end time.Time // of what the kernel does for it
+	changed    bool      // its rules are others than at the last reading, or it fell into a dip
+}
+
+// read takes a reading that was made, whoever asked for it. All events up to
+// its end were told before.
+func (s *sessions) read(r tableRead) {
+	t := s.tables[r.table]
+	if t == nil {
+		t = &sessionTable{until: firstEnd}
+		s.tables[r.table] = t
+	}
+	t.cost = max(r.end.Sub(r.begin), t.cost*7/8)
+	closed := t.longest > 0 // since the last reading
+	inSession := s.held() || s.end.After(r.begin)
+	late := inSession && r.changed && !closed
+	switch {
+	case late:
+		t.late, t.until = true, max(t.until-0.1, leastEnd)
+	case inSession && !r.changed && len(t.plan) > 0 && t.plan[0].After(s.begin):
+		t.until = min(t.until+0.01, mostEnd)
+	}
+	if closed {
+		if r.changed || t.late {
+			t.lengths.add(t.longest)
+		}
+		t.longest, t.late = 0, false
+		if !t.good.IsZero() {
+			t.gap = s.end.Sub(t.good)
+		}
+	}
+	if !late {
+		t.good = r.end
+	}
+	t.end = r.end
+	if len(t.plan) > 0 && !t.plan[0].After(r.end) {
+		t.plan = slices.Delete(t.plan, 0, 1)
+	}
+	if !s.held() && r.begin.After(s.end) {
+		t.due = time.Time{}
+	}
+}
+
+// blind returns for how long a table was not looked at before its last change
+// that a reading has seen: from the last reading before the session to its end.
+func (s *sessions) blind(t legacyTable) time.Duration {
+	if table := s.tables[t]; table != nil {
+		return table.gap
+	}
+	return 0
+}
+
+// dips reports whether a reading that began then may have fallen between the
+// two system calls of a writer. pending says that events are not told yet.
+func (s *sessions) dips(begin time.Time, pending bool) bool {
+	return pending || s.held() || !s.end.Before(begin) || begin.Before(s.unsure)
+}

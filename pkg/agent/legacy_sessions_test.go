@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+)
+
+// bench drives sessions by a clock of its own.
+type bench struct {
+	t      *testing.T
+	s      *sessions
+	now    time.Time
+	cost   map[legacyTable]time.Duration
+	reads  map[legacyTable]int
+	gap    map[legacyTable]time.Duration // as the last reading that saw a change told it
+	inside time.Duration                 // that readings took of sessions
+	late   int
+}
+
+var (
+	natTable    = legacyTable{netfilter.IPv4, "nat"}
+	filterTable = legacyTable{netfilter.IPv4, "filter"}
+)
+
+func newBench(t *testing.T, nat, filter time.Duration) *bench {
+	t.Helper()
+	now := time.Unix(1000, 0)
+	b := &bench{
+		t: t, s: newSessions(now), now: now.Add(unsureFor), reads: map[legacyTable]int{}, gap: map[legacyTable]time.Duration{},
+		cost: map[legacyTable]time.Duration{natTable: nat, filterTable: filter},
+	}
+	for table := range b.cost {
+		b.read(table, false)
+	}
+	return b
+}
+
+func (b *bench) read(table legacyTable, changed bool) {
+	b.reads[table]++
+	begin := b.now
+	b.now = b.now.Add(b.cost[table])
+	if b.s.held() {
+		b.inside += b.cost[table]
+	}
+	b.s.read(tableRead{table, begin, b.now, changed})
+	if changed {
+		b.gap[table] = b.s.blind(table)
+	}
+	if b.s.tables[table].late {
+		b.late++
+	}
+}
+
+// until makes the readings that are due before a time, which it makes now.
+func (b *bench) until(end time.Time, changed func(legacyTable) bool) {
+	for {
+		table, at, ok := b.s.next()
+		if !ok || at.After(end) {
+			break
+		}
+		if at.After(b.now) {
+			b.now = at
+		}
+		b.read(table, changed(table))
+	}
+	if end.After(b.now) {
+		b.now = end
+	}
+}
+
+// session is a writer that holds the lock for so long, and replaces table nine
+// tenths into it.
+func (b *bench) session(length time.Duration, table legacyTable, dirty map[legacyTable]bool) {
+	begin := b.now
+	changed := func(t legacyTable) bool { d := dirty[t]; delete(dirty, t); return d }
+	b.s.event(kernel.LockEvent{Kind: kernel.LockOpened, At: begin})
+	b.until(begin.Add(length*9/10), changed)
+	dirty[table] = true
+	b.until(begin.Add(length), changed)
+	b.s.event(kernel.LockEvent{Kind: kernel.LockClosed, At: b.now})
+}
+
+// sync is what kube-proxy does: a session for filter, one for nat, and a pause.
+func (b *bench) sync(filter, nat, pause time.Duration) {
+	dirty := map[legacyTable]bool{}
+	b.session(filter, filterTable, dirty)
+	b.now = b.now.Add(50 * time.Microsecond)
+	b.session(nat, natTable, dirty)
+	b.until(b.now.Add(pause), func(t legacyTable) bool { d := dirty[t]; delete(dirty, t); return d })
+	if len(dirty) > 0 {
+		b.t.Errorf("no reading after the session has seen that %v changed", dirty)
+	}
+}
+
+const ms = time.Millisecond
+
+func TestSessionsReadJustBeforeTheWrite(t *testing.T) {
+	tests := []struct {
+		name                string
+		cost, length        time.Duration
+		shorter             time.Duration // the shortest of the sessions
+		blindest, filterMax time.Duration // at most, once it has learned
+		once                bool
+	}{
+		{"100 Services", 500 * time.Microsecond, 25 * ms, 22 * ms, 10 * ms, 4 * ms, false},
+		{"1,000 Services", 6 * ms, 110 * ms, 100 * ms, 40 * ms, 4 * ms, false},
+		{"10,000 Services", 130 * ms, 2200 * ms, 1900 * ms, 900 * ms, 4 * ms, false},
+		{"a reading that takes too much of the session", 60 * ms, 400 * ms, 300 * ms, 2 * time.Second, 4 * ms, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t, tt.cost, 80*time.Microsecond)
+			spent := time.Duration(0)
+			for i := range 60 {
+				length := tt.length
+				if i%3 == 0 {
+					length = tt.shorter
+				}
+				b.sync(4*ms, length, time.Second)
+				if i < 10 {
+					b.reads, b.late, b.inside, spent = map[legacyTable]int{}, 0, 0, 0
+					continue
+				}
+				spent += length + 4*ms
+				if got := b.gap[natTable]; got > tt.blindest {
+					t.Errorf("sync %d: nat not looked at for %v, want at most %v", i, got, tt.blindest)
+				}
+				if got := b.gap[filterTable]; got > tt.filterMax {
+					t.Errorf("sync %d: filter not looked at for %v, want at most %v", i, got, tt.filterMax)
+				}
+			}
+			if b.late > 1 {
+				t.Errorf("%d readings came after the write", b.late)
+			}
+			if b.inside*share > spent {
+				t.Errorf("readings took %v of %v", b.inside, spent)
+			}
+			if want := map[bool]int{false: 100, true: 50}[tt.once]; b.reads[natTable] != want {
+				t.Errorf("nat was read %d times in 50 syncs, want %d", b.reads[natTable], want)
+			}
+		})
+	}
+}
+
+func TestSessionsOfOtherCommandsAreNotLearnedFrom(t *testing.T) {
+	b := newBench(t, 500*time.Microsecond, 80*time.Microsecond)
+	for range 20 {
+		b.sync(4*ms, 25*ms, time.Second)
+		for range 10 { // iptables -C
+			begin := b.now
+			b.s.event(kernel.LockEvent{Kind: kernel.LockOpened, At: begin})
+			b.until(begin.Add(2*ms), func(legacyTable) bool { return false })
+			b.s.event(kernel.LockEvent{Kind: kernel.LockClosed, At: b.now})
+			b.now = b.now.Add(ms)
+		}
+	}
+	if got := b.gap[natTable]; got > 12*ms {
+		t.Errorf("nat not looked at for %v", got)
+	}
+	if got := b.s.tables[natTable].lengths.usual(); got < 20*ms {
+		t.Errorf("usual length of a session that changes nat: %v", got)
+	}
+}
+
+func TestSessionsMoveAwayFromTheWrite(t *testing.T) {
+	b := newBench(t, 500*time.Microsecond, 80*time.Microsecond)
+	for range 10 {
+		b.sync(4*ms, 40*ms, time.Second)
+	}
+	for range 40 { // the rules became fewer
+		b.sync(4*ms, 20*ms, time.Second)
+	}
+	b.late = 0
+	for range 10 {
+		b.sync(4*ms, 20*ms, time.Second)
+	}
+	if b.late > 0 {
+		t.Errorf("%d readings still come after the write", b.late)
+	}
+}
+
+func TestSessionsTellWhereADipMayBe(t *testing.T) {
+	start := time.Unix(1000, 0)
+	s := newSessions(start)
+	at := func(d time.Duration) time.Time { return start.Add(d) }
+	event := func(k kernel.LockEventKind, d time.Duration) { s.event(kernel.LockEvent{Kind: k, At: at(d)}) }
+	expect := func(d time.Duration, want bool) {
+		t.Helper()
+		if got := s.dips(at(d), false); got != want {
+			t.Errorf("a reading after %v: %v, want %v", d, got, want)
+		}
+	}
+	expect(time.Second, true) // a session of before the watch may be under way
+	expect(11*time.Second, false)
+	event(kernel.LockOpened, 12*time.Second)
+	expect(13*time.Second, true)
+	event(kernel.LockOpened, 14*time.Second) // waits
+	event(kernel.LockClosed, 15*time.Second)
+	expect(16*time.Second, true)
+	event(kernel.LockClosed, 17*time.Second)
+	expect(16*time.Second, true) // it began before the close
+	expect(18*time.Second, false)
+	if !s.dips(at(18*time.Second), true) {
+		t.Error("with events to come there may be a session")
+	}
+	event(kernel.LockClosed, 19*time.Second) // of an opening that nobody saw
+	expect(20*time.Second, false)
+	event(kernel.LockOverflow, 21*time.Second)
+	expect(22*time.Second, true)
+	expect(40*time.Second, false)
+	if got := s.lockOpen(at(50 * time.Second)); got != 5*time.Second {
+		t.Errorf("open for %v, want 5s", got)
+	}
+}
+
+// TestSessionsForgetWhatWasMerged has two closings told as one.
+func TestSessionsForgetWhatWasMerged(t *testing.T) {
+	s := newSessions(time.Unix(1000, 0))
+	now := time.Unix(1000, 0)
+	step := func(kinds ...kernel.LockEventKind) {
+		for _, k := range kinds {
+			now = now.Add(10 * ms)
+			s.event(kernel.LockEvent{Kind: k, At: now})
+		}
+	}
+	step(kernel.LockOpened, kernel.LockOpened, kernel.LockClosed)
+	for i := 0; s.held(); i++ {
+		if i == 100 {
+			t.Fatal("the lock is held for ever")
+		}
+		now = now.Add(time.Second)
+		step(kernel.LockOpened, kernel.LockClosed)
+	}
+}
