@@ -73,7 +73,7 @@ func (o *upOptions) bind(cmd *cobra.Command) {
 	f.StringVar(&o.cfg.Rules4, "rules", "", "iptables-restore file for the node; for NAME.v4.EXT, NAME.v6.EXT is loaded too")
 	f.StringVar(&o.cfg.Rules6, "rules6", "", "ip6tables-restore file for the node")
 	f.BoolVar(&o.userns, "userns", true, "in a user namespace of its own; false needs root, and lets kube-proxy write more than a few hundred Services with iptables-nft")
-	f.IntVar(&o.cfg.Fillers, "services", 0, "number of Services without traffic, three IPv4 endpoints each, made before kube-proxy starts")
+	f.IntVar(&o.cfg.Fillers, "services", 0, "number of Services without traffic, three IPv4 endpoints each, there before kube-proxy starts")
 	f.StringVar(&o.cfg.Scene, "scene", "", "Services to begin with: demo")
 	f.StringArrayVar(&o.cfg.ProxyArgs, "proxy-arg", nil, "a further flag of kube-proxy (repeatable)")
 	f.StringArrayVar(&o.cfg.APIArgs, "apiserver-arg", nil, "a further flag of kube-apiserver (repeatable)")

@@ -15,7 +15,7 @@ type Churn struct {
 	// Services are changed at each step: one of its endpoints, another each
 	// time, goes and the one that went before comes back.
 	Services []Exposure
-	// Fillers is the number of fillers (see Fill) of which one, another at
+	// Fillers is the number of fillers (see Filler) of which one, another at
 	// each step, loses its last endpoint or gets it back.
 	Fillers int
 	// Every is the time from one step to the next.

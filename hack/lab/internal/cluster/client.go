@@ -61,9 +61,7 @@ func NewClient(kubeconfig string) (*Client, error) {
 	return &Client{
 		server: k.Clusters[0].Cluster.Server,
 		http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-			// One connection carries what is asked at the same time.
-			ForceAttemptHTTP2: true,
-			TLSClientConfig:   &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots},
+			TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots},
 		}},
 	}, nil
 }
@@ -72,12 +70,6 @@ func NewClient(kubeconfig string) (*Client, error) {
 // is the object's own, with "/status" for its status.
 func (c *Client) Apply(ctx context.Context, path string, o Object) error {
 	_, err := c.do(ctx, http.MethodPatch, path+"?fieldManager=lab&force=true", o)
-	return err
-}
-
-// Create makes an object that is not there. path is its folder.
-func (c *Client) Create(ctx context.Context, path string, o Object) error {
-	_, err := c.do(ctx, http.MethodPost, path, o)
 	return err
 }
 
@@ -131,7 +123,7 @@ func (c *Client) do(ctx context.Context, method, path string, body Object) ([]by
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	switch method {
-	case http.MethodPut, http.MethodPost:
+	case http.MethodPut:
 		req.Header.Set("Content-Type", "application/json")
 	case http.MethodPatch:
 		// JSON is YAML, and this is the type's only spelling before 1.36.

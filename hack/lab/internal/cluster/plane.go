@@ -17,6 +17,9 @@ import (
 
 const server = "https://" + topology.Control4 + ":6443"
 
+// etcdAddress is where etcd listens in its namespace.
+const etcdAddress = "127.0.0.1:2379"
+
 // KubeletClient is the name in the certificate with which the API server
 // calls a kubelet.
 const KubeletClient = "kube-apiserver-kubelet-client"
@@ -40,8 +43,8 @@ type Plane struct {
 	ProxyArgs []string
 	// APIArgs are added to kube-apiserver's flags.
 	APIArgs []string
-	// Fillers is the number of Services that are there before kube-proxy
-	// starts, see Fill.
+	// Fillers is the number of Services that are there before the API
+	// server starts, see Filler.
 	Fillers int
 	// Start starts a program in a namespace and returns a channel that is
 	// closed when it ends.
@@ -64,6 +67,13 @@ func (p Plane) Up(ctx context.Context, node topology.Node) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.Fillers > 0 {
+		p.Step(fmt.Sprintf("making %d Services", p.Fillers))
+		try := func(ctx context.Context) error { return fill(ctx, "control", p.Fillers) }
+		if err := Poll(ctx, startTimeout, try, map[string]<-chan struct{}{"etcd": etcdEnd}); err != nil {
+			return nil, err
+		}
+	}
 	apiEnd, err := p.Start("control", p.apiserver())
 	if err != nil {
 		return nil, err
@@ -76,14 +86,13 @@ func (p Plane) Up(ctx context.Context, node topology.Node) (*Client, error) {
 	if err := registerNode(ctx, client, node); err != nil {
 		return nil, err
 	}
-	if err := exposeAPI(ctx, client); err != nil {
-		return nil, err
-	}
 	if p.Fillers > 0 {
-		p.Step(fmt.Sprintf("making %d Services", p.Fillers))
-		if err := Fill(ctx, client, p.Fillers); err != nil {
+		if err := ensureNamespace(ctx, client, FillerNamespace); err != nil {
 			return nil, err
 		}
+	}
+	if err := exposeAPI(ctx, client); err != nil {
+		return nil, err
 	}
 	return client, p.proxy(ctx, node, proxyConfig)
 }
@@ -115,7 +124,7 @@ func (p Plane) proxy(ctx context.Context, node topology.Node, kubeconfig string)
 func (p Plane) etcd() []string {
 	return []string{
 		p.Binaries["etcd"], "--data-dir=" + p.Dir + "/etcd", "--unsafe-no-fsync",
-		"--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
+		"--listen-client-urls=http://" + etcdAddress, "--advertise-client-urls=http://" + etcdAddress,
 		"--listen-peer-urls=http://127.0.0.1:2380", "--log-level=warn",
 	}
 }
@@ -123,7 +132,7 @@ func (p Plane) etcd() []string {
 func (p Plane) apiserver() []string {
 	argv := []string{
 		p.Binaries["kube-apiserver"],
-		"--etcd-servers=http://127.0.0.1:2379", "--bind-address=" + topology.Control4,
+		"--etcd-servers=http://" + etcdAddress, "--bind-address=" + topology.Control4,
 		// The reconciler would publish addresses that it finds itself.
 		"--advertise-address=" + topology.Control4, "--endpoint-reconciler-type=none",
 		"--service-cluster-ip-range=" + topology.ServiceCIDR4 + "," + topology.ServiceCIDR6,
