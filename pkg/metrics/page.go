@@ -11,8 +11,6 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 )
 
 // pageBuffer is what a page collects before it writes.
@@ -188,37 +186,4 @@ func appendFloat(b []byte, v float64, point bool) []byte {
 		b = append(b, ".0"...)
 	}
 	return b
-}
-
-// The fields of io.prometheus.client.MetricFamily in client_model's metrics.proto.
-const (
-	fieldName   protowire.Number = 1
-	fieldHelp   protowire.Number = 2
-	fieldType   protowire.Number = 3
-	fieldMetric protowire.Number = 4
-)
-
-// protobuf writes the family as one message with its length before it, as
-// protodelim does, but a sample at a time.
-func (p *page) protobuf(f *dto.MetricFamily) error {
-	options := proto.MarshalOptions{UseCachedSize: true}
-	head := protowire.AppendString(protowire.AppendTag(nil, fieldName, protowire.BytesType), f.GetName())
-	head = protowire.AppendString(protowire.AppendTag(head, fieldHelp, protowire.BytesType), f.GetHelp())
-	head = protowire.AppendVarint(protowire.AppendTag(head, fieldType, protowire.VarintType), uint64(f.GetType()))
-	size := len(head)
-	for _, m := range f.GetMetric() {
-		size += protowire.SizeTag(fieldMetric) + protowire.SizeBytes(proto.Size(m))
-	}
-	p.buf = append(protowire.AppendVarint(p.buf, uint64(size)), head...)
-	for _, m := range f.GetMetric() {
-		p.buf = protowire.AppendVarint(protowire.AppendTag(p.buf, fieldMetric, protowire.BytesType), uint64(proto.Size(m)))
-		var err error
-		if p.buf, err = options.MarshalAppend(p.buf, m); err != nil {
-			return err
-		}
-		if err := p.full(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
