@@ -132,6 +132,7 @@ type fakeWatcher struct {
 	catalog *service.Catalog
 	state   apiState
 	changed chan struct{}
+	names   []service.Name // what ChangedSince says
 }
 
 func newFakeWatcher() *fakeWatcher {
@@ -157,10 +158,12 @@ func (f *fakeWatcher) State() apiState {
 	return f.state
 }
 
-func (f *fakeWatcher) Changed() <-chan struct{}                           { return f.changed }
-func (f *fakeWatcher) Announced() <-chan struct{}                         { return nil }
-func (f *fakeWatcher) ChangedSince(uint64) ([]service.Name, bool, uint64) { return nil, false, 0 }
-func (f *fakeWatcher) Run(ctx context.Context) error                      { <-ctx.Done(); return nil }
+func (f *fakeWatcher) Changed() <-chan struct{}   { return f.changed }
+func (f *fakeWatcher) Announced() <-chan struct{} { return nil }
+func (f *fakeWatcher) ChangedSince(version uint64) ([]service.Name, bool, uint64) {
+	return f.names, version == 0, version + 1
+}
+func (f *fakeWatcher) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 
 var errNoHost = errors.New("not on this host")
 

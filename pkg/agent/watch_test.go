@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// TestAnnouncedChanges has the rules of a Service that the API announced to
+// change read until they are rewritten, and all else left alone.
+func TestAnnouncedChanges(t *testing.T) {
+	for _, f := range []family{ipv4(), ipv6()} {
+		t.Run(f.name, func(t *testing.T) {
+			kerneltest.Run(t, func(t *testing.T) {
+				f.load(t, "nft")
+				f.serve(t)
+				api := newFakeWatcher()
+				api.catalog, api.state = f.catalog(), apiState{Current: true}
+				cfg := testConfig()
+				cfg.Kube, cfg.MaxRules = KubeAuto, 0
+				s := newSampler(cfg, thisHost(), newKube(cfg, func() (watcher, error) { return api, nil }))
+				if err := s.kube.check(); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = s.close() })
+				s.pass(t.Context())
+				s.announced(time.Now()) // the first answer is "all"
+
+				api.names = []service.Name{webPort.Name}
+				s.announced(time.Now())
+				s.announced(time.Now()) // once more, before the first is written
+				cluster := 0
+				for range 2 {
+					if s.round(t.Context()) == 0 {
+						t.Fatal("nothing is watched")
+					}
+					connect(t, f.cluster(), 7)
+					s.round(t.Context()) // the last look
+					f.restore(t, "nft", f.chains())
+					f.restore(t, "nft", f.rules(""))
+					connect(t, f.cluster(), 3)
+					s.round(t.Context())
+					cluster += 10
+				}
+				if d := s.round(t.Context()); d != 0 {
+					t.Errorf("watched still: %+v", s.watched)
+				}
+				s.pass(t.Context())
+				check(t, page(t, s), f, cluster, 0)
+			})
+		})
+	}
+}
+
+func TestWatchEndsInTime(t *testing.T) {
+	w := newWatched()
+	now := time.Now()
+	p := watchedPort{2, "ABC"}
+	announce(w.ports, p, now.Add(watchFor))
+	w.expire(now.Add(watchFor))
+	if !w.any() {
+		t.Error("it ends too early")
+	}
+	w.expire(now.Add(watchFor + 1))
+	if w.any() {
+		t.Error("it does not end")
+	}
+}
