@@ -114,7 +114,7 @@ func reexec(tb testing.TB, args ...string) (string, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var out bytes.Buffer
-	for _, flags := range cloneFlags() {
+	for _, flags := range cloneFlags(tb) {
 		cmd := exec.Command(exe, args...)
 		cmd.Env = append(os.Environ(), childEnv+"="+tb.Name())
 		cmd.Stdout, cmd.Stderr = &out, &out
@@ -142,13 +142,18 @@ func finish(tb testing.TB, cmd *exec.Cmd, out *bytes.Buffer) (string, error) {
 }
 
 // cloneFlags lists the sets of namespaces to try: real root may make all but
-// the user namespace where that one is forbidden.
-func cloneFlags() []uintptr {
+// the user namespace where that one is forbidden. Benchmarks of real root stay
+// without it: iptables-nft-restore may then send rules by the ten thousand at
+// once, which takes a socket buffer above net.core.wmem_max.
+func cloneFlags(tb testing.TB) []uintptr {
 	base := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID)
-	if os.Geteuid() == 0 {
-		return []uintptr{base | unix.CLONE_NEWUSER, base}
+	if os.Geteuid() != 0 {
+		return []uintptr{base | unix.CLONE_NEWUSER}
 	}
-	return []uintptr{base | unix.CLONE_NEWUSER}
+	if _, benchmark := tb.(*testing.B); benchmark {
+		return []uintptr{base, base | unix.CLONE_NEWUSER}
+	}
+	return []uintptr{base | unix.CLONE_NEWUSER, base}
 }
 
 func sysProcAttr(flags uintptr) *syscall.SysProcAttr {
