@@ -69,16 +69,24 @@ func run(ctx context.Context, s *sampler) (err error) {
 func (s *sampler) loop(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.Interval)
 	defer tick.Stop()
-	again := time.NewTimer(time.Hour)
+	again, due := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer again.Stop()
+	defer due.Stop()
 	synced := s.kube.first
 	s.pass(ctx)
 	for {
+		if d, ok := s.lockDue(time.Now()); ok {
+			due.Reset(d)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			s.pass(ctx)
+		case e, ok := <-s.legacy.lock.events():
+			s.legacy.lock.take(e, ok, time.Now())
+		case <-due.C:
+			s.readDue(ctx)
 		case <-synced:
 			synced = nil
 			s.pass(ctx)
@@ -110,6 +118,7 @@ func ReadOnce(ctx context.Context, cfg Config) (*correlate.Snapshot, error) {
 	}
 	cfg.StartJitter = 0
 	cfg.MaxServices = math.MaxInt
+	cfg.MaxRules, cfg.LockFile = 0, "" // one look
 	routeLogs(cfg.logger())
 	k := newKube(cfg, openWatcher(cfg))
 	if err := k.check(); err != nil {

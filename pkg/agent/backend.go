@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kernel"
@@ -27,6 +28,12 @@ type backend interface {
 	// and is to be applied first. It reports whether all that ended was told:
 	// absence from the reading then ends nothing.
 	tell(ctx context.Context, names *correlate.Names, use func(ledger.Commit)) (listening bool, err error)
+	// dips reports whether the values read of a family since the last call may
+	// be those between a writer's two system calls.
+	dips(*familyRules) bool
+	// unseen is how long a table had not been looked at when its counters were
+	// reset, where that is known.
+	unseen(f *familyRules, table string) (time.Duration, bool)
 	// changes returns the commits seen since the first reading.
 	changes() []correlate.RulesetChanges
 	stats() kernel.ReadStats

@@ -214,6 +214,12 @@ func (b *legacyBackend) changes() []correlate.RulesetChanges {
 	return cs
 }
 
+func (b *legacyBackend) unseen(f *familyRules, table string) (time.Duration, bool) {
+	return b.lock.blind(legacyTable{f.set.Family, table})
+}
+
+func (b *legacyBackend) close() error { return errors.Join(b.lock.close(), b.reader.close()) }
+
 func (b *legacyBackend) stats() kernel.ReadStats {
 	if !b.ready {
 		return kernel.ReadStats{}

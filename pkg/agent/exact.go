@@ -105,14 +105,18 @@ func (b *nftablesBackend) size() int {
 	return n
 }
 
-// blind adds the time since a family's last reading to that of the tables in
-// which counters were lost.
-func (s *sampler) blind(f *familyRules, tables map[string]bool, now time.Time) {
+// blind adds the time since the last look at tables in which counters were
+// lost: since the family's last reading, or to the end of the writer's session.
+func (s *sampler) blind(src *ruleSource, f *familyRules, tables map[string]bool) {
 	if f.applied.IsZero() {
 		return
 	}
 	for table := range tables {
-		*s.blindTime(f, table) += now.Sub(f.applied)
+		d, known := src.unseen(f, table)
+		if !known {
+			d = time.Since(f.applied)
+		}
+		*s.blindTime(f, table) += d
 	}
 }
 
@@ -145,4 +149,5 @@ func (s *sampler) exactness(in *correlate.Inputs) {
 	}
 	in.Listening = s.nft.notices.exact()
 	in.Blind = slices.Clone(s.blinds)
+	in.Lock = s.legacy.lock.openTime(time.Now())
 }

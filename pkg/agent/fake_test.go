@@ -73,9 +73,11 @@ func (f *fakeBackend) families() []*familyRules {
 func (*fakeBackend) tell(context.Context, *correlate.Names, func(ledger.Commit)) (bool, error) {
 	return false, nil
 }
-func (*fakeBackend) changes() []correlate.RulesetChanges { return nil }
-func (*fakeBackend) stats() kernel.ReadStats             { return kernel.ReadStats{} }
-func (*fakeBackend) close() error                        { return nil }
+func (*fakeBackend) dips(*familyRules) bool                            { return true }
+func (*fakeBackend) unseen(*familyRules, string) (time.Duration, bool) { return 0, false }
+func (*fakeBackend) changes() []correlate.RulesetChanges               { return nil }
+func (*fakeBackend) stats() kernel.ReadStats                           { return kernel.ReadStats{} }
+func (*fakeBackend) close() error                                      { return nil }
 
 // emptyRules is legacy without tables.
 func emptyRules() *ruleset.Ruleset {
@@ -173,6 +175,7 @@ func fakeHost(c *fakeConntrack) host {
 		nftables:  func() (nftablesReader, error) { return nil, errNoHost },
 		notices:   func() (noticeSource, error) { return nil, errNoHost },
 		legacy:    func() (legacyReader, error) { return nil, errNoHost },
+		lock:      func(string) (lockWatch, error) { return nil, kernel.ErrAbsent },
 		conntrack: func() (conntrackReader, error) { return c, nil },
 		ipvs:      func() bool { return false },
 		netAdmin:  func() (bool, error) { return true, nil },

@@ -259,3 +259,15 @@ func (s *sessions) blind(t legacyTable) time.Duration {
 func (s *sessions) dips(begin time.Time, pending bool) bool {
 	return pending || s.held() || !s.end.Before(begin) || begin.Before(s.unsure)
 }
+
+// skip gives up the next reading of a table that is planned.
+func (s *sessions) skip(t legacyTable) {
+	table := s.tables[t]
+	switch {
+	case table == nil:
+	case s.held() && len(table.plan) > 0:
+		table.plan = slices.Delete(table.plan, 0, 1)
+	default:
+		table.due = time.Time{}
+	}
+}

@@ -56,10 +56,12 @@ type sampler struct {
 	toldNames   *correlate.Names
 	toldVersion uint64
 
-	nft    *nftablesBackend
-	gate   gate
-	deaf   string // why changes of rules cannot be listened to, as logged
-	blinds []correlate.BlindTime
+	nft     *nftablesBackend
+	legacy  *legacyBackend
+	lockErr string // why the lock file is not watched, as logged
+	gate    gate
+	deaf    string // why changes of rules cannot be listened to, as logged
+	blinds  []correlate.BlindTime
 	// watched is what the API has announced to change.
 	watched  watched
 	latest   atomic.Pointer[correlate.Snapshot]
@@ -91,10 +93,12 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 		}
 	}
 	s.nft = newNFTablesBackend(h.nftables, h.notices)
+	s.legacy = newLegacyBackend(h.legacy)
+	s.legacy.lock.path, s.legacy.lock.watch = cfg.LockFile, h.lock
 	s.gate.max, s.watched = cfg.MaxRules, newWatched()
 	s.sources = []*ruleSource{
 		{backend: s.nft, collector: named("nftables")},
-		{backend: newLegacyBackend(h.legacy), collector: named("legacy")},
+		{backend: s.legacy, collector: named("legacy")},
 	}
 	table := named("conntrack")
 	s.table = &table
@@ -104,6 +108,7 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 // pass reads everything once and publishes the snapshot. Nothing that fails
 // ends it but the end of ctx.
 func (s *sampler) pass(ctx context.Context) {
+	s.watchLock(time.Now())
 	for _, src := range s.sources {
 		src.tight = false
 		s.read(ctx, src)
@@ -192,14 +197,14 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		}
 		f.whole = f.whole || !s.ledger.Baselined(f.source)
 		r := f.reading(s.names)
-		r.Listening = listening
+		r.Listening, r.Dips = listening, r.Dips && src.dips(f)
 		o := s.ledger.Apply(r, now)
 		if o.Suspect || o.Pending {
 			f.repeat()
 		}
 		src.outcome.Suspect = src.outcome.Suspect || o.Suspect
 		src.outcome.Pending = src.outcome.Pending || o.Pending
-		s.blind(f, o.Replaced, now)
+		s.blind(src, f, o.Replaced)
 		f.applied = now
 	}
 }

@@ -55,6 +55,7 @@ type host struct {
 	nftables  func() (nftablesReader, error)
 	notices   func() (noticeSource, error)
 	legacy    func() (legacyReader, error)
+	lock      func(path string) (lockWatch, error)
 	conntrack func() (conntrackReader, error)
 	ipvs      func() bool
 	netAdmin  func() (bool, error) // whether this process has CAP_NET_ADMIN
@@ -84,6 +85,13 @@ func thisHost() host {
 				return nil, err
 			}
 			return r, nil
+		},
+		lock: func(path string) (lockWatch, error) {
+			w, err := kernel.WatchLock(path)
+			if err != nil {
+				return nil, err
+			}
+			return w, nil
 		},
 		conntrack: func() (conntrackReader, error) {
 			r, err := kernel.OpenConntrack()

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/kernel"
+)
+
+// watchLock begins to watch the lock file of iptables-legacy, where it is there.
+func (s *sampler) watchLock(now time.Time) {
+	err := s.legacy.lock.retry(now)
+	if err == nil || errors.Is(err, kernel.ErrAbsent) || err.Error() == s.lockErr {
+		return
+	}
+	s.lockErr = err.Error()
+	s.log.Warn("the lock file of iptables-legacy is not watched: more is lost in its rewrites", "err", err)
+}
+
+// lockDue returns in how long a table of x_tables is to be read around the
+// session of a writer; false where none is until something happens.
+func (s *sampler) lockDue(now time.Time) (time.Duration, bool) {
+	_, at, ok := s.legacy.lock.next()
+	return max(0, at.Sub(now)), ok
+}
+
+// readDue reads the table that is due.
+func (s *sampler) readDue(ctx context.Context) {
+	table, at, ok := s.legacy.lock.next()
+	if !ok || at.After(time.Now()) {
+		return
+	}
+	src := s.sources[1]
+	if _, err := s.legacy.readTable(ctx, table); err != nil {
+		// The next sampling reads all of it, and says why if it cannot.
+		s.legacy.lock.skip(table)
+		return
+	}
+	s.tell(ctx, src, time.Now())
+}
