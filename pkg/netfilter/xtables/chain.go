@@ -22,6 +22,7 @@ type Chain struct {
 
 	table      *Table
 	start, end int // offsets of the first entry and of the last, which is no rule
+	digest     digest
 	checked    bool
 	store      [len("POSTROUTING")]byte // Name of a built-in chain
 }

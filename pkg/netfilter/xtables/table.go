@@ -94,7 +94,9 @@ func (w *walk) entry(e entry) error {
 		if w.open {
 			return w.wrong(e, "begins %v inside another chain", h)
 		}
-		w.begin(Chain{Name: append(w.chain.store[:0], h.String()...), Builtin: true, Hook: h, start: e.off})
+		w.begin(nil, e.off)
+		c := &w.chain
+		c.Name, c.Builtin, c.Hook = append(c.store[:0], h.String()...), true, h
 		w.hooks++
 	}
 	if e.kind == kindError {
@@ -104,10 +106,10 @@ func (w *walk) entry(e entry) error {
 		return w.wrong(e, "is in no chain")
 	}
 	c := &w.chain
-	c.Digest = w.t.digest(c.Digest, e)
+	c.digest.entry(w.t, e)
 	c.end = e.off
 	if c.Builtin && e.off == int(w.t.info.Underflow[c.Hook]) {
-		return w.finish(e)
+		return w.finish()
 	}
 	c.Len++
 	return nil
@@ -138,7 +140,7 @@ func (w *walk) head(e entry) error {
 			return w.wrong(e, "follows the head of chain %s, which has no end", c.Name)
 		}
 		c.Len-- // its end is no rule
-		if err := w.finish(e); err != nil {
+		if err := w.finish(); err != nil {
 			return err
 		}
 	}
@@ -156,21 +158,21 @@ func (w *walk) head(e entry) error {
 	if e.next-e.off != w.t.layout.headLen() {
 		return w.wrong(e, "is the head of chain %s and has %d bytes", name, e.next-e.off)
 	}
-	w.begin(Chain{Name: name, start: e.next})
+	w.begin(name, e.next)
 	return nil
 }
 
-func (w *walk) begin(c Chain) {
-	c.table, c.store = w.t, w.chain.store
-	w.chain, w.open = c, true
-	if c.Builtin {
-		w.chain.Name = w.chain.store[:len(c.Name)]
-	}
+func (w *walk) begin(name []byte, start int) {
+	c := &w.chain
+	c.Name, c.Builtin, c.Len, c.start, c.checked = name, false, 0, start, false
+	c.digest = digest{}
+	w.open = true
 }
 
 // finish closes the open chain, whose end is its last entry.
-func (w *walk) finish(entry) error {
+func (w *walk) finish() error {
 	w.open = false
+	w.chain.Digest = w.chain.digest.sum()
 	return w.visit(&w.chain)
 }
 
