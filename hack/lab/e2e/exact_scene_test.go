@@ -157,6 +157,9 @@ func (s *churned) stopLoads() {
 		if l.opened != r.Connections || r.Connections == 0 {
 			s.t.Errorf("%s %s %s: of %d connections %d became what they should: %v", l.service, l.family, l.via, r.Connections, l.opened, r.Errors)
 		}
+		if r.Connections >= 40000 {
+			s.t.Errorf("%s %s %s: the load ended before the changes did", l.service, l.family, l.via)
+		}
 		if l.via != "refused" && l.syn != l.opened {
 			s.t.Logf("%s %s %s: %d connections with %d SYNs", l.service, l.family, l.via, l.opened, l.syn)
 		}

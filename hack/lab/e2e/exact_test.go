@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -33,7 +35,24 @@ type exactRow struct {
 	agents   []promise
 }
 
-func exactRows() []exactRow {
+// exactRows are the nodes to look at. SVCSCOPE_EXACT_SYNCS chooses another
+// number of syncs for all.
+func exactRows(t *testing.T) []exactRow {
+	t.Helper()
+	rows := defaultRows()
+	if text := os.Getenv("SVCSCOPE_EXACT_SYNCS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("SVCSCOPE_EXACT_SYNCS: %v", err)
+		}
+		for i := range rows {
+			rows[i].syncs = n
+		}
+	}
+	return rows
+}
+
+func defaultRows() []exactRow {
 	listening := promise{name: "listening", exact: true}
 	watching := promise{name: "--exact.max-rules=0", flags: []string{"--exact.max-rules=0"}, changing: 0.005}
 	above := promise{name: "above --exact.max-rules", changing: 0.005}
@@ -47,10 +66,10 @@ func exactRows() []exactRow {
 	}
 	return []exactRow{
 		{"nft", 100, 200, 100, []promise{listening, watching}},
-		{"nft", 2000, 200, 80, []promise{above}},
+		{"nft", 2000, 200, 50, []promise{above}},
 		{"legacy", 100, 200, 100, []promise{lock}},
-		{"legacy", 1000, 200, 80, []promise{blind}},
-		{"legacy", 10000, 20, 40, []promise{blind}},
+		{"legacy", 1000, 200, 50, []promise{blind}},
+		{"legacy", 10000, 20, 20, []promise{blind}},
 	}
 }
 
@@ -58,7 +77,7 @@ func exactRows() []exactRow {
 // kube-proxy rewrote the rules again and again.
 func TestExact(t *testing.T) {
 	needExact(t)
-	for _, row := range exactRows() {
+	for _, row := range exactRows(t) {
 		t.Run(fmt.Sprintf("%s/%d", row.backend, row.services), func(t *testing.T) {
 			if !long() {
 				t.Parallel()
@@ -229,6 +248,9 @@ func (s *churned) syncCost(i int, p promise) {
 	rounds, syncs, most, slack := 2, 3, 1.5, 50*time.Millisecond
 	if long() {
 		rounds, syncs, most, slack = 4, 15, 1.05, 0
+	}
+	if s.fillers > 2000 { // seconds each
+		rounds, syncs = 2, 5
 	}
 	s.startChurn()
 	var with, without []time.Duration
