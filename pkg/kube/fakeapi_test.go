@@ -47,6 +47,7 @@ type fakeAPI struct {
 	drop        chan struct{} // closed to cut all watches
 	fail        map[string]int
 	noStreaming bool
+	json        bool     // lists are answered in JSON
 	requests    []string // "list services", "stream services", "watch services"
 }
 
@@ -216,8 +217,12 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fakeAPI) encode(o runtime.Object, gv schema.GroupVersion) []byte {
+	return f.encodeWith(f.protobuf.Serializer, o, gv)
+}
+
+func (f *fakeAPI) encodeWith(s runtime.Serializer, o runtime.Object, gv schema.GroupVersion) []byte {
 	var b bytes.Buffer
-	if err := f.codecs.WithoutConversion().EncoderForVersion(f.protobuf.Serializer, gv).Encode(o, &b); err != nil {
+	if err := f.codecs.WithoutConversion().EncoderForVersion(s, gv).Encode(o, &b); err != nil {
 		f.t.Errorf("encode %T: %v", o, err)
 	}
 	return b.Bytes()
@@ -259,7 +264,13 @@ func (f *fakeAPI) matches(r *http.Request, o runtime.Object) bool {
 func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request, resource string) {
 	f.mu.Lock()
 	objs, meta := f.selected(r, resource), metav1.ListMeta{ResourceVersion: strconv.Itoa(f.version)}
+	kind, inJSON := runtime.ContentTypeProtobuf, f.json
 	f.mu.Unlock()
+	serializer := f.protobuf.Serializer
+	if inJSON {
+		info, _ := runtime.SerializerInfoForMediaType(f.codecs.SupportedMediaTypes(), runtime.ContentTypeJSON)
+		kind, serializer = runtime.ContentTypeJSON, info.Serializer
+	}
 	var body []byte
 	switch resource {
 	case "services":
@@ -267,21 +278,21 @@ func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request, resource string) 
 		for _, o := range objs {
 			l.Items = append(l.Items, *o.(*corev1.Service))
 		}
-		body = f.encode(l, corev1.SchemeGroupVersion)
+		body = f.encodeWith(serializer, l, corev1.SchemeGroupVersion)
 	case "nodes":
 		l := &corev1.NodeList{ListMeta: meta}
 		for _, o := range objs {
 			l.Items = append(l.Items, *o.(*corev1.Node))
 		}
-		body = f.encode(l, corev1.SchemeGroupVersion)
+		body = f.encodeWith(serializer, l, corev1.SchemeGroupVersion)
 	case "endpointslices":
 		l := &discoveryv1.EndpointSliceList{ListMeta: meta}
 		for _, o := range objs {
 			l.Items = append(l.Items, *o.(*discoveryv1.EndpointSlice))
 		}
-		body = f.encode(l, discoveryv1.SchemeGroupVersion)
+		body = f.encodeWith(serializer, l, discoveryv1.SchemeGroupVersion)
 	}
-	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
+	w.Header().Set("Content-Type", kind)
 	_, _ = w.Write(body)
 }
 

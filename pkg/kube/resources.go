@@ -22,11 +22,11 @@ func (w *Watcher) reflectors() []*cache.Reflector {
 // services follows all Services, those of other proxies too: they hold
 // addresses, and kube-proxy's rules must not have them.
 func (w *Watcher) services() *cache.Reflector {
-	return w.reflector(
+	return reflector(w,
 		&source{kind: servicesKind, client: w.clients.core, resource: "services", selector: func(*metav1.ListOptions) {}},
-		&corev1.Service{},
 		&sink[*service.Service]{
 			kind: servicesKind, apply: w.apply,
+			object: func() message { return &corev1.Service{} },
 			convert: func(o runtime.Object) (*service.Service, bool) {
 				s, ok := o.(*corev1.Service)
 				if !ok {
@@ -43,14 +43,14 @@ func (w *Watcher) services() *cache.Reflector {
 // endpointSlices leaves out those of headless Services, as kube-proxy does
 // (cmd/kube-proxy/app/server.go): clusters can have many.
 func (w *Watcher) endpointSlices() *cache.Reflector {
-	return w.reflector(
+	return reflector(w,
 		&source{
 			kind: slicesKind, client: w.clients.discovery, resource: "endpointslices",
 			selector: func(o *metav1.ListOptions) { o.LabelSelector = "!" + corev1.IsHeadlessService },
 		},
-		&discoveryv1.EndpointSlice{},
 		&sink[*slice]{
 			kind: slicesKind, apply: w.apply,
+			object: func() message { return &discoveryv1.EndpointSlice{} },
 			convert: func(o runtime.Object) (*slice, bool) {
 				s, ok := o.(*discoveryv1.EndpointSlice)
 				if !ok {
@@ -68,14 +68,14 @@ func (w *Watcher) endpointSlices() *cache.Reflector {
 // node follows the one Node of that name; without a name, none exists.
 func (w *Watcher) node() *cache.Reflector {
 	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, w.cfg.NodeName).String()
-	return w.reflector(
+	return reflector(w,
 		&source{
 			kind: nodeKind, client: w.clients.core, resource: "nodes",
 			selector: func(o *metav1.ListOptions) { o.FieldSelector = selector },
 		},
-		&corev1.Node{},
 		&sink[*service.Node]{
 			kind: nodeKind, apply: w.apply,
+			object: func() message { return &corev1.Node{} },
 			convert: func(o runtime.Object) (*service.Node, bool) {
 				n, ok := o.(*corev1.Node)
 				if !ok {

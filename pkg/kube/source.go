@@ -32,6 +32,7 @@ type source struct {
 	client   rest.Interface
 	resource string
 	selector func(*metav1.ListOptions)
+	decode   func([]byte) (runtime.Object, error) // one object of a list
 	backoff  wait.Backoff
 	report   func(kind, event)
 }
@@ -56,12 +57,30 @@ func (s *source) Watch(o metav1.ListOptions) (watch.Interface, error) {
 // ListWithContext asks for one page.
 func (s *source) ListWithContext(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 	s.selector(&o)
-	obj, err := s.get(&o).Do(ctx).Get()
+	obj, err := s.list(ctx, &o)
 	s.report(s.kind, event{op: "list", err: err})
 	if err != nil {
 		return nil, reason(err)
 	}
 	return obj, nil
+}
+
+// list converts the objects while they arrive. Where something answers in
+// another form it asks again, for the client to decode.
+func (s *source) list(ctx context.Context, o *metav1.ListOptions) (runtime.Object, error) {
+	body, err := s.get(o).Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = body.Close() }()
+	list, err := readList(body, s.decode)
+	switch {
+	case errors.Is(err, errNotProtobuf):
+		return s.get(o).Do(ctx).Get()
+	case err != nil:
+		return nil, err
+	}
+	return list, nil
 }
 
 // WatchWithContext opens a watch. It does not return before the API has given
@@ -137,6 +156,7 @@ func (s *stream) Stop() {
 // sink is the reflector's store: it converts objects and passes them on.
 type sink[T any] struct {
 	kind    kind
+	object  func() message                 // an empty one
 	convert func(runtime.Object) (T, bool) // false: nothing to keep
 	apply   func(func(*tables))
 	set     func(*tables, T)
@@ -174,8 +194,24 @@ func (s *sink[T]) Delete(obj any) error {
 	return nil
 }
 
-// Replace takes a whole list: objects of a plain list, or what Transformer made
-// of those that were streamed.
+// message is an object of the API that decodes itself.
+type message interface {
+	runtime.Object
+	Unmarshal([]byte) error
+}
+
+// decode makes a converted object of one object's message.
+func (s *sink[T]) decode(b []byte) (runtime.Object, error) {
+	o := s.object()
+	if err := o.Unmarshal(b); err != nil {
+		return nil, err
+	}
+	v, keep := s.convert(o)
+	return converted[T]{v, keep}, nil
+}
+
+// Replace takes a whole list: what decode made of a plain list and Transformer
+// of one that was streamed, or objects as the client decodes them.
 func (s *sink[T]) Replace(objs []any, _ string) error {
 	list := make([]T, 0, len(objs))
 	for i, obj := range objs {

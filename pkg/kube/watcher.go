@@ -308,10 +308,10 @@ func notify(c chan struct{}) {
 	}
 }
 
-// reflector builds one; expected is an example of the objects it gets.
-func (w *Watcher) reflector(s *source, expected any, store cache.ReflectorStore) *cache.Reflector {
-	s.backoff, s.report = *w.cfg.backoff, w.report
-	return cache.NewReflectorWithOptions(s, expected, store, cache.ReflectorOptions{
+// reflector builds one.
+func reflector[T any](w *Watcher, s *source, store *sink[T]) *cache.Reflector {
+	s.backoff, s.report, s.decode = *w.cfg.backoff, w.report, store.decode
+	return cache.NewReflectorWithOptions(s, store.object(), store, cache.ReflectorOptions{
 		Name: "svcscope " + s.kind.String(), Backoff: w.cfg.backoff,
 	})
 }
