@@ -21,7 +21,7 @@ type notices struct {
 	// base is false until a reading has come after joining, or after notices
 	// were lost: what happened before it is not known from notices.
 	base bool
-	// from is the generation up to which commits are in the base.
+	// from is the generation up to which commits are in the base, or told.
 	from    uint32
 	handles map[tableKey]uint64
 	lost    uint64 // by listeners that are closed
@@ -74,13 +74,17 @@ func (n *notices) exact() bool { return n.listener != nil && n.base && !n.mute }
 // is one of a listener: whatever is missing in it was told of.
 func (b *nftablesBackend) tell(ctx context.Context, names *correlate.Names, use func(ledger.Commit)) (bool, error) {
 	n := &b.notices
-	if n.listener == nil || !b.seen {
+	switch {
+	case n.listener == nil || !b.seen:
 		return false, nil
+	case !n.base: // all that was told so far is in the reading
+		b.missed()
+		n.rebase(b)
+		return false, nil
+	case int32(b.generation-n.from) <= 0:
+		return true, nil
 	}
 	commits, err := n.listener.upTo(ctx, b.generation)
-	if !n.base {
-		commits = nil // they are in the reading
-	}
 	for i := range commits {
 		if int32(commits[i].generation-n.from) <= 0 {
 			continue
@@ -90,20 +94,25 @@ func (b *nftablesBackend) tell(ctx context.Context, names *correlate.Names, use 
 			n.mute = true
 		}
 	}
+	b.missed()
+	switch {
+	case n.mute:
+		return false, errors.Join(errMute, n.leave())
+	case err == nil:
+		n.from = b.generation
+		return true, nil
+	case errors.Is(err, kernel.ErrOverrun), errors.Is(err, errLate):
+		n.rebase(b)
+		return false, err
+	}
+	return false, errors.Join(err, n.leave())
+}
+
+// missed counts commits of which no notice told.
+func (b *nftablesBackend) missed() {
 	if missed := int32(b.generation - b.counted); missed > 0 {
 		b.write(writerUnknown, uint32(missed))
 	}
-	if n.mute {
-		return false, errors.Join(errMute, n.leave())
-	}
-	listening := n.base && err == nil
-	if err != nil && !errors.Is(err, kernel.ErrOverrun) && !errors.Is(err, errLate) {
-		return false, errors.Join(err, n.leave())
-	}
-	if !listening {
-		n.rebase(b)
-	}
-	return listening, err
 }
 
 // rebase makes the newest reading the base.
