@@ -4,6 +4,7 @@ package correlate
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -60,6 +61,7 @@ type Builder struct {
 	shape   shape
 	views   []viewState
 	rows    []*ServicePort  // of the last snapshot, sorted
+	origins []origin        // of the rows
 	at      map[portKey]int // where a port's row is
 	folded  map[ledger.OtherKey]*OtherTotal
 	version uint64 // of the ledger's totals
@@ -71,6 +73,7 @@ type Builder struct {
 // shape is what rows are joined from, but for the rules and the totals.
 type shape struct {
 	names                            *Names
+	node, zone                       string // by the API
 	ledger                           *ledger.Ledger
 	nodeMissing, sinceRule, counting bool
 	limit                            int
@@ -103,6 +106,9 @@ func (b *Builder) Build(in Inputs, now time.Time) *Snapshot {
 	from := shape{
 		names: in.Names, ledger: in.Ledger, nodeMissing: in.Kube.NodeMissing, sinceRule: in.SinceRule,
 		counting: in.Ledger.Counting(), limit: in.Self.SeriesLimit, uncounted: uncountedOf(in.Unread, s.Node.ProxyMode),
+	}
+	if c := in.Names.catalog; c != nil {
+		from.node, from.zone = c.Node.Name, c.Node.Zone
 	}
 	if !b.holds(from, in.Rules) || !b.update(&in) {
 		b.join(&in, from)
@@ -164,27 +170,51 @@ func (b *Builder) update(in *Inputs) bool {
 	return true
 }
 
-// join makes all rows, and takes those of before where they say the same.
+// join makes the rows anew. Those that are made of the same as before are kept,
+// but for what they count.
 func (b *Builder) join(in *Inputs, from shape) {
 	j := newJoin(in)
 	j.kernel()
-	known := len(j.rows)
-	b.version = j.totals()
-	j.finish(from)
-	at := make(map[portKey]int, len(j.rows))
-	for i, p := range j.rows {
-		key := portKey{p.Port, p.Family}
-		if last, ok := b.at[key]; ok && p.same(b.rows[last]) {
-			j.rows[i] = b.rows[last]
+	strays := j.strays()
+	keep := b.keeps(from)
+	j.finish(from, func(e *entry) *ServicePort {
+		if at, ok := b.at[e.key]; ok && keep && b.origins[at] == e.origin {
+			return b.rows[at]
 		}
-		at[key] = i
+		return nil
+	})
+	rows, origins := make([]*ServicePort, len(j.entries)), make([]origin, len(j.entries))
+	for i := range j.entries {
+		e := &j.entries[i]
+		rows[i], origins[i] = e.row, e.origin
+		if last, ok := b.at[e.key]; ok && e.row.same(b.rows[last]) {
+			rows[i] = b.rows[last]
+		}
+		j.at[e.key] = i
 	}
-	b.shape, b.rows, b.at, b.folded = from, j.rows, at, fold(j.rows)
-	b.strays = len(j.rows) > known
+	b.shape, b.rows, b.origins, b.at, b.strays = from, rows, origins, j.at, strays
 	b.views = b.views[:0]
 	for i := range in.Rules {
 		b.views = append(b.views, viewState{in.Rules[i].View, in.Rules[i].View.Version})
 	}
+	if keep {
+		b.update(in)
+	} else {
+		_, b.version = in.Ledger.Changed(math.MaxUint64)
+	}
+	b.folded = fold(b.rows)
+}
+
+// keeps reports whether rows of before may be kept: all that says something of
+// every row is the same. Without the API there is more of that than a row tells.
+func (b *Builder) keeps(from shape) bool {
+	last := b.shape
+	if b.at == nil || !from.counting || from.names.catalog == nil || last.names.catalog == nil ||
+		!maps.Equal(from.names.endpoints, last.names.endpoints) {
+		return false
+	}
+	last.names = from.names
+	return from == last
 }
 
 // uncountedFamilies has the families in which nothing counts: 0 would be wrong.

@@ -3,9 +3,11 @@
 package correlate
 
 import (
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/svcscope/svcscope/pkg/ledger"
+	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
@@ -22,6 +25,8 @@ type randomNode struct {
 	t       *testing.T
 	rand    *rand.Rand
 	ledger  *ledger.Ledger
+	api     *service.Catalog
+	local   *service.Service // web with internalTrafficPolicy Local
 	names   *Names
 	rules   []Rules
 	packets [4]int // as the arguments of save
@@ -30,10 +35,10 @@ type randomNode struct {
 	now     time.Time
 }
 
-// step changes one thing.
+// step changes one thing at most, and has traffic.
 func (n *randomNode) step() {
 	n.now = n.now.Add(time.Duration(n.rand.IntN(240)) * time.Second) // the ledger forgets after minutes
-	switch n.rand.IntN(8) {
+	switch n.rand.IntN(10) {
 	case 0: // other rules
 		gone := []string{"shop/ghost has no endpoints", "shop/web:http external IP", "shop/web:http -> 10.244.0.3:8080", "nothing"}
 		without := gone[n.rand.IntN(len(gone))]
@@ -48,31 +53,47 @@ func (n *randomNode) step() {
 		}
 		n.rules = nil
 	case 1: // another API, or none
-		c := catalog()
-		switch n.rand.IntN(5) {
-		case 0:
-			c = nil
-		case 1:
-			c.Services = c.Services[1:]
-		case 2:
-			c.Endpoints[web] = c.Endpoints[web][:1]
-		case 3:
-			c.Services[1].InternalLocal = true // its endpoints depend on the node
-		}
-		n.names = NewNames(c, nil)
+		n.names = NewNames(n.variant(), nil)
 	case 2: // the same names
 		same := *n.names
 		n.names = &same
+	case 8: // other rules elsewhere
+		if n.rules != nil {
+			n.rules[0].View.Version++
+		}
+	case 9: // another view with the same chains
+		if n.rules != nil {
+			v := *n.rules[0].View
+			v.Refusals, v.Version = v.Refusals[:n.rand.IntN(1+len(v.Refusals))], v.Version+1
+			n.rules = []Rules{{View: &v}}
+		}
 	case 3:
 		n.in.Unread = bothFamilies()[:n.rand.IntN(2)]
 	case 4:
 		n.in.Kube.NodeMissing = n.rand.IntN(2) == 0
-	default: // traffic
-		for i := range n.packets {
-			n.packets[i] += n.rand.IntN(3)
-		}
+	}
+	for i := range n.packets {
+		n.packets[i] += n.rand.IntN(4) / 2
 	}
 	n.read()
+}
+
+// variant returns a catalog that shares with the others what it says alike.
+func (n *randomNode) variant() *service.Catalog {
+	c := &service.Catalog{Synced: true, Node: n.api.Node, Services: slices.Clone(n.api.Services), Endpoints: maps.Clone(n.api.Endpoints)}
+	switch n.rand.IntN(7) {
+	case 0:
+		return nil
+	case 1:
+		c.Services = c.Services[1:]
+	case 2:
+		c.Endpoints[web] = c.Endpoints[web][:1]
+	case 3:
+		c.Services[1] = n.local // its endpoints depend on the node
+	case 4:
+		c.Services[1], c.Node.Name = n.local, "node-b"
+	}
+	return c
 }
 
 // read gives the ledger a reading. The view is a new one only where the rules
@@ -94,8 +115,11 @@ func TestBuilderMakesWhatBuildMakes(t *testing.T) {
 	for seed := range uint64(20) {
 		n := &randomNode{
 			t: t, rand: rand.New(rand.NewPCG(seed, 1)), ledger: ledger.New(1 + int(seed%3)*2),
-			names: NewNames(nil, nil), text: func(s string) string { return s }, now: at,
+			api: catalog(), names: NewNames(nil, nil), text: func(s string) string { return s }, now: at,
 		}
+		n.api.Endpoints[web][0].NodeName = "node-a"
+		local := *n.api.Services[1]
+		local.InternalLocal, n.local = true, &local
 		n.read()
 		n.in.Self.SeriesLimit = 1 + int(seed%3)*2
 		b := &Builder{}
@@ -163,9 +187,16 @@ func TestBuilderFollowsActivity(t *testing.T) {
 	if changed != 2*3 {
 		t.Errorf("%d rows made, want those of 3 Services in 2 families", changed)
 	}
+	ghost := c.catalog.Services[4]
+	c.catalog = c.catalog.Next(&service.Change{
+		Node: c.catalog.Node, Services: map[service.Name]*service.Service{ghost.Name: nil},
+	})
+	c.ledger.Know(KnownPorts(nil, NewNames(c.catalog, nil)), at)
+	names = NewNames(c.catalog, nil)
 	c.rules[0].View.Version++
-	if third := b.Build(c.inputs(names), at); third.Services[7] != second.Services[7] {
-		t.Error("other rules, and a row that says the same was made again")
+	if third := b.Build(c.inputs(names), at); len(third.Services) != 38 || third.Services[0] != second.Services[0] ||
+		third.Services[37] != second.Services[39] {
+		t.Errorf("%d rows after a Service is gone; or others were made again", len(third.Services))
 	}
 }
 
@@ -213,6 +244,27 @@ func TestSameSeesEveryField(t *testing.T) {
 		change(reflect.ValueOf(&other).Elem().Field(i))
 		if other.same(Endpoint{}) {
 			t.Errorf("Endpoint.%s is not compared", reflect.TypeFor[Endpoint]().Field(i).Name)
+		}
+	}
+}
+
+func TestBuilderSeesThatTheNodeIsAnother(t *testing.T) {
+	c := catalog()
+	c.Services[1].InternalLocal, c.Services[1].Ports[0].NodePort = true, 0
+	c.Endpoints[web][0].NodeName = "node-a"
+	l := ledger.New(10)
+	for range 2 {
+		l.Apply(ledger.Reading{Source: LedgerSource(ruleset.NFT, netfilter.IPv4)}, at)
+	}
+	b := &Builder{}
+	for _, tt := range []struct {
+		node string
+		want int
+	}{{"node-a", 1}, {"node-b", 0}, {"node-a", 1}} {
+		c = c.Next(&service.Change{Node: service.Node{Name: tt.node}})
+		s := b.Build(Inputs{Names: NewNames(c, nil), Ledger: l}, at)
+		if got := s.Services[1].APICount; got != tt.want {
+			t.Errorf("on %s %d endpoints are expected, want %d", tt.node, got, tt.want)
 		}
 	}
 }

@@ -19,11 +19,30 @@ type portKey struct {
 	family Family
 }
 
+// origin is what a row is made of but for its totals. Of a Service's endpoints
+// and of chains it has what is replaced where they change.
+type origin struct {
+	service   *service.Service // nil: the API has none
+	port      int              // its index
+	endpoints *service.Endpoint
+	count     int                      // of endpoints
+	chains    [2]*kubeproxy.PortChains // of two backends at most
+	cost      kubeproxy.Cost
+}
+
+// entry is one Service port in one family.
+type entry struct {
+	key    portKey
+	origin origin
+	row    *ServicePort
+}
+
 // join collects the Service ports of a snapshot.
 type join struct {
-	in    *Inputs
-	ports map[portKey]*ServicePort
-	rows  []*ServicePort // the same; the API's are nearly sorted
+	in      *Inputs
+	entries []entry // the API's are nearly sorted
+	at      map[portKey]int
+	hashes  []map[string]int // of each of in.Rules: the entries of chains' hashes
 }
 
 // sameNames reports whether two names give the same.
@@ -33,7 +52,7 @@ func sameNames(a, b *Names) bool {
 
 // newJoin begins with the API's Services, or with none where it is not known.
 func newJoin(in *Inputs) *join {
-	j := &join{in: in, ports: make(map[portKey]*ServicePort)}
+	j := &join{in: in, at: make(map[portKey]int)}
 	c := in.Names.catalog
 	if c == nil {
 		return j
@@ -41,25 +60,30 @@ func newJoin(in *Inputs) *join {
 	for _, svc := range c.Services {
 		for _, f := range families(svc) {
 			for i := range svc.Ports {
-				j.fromAPI(c, svc, &svc.Ports[i], f)
+				name := svc.PortName(&svc.Ports[i])
+				o := &j.entries[j.add(portKey{name, f})].origin
+				o.service, o.port = svc, i
+				if all := c.EndpointsOf(name, f == netfilter.IPv6); len(all) > 0 {
+					o.endpoints, o.count = &all[0], len(all)
+				}
 			}
 		}
 	}
 	return j
 }
 
-func (j *join) fromAPI(c *service.Catalog, svc *service.Service, port *service.Port, f Family) {
-	v6 := f == netfilter.IPv6
-	p := j.add(portKey{svc.PortName(port), f})
+// fromAPI begins a row with what the API says.
+func (j *join) fromAPI(p *ServicePort, o *origin) {
+	c, svc, port, v6 := j.in.Names.catalog, o.service, &o.service.Ports[o.port], p.Family == netfilter.IPv6
 	p.Type, p.ClusterIP, p.Number, p.NodePort = svc.Type, svc.ClusterIP(v6), port.Port, port.NodePort
 	sel := kubeproxy.SelectEndpoints(c, svc, port, v6)
-	if j.nodeless(c) && dependsOnNode(&sel, c.EndpointsOf(svc.PortName(port), v6)) {
+	if j.nodeless(c) && dependsOnNode(&sel, c.EndpointsOf(p.Port, v6)) {
 		return // which endpoints are this node's is not known
 	}
-	expected := sel.Reachable
-	p.APICount = len(expected)
-	for i := range expected {
-		p.Endpoints = append(p.Endpoints, Endpoint{Addr: expected[i].Addr, InAPI: true})
+	p.APICount = len(sel.Reachable)
+	p.Endpoints = make([]Endpoint, 0, p.APICount)
+	for i := range sel.Reachable {
+		p.Endpoints = append(p.Endpoints, Endpoint{Addr: sel.Reachable[i].Addr, InAPI: true})
 	}
 }
 
@@ -73,67 +97,87 @@ func dependsOnNode(sel *kubeproxy.Selection, all []service.Endpoint) bool {
 	})
 }
 
-func (j *join) add(key portKey) *ServicePort {
-	p := j.ports[key]
-	if p == nil {
-		p = &ServicePort{Port: key.name, Family: key.family, APICount: -1, SinceRule: j.in.SinceRule}
-		j.ports[key] = p
-		j.rows = append(j.rows, p)
+// add returns the index of a port's entry.
+func (j *join) add(key portKey) int {
+	i, ok := j.at[key]
+	if !ok {
+		i = len(j.entries)
+		j.at[key] = i
+		j.entries = append(j.entries, entry{key: key})
 	}
-	return p
+	return i
 }
 
-// port returns the port of that name; nil for one that the API does not have.
-func (j *join) port(name service.PortName, f Family) *ServicePort {
+// port returns the index of a port's entry; ok is false for a port that the API
+// does not have.
+func (j *join) port(name service.PortName, f Family) (i int, ok bool) {
 	key := portKey{name, f}
-	if p := j.ports[key]; p != nil || j.in.Names.catalog != nil {
-		return p
+	if i, ok = j.at[key]; ok || j.in.Names.catalog != nil {
+		return i, ok
 	}
-	return j.add(key)
+	return j.add(key), true
 }
 
-// kernel adds what the rules hold for each port.
+// kernel finds what the rules hold for each port.
 func (j *join) kernel() {
+	backends := make(map[Family]int)
 	for i := range j.in.Rules {
 		v := j.in.Rules[i].View
-		hashes := make(map[string]*ServicePort, len(v.Ports))
+		hashes := make(map[string]int, len(v.Ports))
 		for hash, chains := range v.Ports {
 			name, ok := j.in.Names.port(chains)
 			if !ok {
 				continue
 			}
-			if p := j.port(name, v.Family); p != nil {
+			if p, ok := j.port(name, v.Family); ok {
 				hashes[hash] = p
-				j.endpoints(p, chains)
+				j.entries[p].origin.chains[backends[v.Family]] = chains
 			}
 		}
 		for i := range v.Refusals {
 			if name, ok := j.in.Names.refusal(&v.Refusals[i]); ok {
-				if p := j.port(name, v.Family); p != nil {
+				if p, ok := j.port(name, v.Family); ok {
 					hashes[v.Refusals[i].Hash] = p
 				}
 			}
 		}
-		if j.in.Names.catalog == nil {
-			addresses(v, hashes)
-		}
 		for hash, cost := range v.RulesByPort() {
-			p := hashes[hash]
-			if p == nil {
-				continue
+			if p, ok := hashes[hash]; ok {
+				c := &j.entries[p].origin.cost
+				c.NAT, c.Filter = c.NAT+cost.NAT, c.Filter+cost.Filter
 			}
-			p.addRules("nat", cost.NAT)
-			p.addRules("filter", cost.Filter)
 		}
+		backends[v.Family]++
+		j.hashes = append(j.hashes, hashes)
 	}
 }
 
+// make makes the row of an entry, without totals.
+func (j *join) make(e *entry) {
+	p := &ServicePort{Port: e.key.name, Family: e.key.family, APICount: -1, SinceRule: j.in.SinceRule}
+	if e.origin.service != nil {
+		j.fromAPI(p, &e.origin)
+	}
+	for _, chains := range e.origin.chains {
+		if chains != nil {
+			j.endpoints(p, chains)
+		}
+	}
+	slices.SortFunc(p.Endpoints, compareEndpoints)
+	p.addRules("nat", e.origin.cost.NAT)
+	p.addRules("filter", e.origin.cost.Filter)
+	e.row = p
+}
+
 // addresses gives ports the addresses that the rules show, where no API does.
-func addresses(v *kubeproxy.View, hashes map[string]*ServicePort) {
+func (j *join) addresses(v *kubeproxy.View, hashes map[string]int) {
 	set := func(hash string, f kubeproxy.Frontend) {
-		p := hashes[hash]
+		i, ok := hashes[hash]
+		if !ok {
+			return
+		}
+		p := j.entries[i].row
 		switch {
-		case p == nil:
 		case f.Kind == kubeproxy.ClusterIP || f.Kind == kubeproxy.UnknownFrontend && !p.ClusterIP.IsValid():
 			p.ClusterIP, p.Number = f.Addr, f.Port
 		case f.Kind == kubeproxy.NodePort:
@@ -178,32 +222,48 @@ func (j *join) endpoints(p *ServicePort, chains *kubeproxy.PortChains) {
 	}
 }
 
-// totals adds what the ledger has counted, and returns its version.
-func (j *join) totals() uint64 {
-	totals, version := j.in.Ledger.Changed(0)
-	for i := range totals {
-		t := &totals[i]
-		key := keyOf(&t.Port)
-		if p := j.port(key.name, key.family); p != nil {
-			p.setTotals(t)
+// finish makes the rows that keep does not give, with their totals, and sorts
+// all of them.
+func (j *join) finish(from shape, keep func(*entry) *ServicePort) {
+	var made []*ServicePort
+	for i := range j.entries {
+		e := &j.entries[i]
+		if e.row = keep(e); e.row == nil {
+			j.make(e)
+			made = append(made, e.row)
+			if t, ok := j.in.Ledger.Total(ledgerPort(e.key.name, e.key.family)); ok {
+				e.row.setTotals(&t)
+			}
 		}
 	}
-	return version
-}
-
-// finish completes the rows and sorts them.
-func (j *join) finish(from shape) {
+	if j.in.Names.catalog == nil {
+		for i := range j.in.Rules {
+			j.addresses(j.in.Rules[i].View, j.hashes[i])
+		}
+	}
 	all := !from.counting && j.few()
-	for _, p := range j.rows {
-		slices.SortFunc(p.Endpoints, compareEndpoints)
+	for _, p := range made {
 		p.Exposed = p.Exposed || all
 		if from.uncounted.has(p.Family) {
 			p.Uncounted, p.KernelCount = true, -1
 		}
 	}
-	slices.SortFunc(j.rows, func(a, b *ServicePort) int {
-		return cmp.Or(a.Port.Compare(b.Port), cmp.Compare(a.Family, b.Family))
+	slices.SortFunc(j.entries, func(a, b entry) int {
+		return cmp.Or(a.key.name.Compare(b.key.name), cmp.Compare(a.key.family, b.key.family))
 	})
+}
+
+// strays adds the ports that the ledger alone knows, where no API says which
+// ones there are, and reports whether there are any.
+func (j *join) strays() bool {
+	if j.in.Names.catalog != nil {
+		return false
+	}
+	known := len(j.entries)
+	for t := range j.in.Ledger.Ports() {
+		j.add(keyOf(&t.Port))
+	}
+	return len(j.entries) > known
 }
 
 // keyOf names a port of the ledger as a row.

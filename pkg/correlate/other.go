@@ -15,8 +15,8 @@ import (
 // before it has read rules, which it never does without the capability.
 func (j *join) few() bool {
 	names := make(map[service.Name]bool)
-	for _, p := range j.rows {
-		names[p.Port.Name] = true
+	for i := range j.entries {
+		names[j.entries[i].key.name.Name] = true
 	}
 	return len(names) <= j.in.Self.SeriesLimit
 }
