@@ -44,12 +44,16 @@ func (a *Attempt) Heads(ctx context.Context) ([]nftables.TableContent, error) {
 	return all, nil
 }
 
+// maxUse bounds the memory that a table's use is believed to be of chains.
+const maxUse = 1 << 17
+
 func (a *Attempt) heads(ctx context.Context, family netfilter.Family) ([]nftables.TableContent, error) {
 	var tables []nftables.TableContent
 	err := a.dump(ctx, request{typ: getTable, family: family}, func(b []byte) {
 		t, err := nftables.DecodeTable(b)
 		if a.decoded(message{"table", nameIn(b, unix.NFTA_TABLE_NAME), "", family}, err) {
-			tables = append(tables, nftables.TableContent{Table: t})
+			// Most of what a table uses is chains.
+			tables = append(tables, nftables.TableContent{Table: t, Chains: make([]nftables.ChainContent, 0, min(t.Use, maxUse))})
 		}
 	})
 	if err != nil || len(tables) == 0 {

@@ -101,6 +101,7 @@ func (s *Stage) Chain(table, name string) *StagedChain {
 	c := &StagedChain{stage: s}
 	if old := s.mirror.set.Table(table).Chain(name); old != nil {
 		c.old, c.state = old, s.mirror.states[old]
+		c.counters = make([]netfilter.Counter, 0, len(old.Rules))
 	}
 	key := chainKey{table, name}
 	if s.chains[key] == nil {
@@ -120,6 +121,7 @@ type StagedChain struct {
 	other bool
 	rules []Rule
 	now   chainState
+	bySum map[uint64]int // where old rules are, by what they say
 }
 
 // Rule takes the payload of the next NFT_MSG_NEWRULE message.
@@ -137,13 +139,11 @@ func (c *StagedChain) Rule(b []byte) error {
 	if !c.other {
 		c.differ(at)
 	}
-	conv := c.stage.conv()
-	decoded, err := nftables.DecodeRule(b)
+	rule, odd, err := c.convert(&scan, b)
 	if err != nil {
 		return err
 	}
-	rule := conv.NFTRule(&decoded)
-	if odd := conv.take(); len(odd) > 0 {
+	if len(odd) > 0 {
 		c.odd(at, odd)
 	}
 	c.counters = append(c.counters, scan.Counter)
@@ -152,14 +152,39 @@ func (c *StagedChain) Rule(b []byte) error {
 	return nil
 }
 
+// convert decodes a rule. One that says what a rule of before said is that one
+// under another handle: kube-proxy writes its longest chains anew at each sync,
+// in another order.
+func (c *StagedChain) convert(scan *nftables.RuleCounter, b []byte) (Rule, map[string]uint64, error) {
+	if i, ok := c.bySum[scan.Sum]; ok {
+		rule := c.old.Rules[i]
+		rule.Handle = scan.Handle
+		return rule, c.state.odd[i], nil
+	}
+	decoded, err := nftables.DecodeRule(b)
+	if err != nil {
+		return Rule{}, nil, err
+	}
+	conv := c.stage.conv()
+	return conv.NFTRule(&decoded), conv.take(), nil
+}
+
 // differ begins a new list of rules, with the first n of the old one.
 func (c *StagedChain) differ(n int) {
 	c.other = true
+	if c.state != nil {
+		c.bySum = make(map[uint64]int, len(c.state.prints))
+		for i, p := range c.state.prints {
+			c.bySum[p.sum] = i
+		}
+		c.rules = make([]Rule, 0, len(c.old.Rules))
+		c.now.prints = make([]print, 0, len(c.old.Rules))
+	}
 	if n == 0 {
 		return
 	}
-	c.rules = slices.Clone(c.old.Rules[:n])
-	c.now.prints = slices.Clone(c.state.prints[:n])
+	c.rules = append(c.rules, c.old.Rules[:n]...)
+	c.now.prints = append(c.now.prints, c.state.prints[:n]...)
 	for i, odd := range c.state.odd {
 		if i < n {
 			c.odd(i, odd)
