@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const output = `goos: linux
+BenchmarkCost/nft/IPv4/services=1000-2   1  14771 ns/op  170 save-cpu-ms  60 save-sys-ms  9 bare-cpu-ms  5 idle-cpu-ms  20 active1-cpu-ms  30 active10-cpu-ms  40 changed-cpu-ms
+BenchmarkCost/legacy/IPv4/services=100-2 1  14771 ns/op  30 save-cpu-ms  2 bare-cpu-ms  4 idle-cpu-ms  4 active1-cpu-ms  4 active10-cpu-ms  4 changed-cpu-ms
+BenchmarkScrape/openmetrics-2            8  66609241 ns/op  12.66 MB/scrape  61 cpu-ms/scrape  5333786 B/op  40136 allocs/op
+BenchmarkScrape/text/endpoints-2         7 100840078 ns/op  10379180 B/op  50120 allocs/op
+PASS
+`
+
+func TestBudgets(t *testing.T) {
+	results, err := parse(strings.NewReader(output))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rulesets := costs(results)
+	var missed, told []string
+	for _, c := range append(ruleBudgets(rulesets), otherBudgets(results)...) {
+		line := c.what + ": " + c.got() + ", " + c.want()
+		if c.missed() {
+			missed = append(missed, line)
+		} else {
+			told = append(told, line)
+		}
+	}
+	// Of 100 Services no ratio is judged.
+	want := []string{
+		"nft, IPv4, 1000 Services: CPU of iptables-nft-save -c : one Service changed: 4.25x, at least 5x",
+		"Scrape/openmetrics: allocated: 5.33 MB, at most 5 MB",
+	}
+	if d := cmp.Diff(want, missed); d != "" {
+		t.Errorf("missed (-want +got):\n%s", d)
+	}
+	want = []string{
+		"nft, IPv4, 1000 Services: CPU of iptables-nft-save -c : nothing new: 34x, at least 20x",
+		"nft, both families, 1000 Services each: share of a core every 15 s, nothing new: 0.0333 %, at most 0.5 %",
+		"Scrape/openmetrics: CPU: 61 ms, at most 60 ms",
+	}
+	if d := cmp.Diff(want, told); d != "" {
+		t.Errorf("told (-want +got):\n%s", d)
+	}
+	var b strings.Builder
+	writeTables(&b, rulesets)
+	for _, row := range []string{"| nft, IPv4 | 1000 | 170 (35 %) | 9 (0 %) | |", "| nft, IPv4 | 1000 | 34.0 | 8.5 | 5.7 | 4.2 | 0.56 |"} {
+		if !strings.Contains(b.String(), row) {
+			t.Errorf("the tables lack %q:\n%s", row, b.String())
+		}
+	}
+}
