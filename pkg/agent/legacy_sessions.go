@@ -17,8 +17,9 @@ const (
 	share = 10
 	// lengthsKept is how many lengths of sessions are remembered.
 	lengthsKept = 16
-	// enoughLengths are so many that a plan can be made of them.
-	enoughLengths = 3
+	// enoughLengths are so many that a plan is made of them: to wait for
+	// more loses whole intervals.
+	enoughLengths = 1
 	// unsureFor is how long a session may last whose beginning was not seen.
 	unsureFor = 10 * time.Second
 )
