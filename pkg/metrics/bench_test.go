@@ -97,6 +97,7 @@ func BenchmarkScrape(b *testing.B) {
 	}{
 		{"openmetrics", openMetrics, identity, 1, Config{}},
 		{"openmetrics/gzip", openMetrics, "gzip", 1, Config{}},
+		{"openmetrics/zstd", openMetrics, "zstd", 1, Config{}},
 		{"openmetrics/1 % changed", openMetrics, identity, 100, Config{}},
 		{"openmetrics/nothing changed", openMetrics, identity, 0, Config{}},
 		{"text", plainText, identity, 1, Config{}},

@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 func TestNegotiateEncoding(t *testing.T) {
@@ -61,24 +63,29 @@ func TestPageIsTheSameCompressed(t *testing.T) {
 	if got := want.Header().Get(contentEncoding); got != "" {
 		t.Errorf("plain page says %q", got)
 	}
-	for range 3 { // the later ones with an encoder that was in use
-		w := get(t, h, "gzip")
-		if got := w.Header().Get(contentEncoding); got != "gzip" {
-			t.Fatalf("content encoding %q", got)
-		}
-		if vary := strings.Join(w.Header().Values("Vary"), ","); vary != "Accept-Encoding,Accept" {
-			t.Errorf("Vary %q", vary)
-		}
-		z, err := gzip.NewReader(w.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(z)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(body) != want.Body.String() {
-			t.Error("the page differs")
+	for name, open := range map[string]func(io.Reader) (io.Reader, error){
+		"gzip": func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
+		"zstd": func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) },
+	} {
+		for range 3 { // the later ones with an encoder that was in use
+			w := get(t, h, name)
+			if got := w.Header().Get(contentEncoding); got != name {
+				t.Fatalf("content encoding %q, want %s", got, name)
+			}
+			if vary := strings.Join(w.Header().Values("Vary"), ","); vary != "Accept-Encoding,Accept" {
+				t.Errorf("Vary %q", vary)
+			}
+			r, err := open(w.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(body) != want.Body.String() {
+				t.Errorf("%s: the page differs", name)
+			}
 		}
 	}
 }
