@@ -92,11 +92,11 @@ func rulesetFaults() map[string]fault {
 				m.sh("nft add table ip storm; nft delete table ip storm")
 			},
 		},
-		// A process has the lock of legacy iptables open, as one does that waits
-		// for it.
+		// Processes have the lock of legacy iptables open one after the other, as
+		// those that wait for it. The first makes the file, before it is watched.
 		"lock_busy": {
 			begin: func(m *monitored) {
-				m.keepBusy("lock_busy", "sh", "-c", "exec 9>>/run/xtables.lock; exec sleep 3600")
+				m.keepBusy("lock_busy", "sh", "-c", "while sleep 1 9>>/run/xtables.lock; do :; done")
 			},
 			end: func(m *monitored) { m.stopBusy("lock_busy") },
 		},
