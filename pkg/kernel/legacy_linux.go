@@ -157,6 +157,7 @@ func (r *Legacy) read(ctx context.Context, family netfilter.Family, table string
 			return t, err
 		}
 		r.stats.Interrupted++
+		r.buf.release()
 	}
 	return nil, ErrInterrupted
 }

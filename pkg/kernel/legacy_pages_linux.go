@@ -45,9 +45,14 @@ func (p *pages) grow(n int) ([]byte, error) {
 	return mem[:n:n], nil
 }
 
-// release gives the memory of a large buffer back but keeps the addresses:
+// release makes all bytes 0: the kernel leaves those as they are that are
+// behind the end of a name, and what stood there would be taken for a change.
+// The memory of a large buffer goes back to the system; its addresses stay:
 // what refers to them after its time reads zeros and does not crash.
 func (p *pages) release() {
+	if len(p.mem) <= keepBytes {
+		clear(p.mem)
+	}
 	if len(p.mem) > keepBytes {
 		// It cannot fail for a mapping like ours, and nothing depends on it.
 		_ = unix.Madvise(p.mem, unix.MADV_DONTNEED)

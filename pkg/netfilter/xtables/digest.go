@@ -18,13 +18,14 @@ func digestKey(s string) uint64 { return maphash.String(maphash.MakeSeed(), s) }
 // on at once.
 type digest struct{ h, g uint64 }
 
-// entry adds an entry. What is left out are its counters, and in which hooks
-// the kernel has met it (comefrom). The offset that a jump leads to moves with
+// entry adds an entry. What is left out are its counters, and what is noted
+// beside them (nfcache, comefrom). The offset that a jump leads to moves with
 // every other chain of the table: the name of the chain, which lies right
 // before it, is taken instead.
 func (d *digest) entry(t *Table, e entry) {
 	l, blob := &t.layout, t.blob
-	d.add(blob[e.off : e.off+l.offsets+4])
+	d.add(blob[e.off : e.off+l.ipLen])
+	d.word(uint64(u32(blob, e.off+l.offsets)))
 	if e.kind != kindStandard {
 		d.add(blob[e.off+l.size : e.next])
 		return
@@ -41,7 +42,10 @@ func (d *digest) entry(t *Table, e entry) {
 	case v == e.next:
 		d.word(goesOn)
 	case v >= nameBytes && v <= len(blob):
-		d.add(blob[v-nameBytes : v])
+		var name [nameBytes]byte // what is behind the end is anything
+		s, _ := cstr(blob[v-nameBytes : v-2])
+		copy(name[:], s)
+		d.add(name[:])
 	default: // Check refuses it
 		d.word(elsewhere | uint64(uint32(v)))
 	}
