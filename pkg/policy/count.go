@@ -49,7 +49,6 @@ func countTable(t *ruleset.Table) []Size {
 		out = append(out, Size{Table: t.Name, Owner: owner})
 		return &out[len(out)-1]
 	}
-	jumps := jumpsToUnread(t)
 	byChain := Owner
 	if owner := OwnerOfTable(t.Name); owner != Other {
 		byChain = func(string) string { return owner }
@@ -59,7 +58,7 @@ func countTable(t *ruleset.Table) []Size {
 		at(owner).Chains++
 		switch {
 		case c.Unread:
-			at(owner).Rules += max(0, int(c.Use)-jumps[c.Name])
+			at(owner).Rules += int(c.Use)
 		case c.Base == nil:
 			at(owner).Rules += len(c.Rules)
 		default:
@@ -68,27 +67,26 @@ func countTable(t *ruleset.Table) []Size {
 			}
 		}
 	}
+	subtractJumps(t, byChain, at)
 	return out
 }
 
-// jumpsToUnread counts the known jumps to chains whose rules were not read.
-func jumpsToUnread(t *ruleset.Table) map[string]int {
-	jumps := map[string]int{}
-	for _, c := range t.Chains {
-		if c.Unread {
-			jumps[c.Name] = 0
-		}
-	}
-	if len(jumps) == 0 {
-		return nil
+// subtractJumps takes what is known to jump to a chain whose rules were not
+// read from that chain's use, which counts both.
+func subtractJumps(t *ruleset.Table, ownerOf func(string) string, at func(string) *Size) {
+	unread := func(c *ruleset.Chain) bool { return c.Unread }
+	if !slices.ContainsFunc(t.Chains, unread) {
+		return
 	}
 	for _, c := range t.Chains {
 		for i := range c.Rules {
-			to := c.Rules[i].Action.Chain
-			if n, unread := jumps[to]; unread {
-				jumps[to] = n + 1
+			name := c.Rules[i].Action.Chain
+			if name == "" {
+				continue
+			}
+			if to := t.Chain(name); to != nil && to.Unread && at(ownerOf(name)).Rules > 0 {
+				at(ownerOf(name)).Rules--
 			}
 		}
 	}
-	return jumps
 }

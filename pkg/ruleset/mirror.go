@@ -24,6 +24,7 @@ type Mirror struct {
 	set     *Ruleset
 	scanner nftables.RuleScanner
 	states  map[*Chain]*chainState
+	odd     map[*chainState]struct{} // those with something not understood
 }
 
 // chainState is what is known of a chain's messages.
@@ -39,7 +40,7 @@ type print struct{ handle, sum uint64 }
 func NewMirror(family netfilter.Family) *Mirror {
 	return &Mirror{
 		set:     &Ruleset{Backend: NFT, Family: family},
-		scanner: nftables.NewRuleScanner(), states: make(map[*Chain]*chainState),
+		scanner: nftables.NewRuleScanner(), states: make(map[*Chain]*chainState), odd: make(map[*chainState]struct{}),
 	}
 }
 
@@ -51,7 +52,7 @@ func (m *Mirror) Ruleset() *Ruleset { return m.set }
 // (Converter.Undecoded).
 func (m *Mirror) Undecoded() map[string]uint64 {
 	sum := make(map[string]uint64)
-	for _, s := range m.states {
+	for s := range m.odd {
 		for _, kinds := range s.odd {
 			for kind, n := range kinds {
 				sum[kind] += n
@@ -65,7 +66,20 @@ func (m *Mirror) Undecoded() map[string]uint64 {
 // from now on.
 func (m *Mirror) Forget(c *Chain) {
 	c.Rules, c.Unread = nil, true
-	delete(m.states, c)
+	m.keep(c, nil)
+}
+
+// keep notes what is known of a chain's messages; nil forgets it.
+func (m *Mirror) keep(c *Chain, s *chainState) {
+	delete(m.odd, m.states[c])
+	if s == nil {
+		delete(m.states, c)
+		return
+	}
+	m.states[c] = s
+	if len(s.odd) > 0 {
+		m.odd[s] = struct{}{}
+	}
 }
 
 // Stage begins a reading. What it brings counts only once it is committed; one
@@ -82,6 +96,7 @@ type Stage struct {
 	tables     []*nftables.TableContent
 	chains     map[chainKey]*StagedChain
 	order      []chainKey
+	counters   []netfilter.Counter // where chains' are cut from
 	converter  *Converter
 }
 
@@ -101,7 +116,7 @@ func (s *Stage) Chain(table, name string) *StagedChain {
 	c := &StagedChain{stage: s}
 	if old := s.mirror.set.Table(table).Chain(name); old != nil {
 		c.old, c.state = old, s.mirror.states[old]
-		c.counters = make([]netfilter.Counter, 0, len(old.Rules))
+		c.counters = s.slab(len(old.Rules))
 	}
 	key := chainKey{table, name}
 	if s.chains[key] == nil {
@@ -111,14 +126,29 @@ func (s *Stage) Chain(table, name string) *StagedChain {
 	return c
 }
 
+// slab returns an empty slice for so many counters. Most chains are short: they
+// share their memory.
+func (s *Stage) slab(n int) []netfilter.Counter {
+	const many = 1024
+	if cap(s.counters)-len(s.counters) < n {
+		s.counters = make([]netfilter.Counter, 0, max(n, many))
+	}
+	at := len(s.counters)
+	s.counters = s.counters[:at+n]
+	return s.counters[at : at : at+n]
+}
+
 // StagedChain is a chain whose rules are being read.
 type StagedChain struct {
 	stage    *Stage
 	old      *Chain      // nil for a new one
 	state    *chainState // of old; nil where its rules are not known
 	counters []netfilter.Counter
-	// Once a rule is another one than before:
-	other bool
+	*another // nil while no rule is another one than before
+}
+
+// another is the rules of a chain of which one is another than before.
+type another struct {
 	rules []Rule
 	now   chainState
 	bySum map[uint64]int // where old rules are, by what they say
@@ -132,11 +162,11 @@ func (c *StagedChain) Rule(b []byte) error {
 	}
 	at := len(c.counters)
 	p := print{scan.Handle, scan.Sum}
-	if !c.other && c.state != nil && at < len(c.state.prints) && c.state.prints[at] == p {
+	if c.another == nil && c.state != nil && at < len(c.state.prints) && c.state.prints[at] == p {
 		c.counters = append(c.counters, scan.Counter)
 		return nil
 	}
-	if !c.other {
+	if c.another == nil {
 		c.differ(at)
 	}
 	rule, odd, err := c.convert(&scan, b)
@@ -171,7 +201,7 @@ func (c *StagedChain) convert(scan *nftables.RuleCounter, b []byte) (Rule, map[s
 
 // differ begins a new list of rules, with the first n of the old one.
 func (c *StagedChain) differ(n int) {
-	c.other = true
+	c.another = &another{}
 	if c.state != nil {
 		c.bySum = make(map[uint64]int, len(c.state.prints))
 		for i, p := range c.state.prints {
@@ -201,14 +231,16 @@ func (c *StagedChain) odd(rule int, kinds map[string]uint64) {
 
 // same reports whether all rules are those of before.
 func (c *StagedChain) same() bool {
-	return !c.other && c.state != nil && len(c.counters) == len(c.state.prints)
+	return c.another == nil && c.state != nil && len(c.counters) == len(c.state.prints)
 }
 
 // Moved yields the rules that have counted since the last commit; those of
 // a chain whose rules are others than before as far as they have counted.
 func (c *StagedChain) Moved(yield func(*Rule) bool) {
-	rules := c.rules
-	if !c.other && c.old != nil {
+	var rules []Rule
+	if c.another != nil {
+		rules = c.rules
+	} else if c.old != nil {
 		rules = c.old.Rules
 	}
 	same := c.same()
@@ -263,7 +295,7 @@ func (s *Stage) commitChain(key chainKey, d *Delta) {
 		}
 		return
 	}
-	if !c.other { // fewer rules than before, or none
+	if c.another == nil { // fewer rules than before, or none
 		c.differ(len(c.counters))
 	}
 	for i := range c.rules {
@@ -271,8 +303,8 @@ func (s *Stage) commitChain(key chainKey, d *Delta) {
 	}
 	chain := *old
 	chain.Rules, chain.Unread = slices.Clip(c.rules), false
-	delete(s.mirror.states, old)
-	s.mirror.states[&chain] = &chainState{prints: slices.Clip(c.now.prints), odd: c.now.odd}
+	s.mirror.keep(old, nil)
+	s.mirror.keep(&chain, &chainState{prints: slices.Clip(c.now.prints), odd: c.now.odd})
 	t.replace(&chain)
 	d.Changed = append(d.Changed, &chain)
 }

@@ -35,7 +35,7 @@ func (s *Stage) commitHeads(d *deltas) {
 func (m *Mirror) drop(t *Table, d *deltas) {
 	for _, c := range t.Chains {
 		d.of(t.Name).Gone = append(d.of(t.Name).Gone, c.Name)
-		delete(m.states, c)
+		m.keep(c, nil)
 	}
 }
 
@@ -47,7 +47,7 @@ func (m *Mirror) table(head *nftables.TableContent, old *Table, d *deltas) *Tabl
 	delta := d.of(head.Name)
 	for i := range head.Chains {
 		h := &head.Chains[i].Chain
-		known := old.Chain(h.Name)
+		known := old.chainAt(i, h.Name)
 		if known != nil && known.Handle == h.Handle {
 			if known.Use != h.Use {
 				known.Use = h.Use
@@ -58,7 +58,7 @@ func (m *Mirror) table(head *nftables.TableContent, old *Table, d *deltas) *Tabl
 			continue
 		}
 		if known != nil {
-			delete(m.states, known)
+			m.keep(known, nil)
 		}
 		c := conv.NFTChainHead(h)
 		c.Name, c.Unread = strings.Clone(c.Name), true
@@ -74,11 +74,19 @@ func (m *Mirror) table(head *nftables.TableContent, old *Table, d *deltas) *Tabl
 		for _, c := range old.Chains {
 			if t.Chain(c.Name) == nil {
 				delta.Gone = append(delta.Gone, c.Name)
-				delete(m.states, c)
+				m.keep(c, nil)
 			}
 		}
 	}
 	return t
+}
+
+// chainAt returns the chain of that name, which is likely to be number i.
+func (t *Table) chainAt(i int, name string) *Chain {
+	if t != nil && i < len(t.Chains) && t.Chains[i].Name == name {
+		return t.Chains[i]
+	}
+	return t.Chain(name)
 }
 
 // replace puts c, which is a copy of the chain of its name, in that one's place.
