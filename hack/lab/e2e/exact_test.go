@@ -187,7 +187,7 @@ func (s *churned) judge(w *watcher, p promise, m metrics) {
 			t.Errorf("%s: refusals %s counted %d of %d: %.2f %% lost, want at most %.0f", w.name, l.family, counted, least, percent(lost, least), 100*refusalsLost)
 		case l.service == "changing" && float64(lost) > p.changing*float64(least):
 			t.Errorf("%s: changing %s %s counted %d of %d: %.2f %% lost, want at most %.1f", w.name, l.family, l.via, counted, least, percent(lost, least), 100*p.changing)
-		case l.service == "changing":
+		case l.service != "other":
 			s.judgeBlind(w, m, l, lost)
 		}
 		sums[l.service].opened += least
@@ -209,10 +209,15 @@ func percent(part, whole int) float64 { return 100 * float64(part) / float64(max
 // says that it was blind.
 func (s *churned) judgeBlind(w *watcher, m metrics, l *flow, lost int) {
 	s.t.Helper()
-	blind := w.grown(m, "svcscope_counter_blind_seconds_total", map[string]string{"ip_family": l.family, "table": "nat"})
+	table, rate := "nat", float64(l.rate)
+	if l.via == "refused" {
+		// A refused IPv6 client sends two packets.
+		table, rate = "filter", rate*float64(l.syn)/float64(max(1, l.opened))
+	}
+	blind := w.grown(m, "svcscope_counter_blind_seconds_total", map[string]string{"ip_family": l.family, "table": table})
 	// Twice what is expected and a few, for the chance of it.
-	if most := 2*blind*float64(l.rate) + 5; float64(lost) > most {
-		s.t.Errorf("%s: changing %s %s: %d lost in %.2f blind seconds at %d a second, want at most %.0f", w.name, l.family, l.via, lost, blind, l.rate, most)
+	if most := 2*blind*rate + 5; float64(lost) > most {
+		s.t.Errorf("%s: %s %s %s: %d lost in %.2f blind seconds of %s at %.0f a second, want at most %.0f", w.name, l.service, l.family, l.via, lost, blind, table, rate, most)
 	}
 }
 
