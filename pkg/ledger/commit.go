@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// strong is the number of packets from which counters that begin with packets
-// show that their table was restored.
+// strong is the number of packets from which on those that counters begin with
+// can't have passed new rules before the kernel told of them.
 const strong = 16
 
 // Commit adds what ended counters have counted to their end, and takes note of
@@ -19,9 +19,10 @@ const strong = 16
 func (l *Ledger) Commit(c Commit, now time.Time) {
 	rd := l.begin(c.Source, now)
 	defer rd.end()
-	finals := rd.ended(c.Ended, len(c.Begun) > 0)
+	finals := rd.ended(&c)
+	nameless := rd.src.nameless()
 	for _, a := range rd.src.touched {
-		cluster, external := a.split.finish(a, c.InFlight)
+		cluster, external := a.split.finish(a, c.InFlight, nameless)
 		rd.credit(a, cluster, external)
 	}
 	rd.begun(c.Begun, finals)
@@ -34,21 +35,24 @@ type final struct {
 }
 
 // ended credits and drops counters. It returns their finals, equal ones in the
-// order of their rules, if asked to.
-func (rd *round) ended(counters []Counter, wanted bool) map[likeness][]final {
-	finals := make(map[likeness][]final)
-	for i := range counters {
-		k := &counters[i]
+// order of their rules, where some counter begins with packets.
+func (rd *round) ended(cm *Commit) map[likeness][]final {
+	var finals map[likeness][]final
+	if slices.ContainsFunc(cm.Begun, func(k Counter) bool { return k.Packets > 0 }) {
+		finals = make(map[likeness][]final)
+	}
+	for i := range cm.Ended {
+		k := &cm.Ended[i]
 		ch := rd.src.visit(ChainName{Table: k.ID.Table, Chain: k.Chain}, rd.round)
 		c := ch.find(&k.ID)
 		if c == nil || c.ended {
 			c = rd.add(k, ch, i)
 		}
 		rd.bind(c, k)
-		rd.finish(c, k.Packets)
+		rd.finish(c, k, cm.InFlight)
 		c.ended, ch.dirty = true, true
 		rd.drop(c)
-		if wanted {
+		if finals != nil {
 			like := c.likeness()
 			finals[like] = append(finals[like], final{handle: k.ID.RuleHandle, value: k.Packets})
 		}
@@ -65,21 +69,39 @@ func (rd *round) ended(counters []Counter, wanted bool) map[likeness][]final {
 }
 
 // finish takes a counter's final value.
-func (rd *round) finish(c *counter, value uint64) {
+func (rd *round) finish(c *counter, k *Counter, inFlight uint64) {
 	a := c.account
-	if !rd.src.baselined || a.port == nil && !c.credited {
+	if !rd.src.baselined {
 		return
 	}
-	st := c.next(value, 0, rd.round)
-	st = rd.before(c, st)
+	if a.port == nil && !c.credited {
+		rd.owe(c, k, inFlight)
+		return
+	}
+	st := c.next(k.Packets, 0, rd.round)
+	st = rd.own(c, st)
 	if c.kind != Refusal {
 		a.split.end(c.kind, st.delta)
 	}
-	rd.pay(c, st.delta)
+	rd.count(c, st.delta)
 }
 
-// begun adds the counters of new rules.
-func (rd *round) begun(counters []Counter, finals map[likeness][]final) {
+// restored is how the counters that begin in a table compare with the equal
+// ones that end.
+type restored struct{ before, after uint64 }
+
+// whole reports whether the table was restored with its counters: these have
+// at least half of the values that ended. What passes new rules before the
+// kernel tells of them is next to nothing.
+func (r restored) whole() bool { return r.after > 0 && r.after >= r.before-min(r.before, r.after) }
+
+// match pairs the counters that begin with equal ones that end, both in the
+// order of their rules. It returns those that have one, and the sums of each
+// table.
+func (rd *round) match(counters []Counter, finals map[likeness][]final) (paired []bool, tables map[string]restored) {
+	if len(finals) == 0 {
+		return nil, nil
+	}
 	order := make([]int, len(counters))
 	for i := range order {
 		order[i] = i
@@ -87,27 +109,25 @@ func (rd *round) begun(counters []Counter, finals map[likeness][]final) {
 	slices.SortStableFunc(order, func(a, b int) int {
 		return cmp.Compare(counters[a].ID.RuleHandle, counters[b].ID.RuleHandle)
 	})
-	olds := make([]uint64, len(counters)) // final values of the equal rules
-	var before, after map[string]uint64
+	paired, tables = make([]bool, len(counters)), make(map[string]restored)
 	for _, i := range order {
 		k := &counters[i]
-		if k.Packets == 0 {
-			continue
-		}
-		ch := rd.src.visit(ChainName{Table: k.ID.Table, Chain: k.Chain}, rd.round)
-		like := k.likeness(ch)
+		like := k.likeness(rd.src.visit(ChainName{Table: k.ID.Table, Chain: k.Chain}, rd.round))
 		fs := finals[like]
 		if len(fs) == 0 {
 			continue
 		}
 		finals[like] = fs[1:]
-		olds[i] = fs[0].value
-		if before == nil {
-			before, after = make(map[string]uint64), make(map[string]uint64)
-		}
-		before[k.ID.Table] += fs[0].value
-		after[k.ID.Table] += k.Packets
+		paired[i] = true
+		t := tables[k.ID.Table]
+		tables[k.ID.Table] = restored{t.before + fs[0].value, t.after + k.Packets}
 	}
+	return paired, tables
+}
+
+// begun adds the counters of new rules.
+func (rd *round) begun(counters []Counter, finals map[likeness][]final) {
+	paired, tables := rd.match(counters, finals)
 	for i := range counters {
 		k := &counters[i]
 		ch := rd.src.visit(ChainName{Table: k.ID.Table, Chain: k.Chain}, rd.round)
@@ -116,13 +136,15 @@ func (rd *round) begun(counters []Counter, finals map[likeness][]final) {
 		}
 		c := rd.add(k, ch, i)
 		rd.bind(c, k)
-		t := k.ID.Table
-		whole := after[t] > strong && after[t] >= before[t]-after[t]
-		if !rd.src.baselined || olds[i] > 0 && (whole || k.Packets >= olds[i]-min(olds[i], k.Packets)) {
-			c.last = k.Packets
+		c.credited = c.account.port != nil
+		table := tables[k.ID.Table]
+		if k.Packets == 0 || rd.src.baselined && !(paired != nil && paired[i] && table.whole()) {
+			continue
 		}
-		if c.last > 0 {
-			c.alive = rd.round
+		c.last, c.alive = k.Packets, rd.round
+		if k.Kind == External && table.after <= strong {
+			// They may be new packets after all.
+			c.account.split.unknown += k.Packets
 		}
 	}
 	rd.tidy()

@@ -17,11 +17,12 @@ type counter struct {
 	last    uint64 // value up to which packets are credited
 	seen    uint64 // round that held it last
 	stepped uint64 // round up to which its packets are taken
+	ahead   uint64 // externals of the baseline that it may have read before their connections
 	place   int    // in the last reading
 	at      int    // in the chain, while that has an index
 	ended   bool   // it has its final value
-	// credited tells that packets have gone to the port's total. Until
-	// then a counter whose Service is not known yet keeps its packets.
+	// credited tells that packets have gone to the port's total, or would
+	// have. Until then a counter whose Service is not known yet keeps its packets.
 	credited bool
 	// alive is the round that first held a packet of this incarnation; 0
 	// while there is none.
@@ -40,6 +41,9 @@ const (
 	reset               // a new incarnation of a known one
 	held                // below the last value; not decided
 )
+
+// dipMost is how many packets may pass a rule within a dip.
+const dipMost = 4
 
 // step is what one round says of one counter.
 type step struct {
@@ -94,7 +98,7 @@ func (s *source) needed(r *Reading) map[string]int {
 		k := &r.Counters[i]
 		c := s.slots[i].c
 		switch {
-		case c != nil && c.last > 0 && k.Packets >= c.last:
+		case c != nil && c.last > dipMost && k.Packets >= c.last:
 			needed[k.ID.Table] = 1
 		case needed[k.ID.Table] == 0:
 			needed[k.ID.Table] = 2

@@ -90,6 +90,9 @@ func (rd *round) end() {
 	}
 	for _, a := range rd.src.touched {
 		if a.live[Connection]+a.live[External] == 0 {
+			if n := a.split.open(); n > 0 && rd.src.nameless() {
+				rd.src.debts[debtor{port: a.name}] = &debt{since: rd.now, round: rd.round, t: n}
+			}
 			a.split = split{}
 			if a.live[Refusal] == 0 {
 				delete(rd.src.accounts, a.name)
@@ -142,7 +145,6 @@ func (rd *round) read(r *Reading) {
 func (rd *round) baseline(r *Reading) {
 	src := rd.src
 	src.readings++
-	moved := make(map[*account]uint64)
 	src.locate(r.Counters, rd.round)
 	for i := range r.Counters {
 		k := &r.Counters[i]
@@ -151,8 +153,9 @@ func (rd *round) baseline(r *Reading) {
 			c = rd.add(k, src.slots[i].chain, i)
 		}
 		rd.bind(c, k)
-		if k.Kind == External && k.Packets > c.last {
-			moved[c.account] += k.Packets - c.last
+		c.ahead = 0
+		if k.Kind == External && r.ConnectionsFirst && k.Packets > c.last {
+			c.ahead = k.Packets - c.last
 		}
 		if k.Packets > c.last || !r.Dips {
 			c.last = k.Packets
@@ -160,7 +163,7 @@ func (rd *round) baseline(r *Reading) {
 		if c.last > 0 {
 			c.alive = rd.round
 		}
-		c.stepped = rd.round
+		c.credited, c.stepped = c.account.port != nil, rd.round
 	}
 	rd.sweep(nil)
 	rd.out = Outcome{}
@@ -172,9 +175,6 @@ func (rd *round) baseline(r *Reading) {
 	}
 	for _, a := range src.touched {
 		a.split = split{}
-		if r.ConnectionsFirst {
-			a.split.unknown = moved[a]
-		}
 	}
 	rd.counting = true
 	rd.admit(rd.now)
@@ -202,6 +202,9 @@ func (rd *round) bind(c *counter, k *Counter) {
 		c.account.live[c.kind]++
 	case a.round != rd.round:
 		rd.account(a.name)
+	}
+	if len(rd.src.debts) > 0 && k.Group != "" {
+		rd.pay(debtor{group: k.Group}, c.account)
 	}
 	if c.kind != Connection {
 		return
@@ -245,8 +248,11 @@ func (rd *round) account(name Port) *account {
 	if a.port == nil || a.port.dead {
 		a.port = rd.port(name)
 	}
-	if a.port != nil && a.floor != a.port.floor {
-		a.floor, a.split = a.port.floor, split{}
+	if p := a.port; p != nil && a.floor != max(p.floor, p.born) {
+		a.floor, a.split = max(p.floor, p.born), split{unknown: a.split.unknown + a.split.late}
+	}
+	if len(rd.src.debts) > 0 {
+		rd.pay(debtor{port: name}, a)
 	}
 	return a
 }
@@ -258,7 +264,6 @@ func (rd *round) advance(c *counter, value uint64, needed int, isNew bool) {
 	if a.port == nil && !c.credited {
 		return
 	}
-	c.credited = true
 	st := c.next(value, needed, rd.round)
 	if isNew {
 		st.change = fresh
@@ -267,28 +272,30 @@ func (rd *round) advance(c *counter, value uint64, needed int, isNew bool) {
 	if st.change == reset {
 		rd.lose(c)
 	}
-	st = rd.before(c, st)
+	st = rd.own(c, st)
 	if c.kind != Refusal {
 		a.split.add(c, st, rd.round)
 	}
-	rd.pay(c, st.delta)
+	rd.count(c, st.delta)
 }
 
-// before takes packets from a step that belong to an earlier Service of the
-// same name.
-func (rd *round) before(c *counter, st step) step {
-	if a := c.account; c.stepped < a.floor {
+// own takes packets from a step that belong to an earlier Service of the same
+// name.
+func (rd *round) own(c *counter, st step) step {
+	a, p := c.account, c.account.port
+	if p != nil && (c.stepped < p.floor || c.credited && c.stepped < p.born) {
 		if c.kind == External {
 			a.split.unknown += st.delta
 		}
 		st.delta = 0
 	}
-	c.stepped = rd.round
+	a.split.unknown += c.ahead
+	c.credited, c.stepped, c.ahead = true, rd.round, 0
 	return st
 }
 
-// pay credits packets whose way does not matter.
-func (rd *round) pay(c *counter, n uint64) {
+// count credits packets whose way does not matter.
+func (rd *round) count(c *counter, n uint64) {
 	if n == 0 || c.account.port == nil {
 		return
 	}

@@ -61,7 +61,11 @@ type Counter struct {
 	Endpoint netip.AddrPort // Connection only; the zero value where unknown
 	Reason   string         // Refusal only
 	Chain    string         // the rule's chain
-	Packets  uint64
+	// Group is what the chains of one port have in common: the hash in their
+	// names. Packets of a counter that ends while its Port is not known go
+	// to the port that the group turns out to belong to. It may be empty.
+	Group   string
+	Packets uint64
 }
 
 // Witness is the counter of a rule that its writer never rewrites while it

@@ -66,7 +66,7 @@ func (s *source) carry(r *Reading, rd *round) {
 			continue
 		}
 		c := olds[0]
-		if s.restored[sl.chain.name.Table] <= sl.chain.before && (k.Packets == 0 || k.Packets < c.last-k.Packets) {
+		if s.restored[sl.chain.name.Table] <= sl.chain.before && (k.Packets == 0 || k.Packets < c.last-min(c.last, k.Packets)) {
 			continue
 		}
 		gone[like] = olds[1:]
@@ -78,9 +78,10 @@ func (s *source) carry(r *Reading, rd *round) {
 }
 
 // restoredBy returns the tables of which every witness was replaced by an
-// equal rule, with values that go on from the old ones. Rules that are made
-// anew start at 0, and pass what all the old ones have counted in their lives
-// only where that was next to nothing.
+// equal rule, with values that go on from the old ones, or nearly: they may
+// have been saved before the last reading. Rules that are made anew start at
+// 0, and pass half of what all the old ones have counted in their lives only
+// where that was next to nothing.
 func (s *source) restoredBy(r *Reading) map[string]bool {
 	type sum struct{ before, after uint64 }
 	sums := make(map[string]sum)
@@ -101,7 +102,7 @@ func (s *source) restoredBy(r *Reading) map[string]bool {
 	s.witness(r)
 	tables := make(map[string]bool)
 	for name, t := range sums {
-		if !kept[name] && t.after > 0 && t.after >= t.before {
+		if !kept[name] && t.after > 0 && t.after >= t.before-min(t.before, t.after) {
 			tables[name] = true
 		}
 	}

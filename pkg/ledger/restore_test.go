@@ -48,7 +48,12 @@ func TestRestoredTables(t *testing.T) {
 		},
 		{
 			name:     "with counters saved before the last reading",
-			readings: []Reading{with(reading(nft, conn(11, 69), ext(12, 30), refusal(3, 9)), jump(15, 90))},
+			readings: []Reading{with(reading(nft, conn(11, 69), ext(12, 30), refusal(3, 9)), jump(15, 69))},
+			want:     "cluster 0 external 0 refused 0",
+		},
+		{
+			name:     "with counters saved long before",
+			readings: []Reading{with(reading(nft, conn(11, 40), ext(12, 20), refusal(3, 9)), jump(15, 40))},
 			want:     "cluster 0 external 0 refused 0",
 		},
 		{

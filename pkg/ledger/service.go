@@ -43,8 +43,9 @@ type port struct {
 	dead bool   // it is forgotten
 	left uint64 // the round in which it went
 	// floor is the round up to which packets belong to an earlier Service of
-	// the same name.
-	floor uint64
+	// the same name, and born that of the packets of counters that had been
+	// such a Service's already.
+	floor, born uint64
 
 	changed uint64 // the round that changed it last
 	element *list.Element
@@ -79,6 +80,7 @@ func (p *port) endpoint(addr netip.AddrPort, l *Ledger, now time.Time) *endpoint
 func (l *Ledger) Know(k Known, now time.Time) {
 	l.round++
 	l.forget(now)
+	var fresh []*port
 	for _, name := range k.Ports {
 		if name == (Port{}) {
 			continue
@@ -94,10 +96,11 @@ func (l *Ledger) Know(k Known, now time.Time) {
 		}
 		p := svc.ports[name]
 		if p == nil {
-			p = &port{name: name, svc: svc}
+			p = &port{name: name, svc: svc, born: l.round}
 			svc.ports[name] = p
 			svc.here++
 			l.renew(p, now)
+			fresh = append(fresh, p)
 		} else if p.gone {
 			p.gone = false
 			svc.here++
@@ -112,6 +115,12 @@ func (l *Ledger) Know(k Known, now time.Time) {
 	l.miss(k.Complete, now)
 	if l.counting {
 		l.admit(now)
+	}
+	for _, src := range l.sources {
+		src.forgetDebts(now)
+		for _, p := range fresh {
+			l.settleDebts(p, src, now)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ type source struct {
 	accounts  map[Port]*account
 	witnesses []Witness         // of each table's last reading
 	restored  map[string]uint64 // the last round that found a table restored
+	debts     map[debtor]*debt
 
 	// Of the round; kept for their memory.
 	slots   []slot // of the reading's counters
@@ -28,7 +29,7 @@ type account struct {
 	name  Port
 	port  *port  // nil while the Service is not known
 	round uint64 // that touched it last
-	floor uint64 // see port.floor
+	floor uint64 // the higher one of the port's floor and born
 	live  [Refusal + 1]int
 	split split
 }
@@ -38,6 +39,7 @@ func newSource() *source {
 		chains:   make(map[ChainName]*chain),
 		accounts: make(map[Port]*account),
 		restored: make(map[string]uint64),
+		debts:    make(map[debtor]*debt),
 	}
 }
 
@@ -53,6 +55,12 @@ func (s *source) visit(name ChainName, round uint64) *chain {
 		s.visits = append(s.visits, ch)
 	}
 	return ch
+}
+
+// nameless reports whether any External counter has no port yet.
+func (s *source) nameless() bool {
+	a := s.accounts[Port{}]
+	return a != nil && a.live[External] > 0
 }
 
 // locate finds where the counters belong.

@@ -11,6 +11,7 @@ type split struct {
 	t, e    uint64 // Σ deltas of Connection and External counters
 	cluster uint64 // what was given out as cluster
 	unknown uint64 // connections whose externals were lost with a reset
+	late    uint64 // externals of the last reading: it may lack their connections
 
 	hold hold
 	tally
@@ -23,6 +24,8 @@ type hold struct {
 	open  uint64 // connections not given to either way
 	preE  uint64 // what External counters that did not fall stood at
 	keptT uint64 // connections since, by counters that did not fall
+	lostT bool   // some counter is gone since
+	lostE bool
 }
 
 // tally is what one reading tells of one port.
@@ -34,6 +37,7 @@ type tally struct {
 	kept           bool   // some counter with packets kept its incarnation
 	lostT, lostE   bool   // some counter was reset or is gone
 	held           bool
+	reused         bool // a counter was reset, or may be, under its identity
 	any            bool // a counter was read, or is lost or ended
 	nT, nE         int  // counters read
 	endedE         bool // an External counter has its final value
@@ -46,10 +50,13 @@ func (s *split) add(c *counter, st step, round uint64) {
 	if s.hold.since != 0 {
 		since = s.hold.since
 	}
-	kept := st.change == grown && c.alive != 0 && c.alive < since
+	// A handle outlives no rewrite; elsewhere a counter that had no packets
+	// looks the same after one.
+	kept := st.change == grown && (c.id.ruleHandle != 0 || c.alive != 0 && c.alive < since)
 	s.any = true
 	s.kept = s.kept || kept
 	s.held = s.held || st.change == held
+	s.reused = s.reused || st.change == reset
 	if c.kind == Connection {
 		s.nT++
 		s.dT += st.delta
@@ -103,14 +110,18 @@ func (s *split) settle(r *Reading, a *account, round uint64) (cluster, external 
 	}
 	s.t += now.dT
 	s.e += now.dE
+	s.late = now.dE
 	s.hold.keptT += now.keptT
+	now.lostT, now.lostE = now.lostT || s.hold.lostT, now.lostE || s.hold.lostE
 	if now.held {
+		s.hold.lostT, s.hold.lostE = now.lostT, now.lostE
 		// Either side may be stale: decide nothing.
 		if s.hold.since == 0 {
 			s.hold.since = round
 		}
 		return 0, now.dE, false
 	}
+	now.reused = now.reused || r.Dips
 	then := s.hold
 	s.hold = hold{}
 	all := now.nT == a.live[Connection] && now.nE == a.live[External]
@@ -119,8 +130,8 @@ func (s *split) settle(r *Reading, a *account, round uint64) (cluster, external 
 		// All counters started anew with one commit: so does the account.
 		s.t, s.e, s.cluster, s.unknown = now.valueT, now.valueE, 0, 0
 		before = 0
-	case now.lostE || now.lostT && r.Dips:
-		s.unknown += s.ambiguous(r, &now, &then)
+	case now.lostE || now.lostT && now.reused:
+		s.unknown += s.ambiguous(&now, &then)
 	}
 	if now.nE < a.live[External] {
 		return 0, now.dE, false // some externals are not read yet
@@ -132,13 +143,14 @@ func (s *split) settle(r *Reading, a *account, round uint64) (cluster, external 
 }
 
 // finish closes a commit, of which a.live counts what is left of the port's
-// counters. Connections whose externals still count wait for a reading.
-func (s *split) finish(a *account, inFlight uint64) (cluster, external uint64) {
+// counters. Connections whose externals still count, or may under no name yet,
+// wait for a reading.
+func (s *split) finish(a *account, inFlight uint64, nameless bool) (cluster, external uint64) {
 	now := s.tally
 	s.tally = tally{}
 	s.t += now.dT
 	s.e += now.dE
-	if s.hold.since != 0 || a.live[External] > 0 {
+	if s.hold.since != 0 || a.live[External] > 0 || nameless {
 		return 0, now.dE
 	}
 	if now.mixed || now.endedE && a.live[Connection] > 0 {
@@ -146,7 +158,7 @@ func (s *split) finish(a *account, inFlight uint64) (cluster, external uint64) {
 	}
 	cluster = s.give(s.t)
 	if a.live[Connection] == 0 {
-		s.t, s.e, s.cluster, s.unknown = 0, 0, 0, 0
+		*s = split{}
 	}
 	return cluster, now.dE
 }
@@ -164,17 +176,17 @@ func (s *split) give(n uint64) uint64 {
 
 // ambiguous returns how many connections may have been external ones whose
 // External counter is lost, when only some counters of the port were reset.
-func (s *split) ambiguous(r *Reading, now *tally, then *hold) uint64 {
+func (s *split) ambiguous(now *tally, then *hold) uint64 {
 	var n uint64
 	if now.lostE {
 		n = then.open + then.keptT
 	}
-	// Without handles, a counter that was reset and has passed its old value
-	// looks as if it had kept its incarnation, and hides as many packets as
-	// it stood at.
+	// A counter that was reset under its identity and has passed its old
+	// value, now or while others were in doubt, looks as if it had kept its
+	// incarnation, and hides as many packets as it stood at.
 	dT, dE := s.t-then.t, s.e-then.e
-	if r.Dips && dT > dE {
-		n += min(then.preE, dT-dE)
+	if now.reused && dT > dE {
+		n += min(max(then.preE, now.preE), dT-dE)
 	}
 	return n
 }
