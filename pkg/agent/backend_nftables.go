@@ -36,6 +36,10 @@ type nftablesBackend struct {
 	wrote   map[string]*correlate.RulesetChanges
 	counted uint32
 	notices notices
+	// others is what other families and sets had in the generation measured;
+	// beyond limit it does not matter.
+	others, limit int
+	measured      uint32
 }
 
 func newNFTablesBackend(open func() (nftablesReader, error), listen func() (noticeSource, error)) *nftablesBackend {
@@ -60,6 +64,9 @@ func (b *nftablesBackend) read(ctx context.Context) (map[string]uint64, error) {
 	if err == nil {
 		err = b.take(ctx, r, b.plan)
 		b.present = b.present || err == nil
+	}
+	if err == nil {
+		b.measure(ctx, r)
 	}
 	// Rules that were there do not go with a subsystem: it is not unloaded
 	// while this namespace has tables.

@@ -39,6 +39,8 @@ func (f *fakeNFTables) Close() error { return nil }
 
 func (f *fakeNFTables) Stats() kernel.ReadStats { return kernel.ReadStats{} }
 
+func (f *fakeNFTables) Size(context.Context, int) (rules, elements int, err error) { return 0, 0, nil }
+
 func (f *fakeNFTables) Try(ctx context.Context, read func(context.Context, rulesAttempt) error) error {
 	s := f.states[min(f.reads, len(f.states)-1)]
 	f.reads++

@@ -95,7 +95,7 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s.nft = newNFTablesBackend(h.nftables, h.notices)
 	s.legacy = newLegacyBackend(h.legacy)
 	s.legacy.lock.path, s.legacy.lock.watch = cfg.LockFile, h.lock
-	s.gate.max, s.watched = cfg.MaxRules, newWatched()
+	s.gate.max, s.nft.limit, s.watched = cfg.MaxRules, cfg.MaxRules, newWatched()
 	s.sources = []*ruleSource{
 		{backend: s.nft, collector: named("nftables")},
 		{backend: s.legacy, collector: named("legacy")},

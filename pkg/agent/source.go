@@ -14,6 +14,8 @@ import (
 // nftablesReader is kernel.NFTables.
 type nftablesReader interface {
 	Try(context.Context, func(context.Context, rulesAttempt) error) error
+	// Size counts rules and set elements of all families, up to a limit.
+	Size(ctx context.Context, limit int) (rules, elements int, err error)
 	Stats() kernel.ReadStats
 	Close() error
 }

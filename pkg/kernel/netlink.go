@@ -30,6 +30,8 @@ const (
 	getTable    requestType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETTABLE
 	getChain    requestType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETCHAIN
 	getRule     requestType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE
+	getSet      requestType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETSET
+	getSetElem  requestType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETSETELEM
 	getGen      requestType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
 	getStatsCPU requestType = unix.NFNL_SUBSYS_CTNETLINK<<8 | 4 // IPCTNL_MSG_CT_GET_STATS_CPU
 )
@@ -37,7 +39,7 @@ const (
 // harmless reports whether a type is one of the constants.
 func (t requestType) harmless() bool {
 	switch t {
-	case getTable, getChain, getRule, getGen, getStatsCPU:
+	case getTable, getChain, getRule, getSet, getSetElem, getGen, getStatsCPU:
 		return true
 	}
 	return false

@@ -23,6 +23,8 @@ var allowed = map[uint64]string{
 	10<<8 | 1:  "NFT_MSG_GETTABLE",
 	10<<8 | 4:  "NFT_MSG_GETCHAIN",
 	10<<8 | 7:  "NFT_MSG_GETRULE",
+	10<<8 | 10: "NFT_MSG_GETSET",
+	10<<8 | 13: "NFT_MSG_GETSETELEM",
 	10<<8 | 16: "NFT_MSG_GETGEN",
 	1<<8 | 4:   "IPCTNL_MSG_CT_GET_STATS_CPU",
 }
@@ -38,7 +40,7 @@ func (xsys) Import(path string) (*types.Package, error) {
 	p := types.NewPackage(path, "unix")
 	for name, v := range map[string]int64{
 		"NFNL_SUBSYS_NFTABLES": 10, "NFNL_SUBSYS_CTNETLINK": 1, "NFT_MSG_GETTABLE": 1, "NFT_MSG_GETCHAIN": 4,
-		"NFT_MSG_GETRULE": 7, "NFT_MSG_GETGEN": 16,
+		"NFT_MSG_GETRULE": 7, "NFT_MSG_GETSET": 10, "NFT_MSG_GETSETELEM": 13, "NFT_MSG_GETGEN": 16,
 	} {
 		p.Scope().Insert(types.NewConst(token.NoPos, p, name, types.Typ[types.UntypedInt], constant.MakeInt64(v)))
 	}
@@ -144,7 +146,8 @@ func TestSocketRefusesWhatWrites(t *testing.T) {
 		{"NFT_MSG_DELTABLE", netlink.Header{Type: 10<<8 | 2, Flags: netlink.Request}},
 		{"NFT_MSG_NEWRULE", netlink.Header{Type: 10<<8 | 6, Flags: netlink.Request}},
 		{"NFT_MSG_GETRULE_RESET", netlink.Header{Type: 10<<8 | 25, Flags: reads}},
-		{"NFT_MSG_GETSET", netlink.Header{Type: 10<<8 | 10, Flags: reads}},
+		{"NFT_MSG_GETSETELEM_RESET", netlink.Header{Type: 10<<8 | 33, Flags: reads}},
+		{"NFT_MSG_NEWSETELEM", netlink.Header{Type: 10<<8 | 12, Flags: netlink.Request}},
 		{"IPCTNL_MSG_CT_GET_CTRZERO", netlink.Header{Type: 1<<8 | 3, Flags: reads}},
 		{"NFNL_MSG_BATCH_BEGIN", netlink.Header{Type: 16, Flags: netlink.Request}},
 		{"create", netlink.Header{Type: netlink.HeaderType(getRule), Flags: netlink.Request | netlink.Create}},

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
+)
+
+// chaos is traffic, an agent, and somebody who writes rules at random.
+type chaos struct {
+	t       *testing.T
+	f       *family
+	backend string
+	exact   bool // nothing may be lost
+	rng     *rand.Rand
+	traffic *traffic
+
+	mu      sync.Mutex // of the sampler, which is for one goroutine
+	s       *sampler
+	last    tally // counted by the last pass
+	lost    tally // at the end of the last round: opened, and not counted
+	blind   time.Duration
+	passes  int
+	history []string // of the round
+}
+
+// pass samples, and holds what is counted against what was opened.
+func (c *chaos) pass() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.s.pass(c.t.Context())
+	_, begun := c.traffic.opened()
+	now, _ := counted(c.s.latest.Load())
+	if now.more(begun) {
+		c.t.Errorf("%+v counted, more than %+v that were opened", now, begun)
+	}
+	if c.last.more(now) {
+		c.t.Errorf("%+v counted after %+v: a number fell", now, c.last)
+	}
+	c.last = now
+	c.passes++
+}
+
+// sample passes at random moments until stop is closed.
+func (c *chaos) sample(stop <-chan struct{}, rng *rand.Rand) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Duration(rng.IntN(40)) * time.Millisecond):
+			c.pass()
+		}
+	}
+}
+
+// round does some operations and holds the books of the round.
+func (c *chaos) round(ops []operation) (n int) {
+	blindBefore, lostBefore := c.blind, c.lost
+	c.history = nil
+	hidden := c.backend == "legacy" // identities outlive everything there
+	for range 1 + c.rng.IntN(4) {
+		op := ops[c.rng.IntN(len(ops))]
+		c.history = append(c.history, op.name)
+		hidden = hidden || op.hidden
+		op.do(c)
+		time.Sleep(time.Duration(c.rng.IntN(20)) * time.Millisecond) // traffic, and perhaps a pass
+		n++
+	}
+	c.traffic.rules.Lock() // nothing is on its way
+	defer c.traffic.rules.Unlock()
+	for range 3 {
+		c.pass()
+	}
+	c.settle()
+	switch {
+	case c.lost == lostBefore:
+	case c.exact:
+		c.t.Errorf("not counted: %+v, and before %v %+v", c.lost, c.history, lostBefore)
+	case c.blind == blindBefore && !hidden:
+		c.t.Errorf("not counted: %+v, and before %v %+v; no blind time says so", c.lost, c.history, lostBefore)
+	}
+	if c.exact && !c.s.nft.notices.exact() {
+		c.t.Errorf("not listening after %v", c.history)
+	}
+	return n
+}
+
+// settle notes what is lost when nothing is on its way.
+func (c *chaos) settle() {
+	opened, _ := c.traffic.opened()
+	var now tally
+	now, c.blind = counted(c.s.latest.Load())
+	c.lost = opened.less(now)
+}
+
+// run has rounds until the time is over.
+func (c *chaos) run(d time.Duration) {
+	stop, done := make(chan struct{}), make(chan struct{})
+	seed := c.rng.Uint64()
+	go func() {
+		defer close(done)
+		c.sample(stop, rand.New(rand.NewPCG(seed, 2)))
+	}()
+	count, rounds := 0, 0
+	for end := time.Now().Add(d); time.Now().Before(end) && !c.t.Failed(); rounds++ {
+		count += c.round(operations())
+	}
+	close(stop)
+	<-done
+	if err := c.traffic.end(); err != nil {
+		c.t.Error(err)
+	}
+	c.pass()
+	c.settle()
+	opened, _ := c.traffic.opened()
+	c.t.Logf("%d operations in %d rounds, %d passes: %+v opened, %+v lost, blind for %v",
+		count, rounds, c.passes, opened, c.lost, c.blind)
+	if opened.cluster == 0 || opened.external == 0 || opened.refused == 0 || count == 0 {
+		c.t.Error("nothing happened")
+	}
+}
+
+// chaosSeed is random, or what SVCSCOPE_CHAOS_SEED says.
+func chaosSeed(t *testing.T) uint64 {
+	t.Helper()
+	seed := rand.Uint64()
+	if s := os.Getenv("SVCSCOPE_CHAOS_SEED"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed = n
+	}
+	t.Logf("SVCSCOPE_CHAOS_SEED=%d", seed)
+	return seed
+}
+
+// TestRandomTrouble has rules zeroed, replaced, emptied, removed, restored and
+// flushed in random order while connections come in and the agent reads.
+// Listening, it counts each of them once; otherwise never more than there
+// were, and what it loses is lost in blind time. SVCSCOPE_LONG=1 takes
+// minutes.
+func TestRandomTrouble(t *testing.T) {
+	d := 1500 * time.Millisecond
+	if os.Getenv("SVCSCOPE_LONG") == "1" {
+		d = time.Minute
+	}
+	for _, mode := range []string{"nft listening", "nft", "legacy"} {
+		for _, f := range []family{ipv4(), ipv6()} {
+			t.Run(mode+" "+f.name, func(t *testing.T) {
+				kerneltest.Run(t, func(t *testing.T) { newChaos(t, mode, &f).run(d) })
+			})
+		}
+	}
+}
+
+// newChaos makes the scene: rules, traffic, and an agent that has its
+// baseline.
+func newChaos(t *testing.T, mode string, f *family) *chaos {
+	t.Helper()
+	backend, listens, _ := strings.Cut(mode, " ")
+	f.load(t, backend)
+	f.restore(t, backend, f.chaosRules(""))
+	f.serve(t)
+	cfg := testConfig()
+	cfg.Kube = KubeAuto
+	if listens == "" {
+		cfg.MaxRules = 0
+	}
+	s := apiSampler(t, cfg, chaosAPI(f))
+	for range 3 { // baseline, join, base
+		s.pass(t.Context())
+	}
+	seed := chaosSeed(t)
+	c := &chaos{t: t, f: f, backend: backend, exact: listens != "", s: s, rng: rand.New(rand.NewPCG(seed, 1))}
+	if c.exact && !s.nft.notices.exact() {
+		t.Fatal("the agent does not listen")
+	}
+	c.traffic = startTraffic(t, f, 2, seed)
+	return c
+}
