@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -95,8 +96,12 @@ func (s *sampler) load(now time.Time) (rules int, ready bool) {
 	return rules, !state.enabled && now.Sub(s.gate.stood) >= stoodFor
 }
 
-// size counts the rules of all tables, jumps once more: chains' use.
-func (b *nftablesBackend) size() int {
+// size is how many rules there are, jumps once more, and set elements, of all
+// tables of nf_tables.
+func (b *nftablesBackend) size() int { return b.own() + b.others }
+
+// own counts those of the families that are read, by chains' use.
+func (b *nftablesBackend) own() int {
 	n := 0
 	for _, m := range b.mirrors {
 		for _, t := range m.Ruleset().Tables {
@@ -106,6 +111,20 @@ func (b *nftablesBackend) size() int {
 		}
 	}
 	return n
+}
+
+// measure counts what other families and sets have, once a generation and only
+// where it decides: not where the own rules are too many.
+func (b *nftablesBackend) measure(ctx context.Context, r nftablesReader) {
+	own := b.own()
+	present := slices.ContainsFunc(b.families(), func(f *familyRules) bool { return f.rules.View.Present })
+	if b.notices.open == nil || b.generation == b.measured || !present || own > b.limit {
+		return
+	}
+	// What cannot be counted now is as it was.
+	if rules, elements, err := r.Size(ctx, b.limit); err == nil {
+		b.others, b.measured = max(rules+elements-own, 0), b.generation
+	}
 }
 
 // blind adds the time since the last look at tables in which counters were
