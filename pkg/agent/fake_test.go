@@ -201,6 +201,16 @@ func (l *logs) count(text string) int {
 	return strings.Count(l.b.String(), text)
 }
 
+// await waits until text was logged.
+func (l *logs) await(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); l.count(text) == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the log does not say %q:\n%s", text, l.b.String())
+		}
+	}
+}
+
 // fakeSampler reads rules from b in the place of legacy.
 func fakeSampler(b *fakeBackend, w watcher, l *logs) *sampler {
 	cfg := DefaultConfig()

@@ -43,7 +43,8 @@ func documentedCalls(t *testing.T) []string {
 
 // TestSystemCalls follows the whole agent with strace: it makes the calls that
 // docs/privileges.md lists and no others, opens files to read only, has
-// sockets of three kinds, and sets no option but TCP's.
+// sockets of three kinds, and sets no option but TCP's and those of the socket
+// that listens to commits, by which it sends nothing.
 func TestSystemCalls(t *testing.T) {
 	strace := kerneltest.NeedTool(t, "strace")
 	kerneltest.Run(t, func(t *testing.T) {
@@ -59,12 +60,18 @@ func TestSystemCalls(t *testing.T) {
 		for _, backend := range []string{"nft", "legacy"} {
 			for _, f := range []family{ipv4(), ipv6()} {
 				f.restore(t, backend, f.chains())
+				f.restore(t, backend, f.rules(""))
 			}
+		}
+		// The agent does not make the lock file.
+		if _, err := os.Stat(DefaultConfig().LockFile); err != nil {
+			t.Fatal(err)
 		}
 		kerneltest.DropCapabilities(t, unix.CAP_NET_ADMIN)
 		trace := filepath.Join(dir, "trace")
 		log, ended := startProcess(t, strace, "-f", "-qq", "-o", trace)
 		awaitReady(t, "nftables: ok", "legacy: ok", "conntrack: ok", "kube: ok")
+		log.await(t, "listening to changes of rules")
 		for _, path := range []string{"/metrics", "/api/v1/services"} {
 			trust := &tls.Config{RootCAs: ours.pool()}
 			if code, _, err := visit(t, "https://127.0.0.1:10988"+path, trust, "prometheus", "fakepassword"); code != 200 {
@@ -117,7 +124,9 @@ func follow(version, kind, item string) http.HandlerFunc {
 var (
 	callName = regexp.MustCompile(`^\d+ +([a-z0-9_]+)\(`)
 	sockets  = regexp.MustCompile(`socket\((AF_NETLINK, SOCK_RAW\b.*, NETLINK_NETFILTER|AF_INET6?, SOCK_DGRAM|AF_INET6?, SOCK_STREAM)\b`)
-	options  = regexp.MustCompile(`setsockopt\(\d+, (SOL_SOCKET|SOL_TCP|SOL_IPV6, IPV6_V6ONLY)`)
+	options  = regexp.MustCompile(`setsockopt\(\d+, (SOL_SOCKET|SOL_TCP|SOL_IPV6, IPV6_V6ONLY|SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, \[7\])`)
+	joins    = regexp.MustCompile(`setsockopt\((\d+), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP`)
+	sends    = regexp.MustCompile(`(?:sendto|sendmsg|write|close)\((\d+)\b`)
 	writes   = regexp.MustCompile(`O_(WRONLY|RDWR|CREAT|TRUNC|APPEND)`)
 )
 
@@ -131,6 +140,7 @@ func checkTrace(t *testing.T, path string) {
 	defer file.Close()
 	allowed := append(documentedCalls(t), strings.Fields(loading)...)
 	seen := map[string]int{}
+	listens := "" // the descriptor of the socket that has joined the group
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -146,6 +156,14 @@ func checkTrace(t *testing.T, path string) {
 			call == "openat" && writes.MatchString(line) ||
 			call == "socket" && !sockets.MatchString(line) ||
 			call == "setsockopt" && !options.MatchString(line)
+		if m := joins.FindStringSubmatch(line); m != nil {
+			listens = m[1]
+			seen["join"]++
+		}
+		if m := sends.FindStringSubmatch(line); m != nil && m[1] == listens {
+			unexpected = unexpected || call != "close"
+			listens = ""
+		}
 		if unexpected {
 			t.Errorf("docs/privileges.md does not have: %.200s", line)
 		}
@@ -153,7 +171,7 @@ func checkTrace(t *testing.T, path string) {
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
-	for _, call := range []string{"socket", "sendto", "recvmsg", "getsockopt", "openat", "accept4"} {
+	for _, call := range []string{"socket", "sendto", "recvmsg", "getsockopt", "openat", "accept4", "join", "inotify_add_watch"} {
 		if seen[call] == 0 {
 			t.Errorf("no %s in the trace: %v", call, seen)
 		}
