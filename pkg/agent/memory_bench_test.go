@@ -32,6 +32,7 @@ func BenchmarkAgentMemory(b *testing.B) {
 			kerneltest.RunB(b, func(b *testing.B) {
 				m := kernelrules.Many{Family: netfilter.IPv4, Services: 10000}
 				kerneltest.Exec(b, string(m.All()), "iptables-"+backend+"-restore")
+				kerneltest.Exec(b, "", "mount", "-t", "proc", "proc", "/proc") // of this PID namespace
 				program := filepath.Join(b.TempDir(), "svcscope")
 				kerneltest.Exec(b, "", "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/svcscope/svcscope/cmd/svcscope")
 				for b.Loop() {
