@@ -178,6 +178,14 @@ type operation struct {
 	// hidden operations reset counters of nf_tables under their identity. One
 	// that has passed its old value at the next look shows nothing of it.
 	hidden bool
+	// whole operations end all counters of web in one commit, and the
+	// connections' first, as kube-proxy does. Else as many connections as may
+	// have been in flight are not given to the cluster's address.
+	whole bool
+	// table operations write a whole table, without its counters. A packet that
+	// passes before the kernel tells of its new rule is taken for one that was
+	// restored.
+	table bool
 }
 
 // ipt runs iptables of the scene's backend and family.
@@ -212,6 +220,9 @@ func (c *chaos) away(do func()) {
 		c.pass() // the agent sees it
 	}
 	c.synced()
+	for c.exact && !c.s.nft.notices.exact() && !c.t.Failed() {
+		c.pass() // it joins again before anything else happens
+	}
 }
 
 // all saves and restores everything.
@@ -287,19 +298,20 @@ func (c *chaos) nothing() {
 // operations are what may happen.
 func operations() []operation {
 	return []operation{
-		{name: "sync", do: func(c *chaos) { c.synced() }},
-		{name: "partial sync of web", do: func(c *chaos) { c.f.restore(c.t, c.backend, c.shuffled().chains()) }},
-		{name: "partial sync of others", do: func(c *chaos) {
+		{name: "sync", whole: true, do: func(c *chaos) { c.synced() }},
+		{name: "partial sync of web", whole: true, do: func(c *chaos) { c.f.restore(c.t, c.backend, c.shuffled().chains()) }},
+		{name: "partial sync of others", whole: true, do: func(c *chaos) {
 			extra := fmt.Sprintf("-A KUBE-SERVICES -m comment --comment \"shop/other%d cluster IP\" -m tcp -p tcp -d %s --dport 81 -j RETURN\n", c.rng.IntN(100), c.f.vip)
 			c.f.restore(c.t, c.backend, c.f.chaosRules(extra))
 		}},
-		{name: "-Z", hidden: true, do: func(c *chaos) { c.ipt("-t", []string{"nat", "filter"}[c.rng.IntN(2)], "-Z") }},
+		{name: "-Z", hidden: true, table: true, do: func(c *chaos) { c.ipt("-t", []string{"nat", "filter"}[c.rng.IntN(2)], "-Z") }},
 		{name: "-Z of a chain", hidden: true, do: func(c *chaos) { c.ipt("-t", "nat", "-Z", kubeproxy.ServiceChain(webPort)) }},
 		{name: "-R", hidden: true, do: func(c *chaos) { c.replace() }},
 		{name: "-F and -X", do: func(c *chaos) { c.away(c.empty) }},
-		{name: "restored without counters", hidden: true, do: func(c *chaos) { c.all(false) }},
+		{name: "restored with counters", hidden: true, do: func(c *chaos) { c.all(true) }},
+		{name: "restored without counters", hidden: true, table: true, do: func(c *chaos) { c.all(false) }},
 		{name: "flush ruleset", do: func(c *chaos) { c.away(c.nothing) }},
-		{name: "another's table", do: func(c *chaos) {
+		{name: "another's table", whole: true, do: func(c *chaos) {
 			if c.backend == "nft" {
 				kerneltest.Exec(c.t, "add table inet other { chain c { counter; }; }; delete table inet other", "nft", "-f", "-")
 			}

@@ -29,6 +29,8 @@ type commit struct {
 	// notices are of tables, and of rules in chains that count, in order; the
 	// payload of a rule is the commit's own.
 	notices []nftables.Notice
+	// whole has the tables of iptables of which built-in chains got rules.
+	whole map[tableKey]bool
 	// broken marks a place where notices were lost, or could not be read.
 	broken error
 }
@@ -90,6 +92,11 @@ func (l *listener) next(ctx context.Context) (commit, error) {
 			kept := *n
 			kept.Payload = append([]byte(nil), n.Payload...)
 			c.notices = append(c.notices, kept)
+		case n.Kind == nftables.NewRule && builtIn(n.Chain):
+			if c.whole == nil {
+				c.whole = make(map[tableKey]bool)
+			}
+			c.whole[tableKey{n.Family, n.Table}] = true
 		}
 	})
 	c.writer = owner
@@ -120,6 +127,16 @@ func counts(n *nftables.Notice) bool {
 		return n.Table == "nat"
 	case kubeproxy.KindServices, kubeproxy.KindExternalServices, kubeproxy.KindProxyFirewall:
 		return n.Table == "filter"
+	}
+	return false
+}
+
+// builtIn reports whether a chain's name is one of those that iptables hooks
+// to the kernel.
+func builtIn(chain string) bool {
+	switch chain {
+	case "PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING":
+		return true
 	}
 	return false
 }

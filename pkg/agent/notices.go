@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"runtime"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kernel"
@@ -153,6 +154,14 @@ func (b *nftablesBackend) tellOne(c *commit, names *correlate.Names, use func(le
 			Source: known.source,
 			Ended:  known.counters.Of(ended.set, known.rules.View, names),
 			Begun:  known.counters.Of(begun.set, known.rules.View, names),
+			// A packet a CPU, and one that preempted it.
+			InFlight: 2 * uint64(runtime.NumCPU()),
+			Whole:    make(map[string]bool),
+		}
+		for key := range c.whole {
+			if key.family == f {
+				out.Whole[key.name] = true
+			}
 		}
 		if len(out.Ended)+len(out.Begun) > 0 {
 			use(out)

@@ -19,13 +19,14 @@ const strong = 16
 func (l *Ledger) Commit(c Commit, now time.Time) {
 	rd := l.begin(c.Source, now)
 	defer rd.end()
+	rd.commit = true
 	finals := rd.ended(&c)
 	nameless := rd.src.nameless()
 	for _, a := range rd.src.touched {
 		cluster, external := a.split.finish(a, c.InFlight, nameless)
 		rd.credit(a, cluster, external)
 	}
-	rd.begun(c.Begun, finals)
+	rd.begun(&c, finals)
 }
 
 // final is the end of a counter.
@@ -126,10 +127,10 @@ func (rd *round) match(counters []Counter, finals map[likeness][]final) (paired 
 }
 
 // begun adds the counters of new rules.
-func (rd *round) begun(counters []Counter, finals map[likeness][]final) {
-	paired, tables := rd.match(counters, finals)
-	for i := range counters {
-		k := &counters[i]
+func (rd *round) begun(cm *Commit, finals map[likeness][]final) {
+	paired, tables := rd.match(cm.Begun, finals)
+	for i := range cm.Begun {
+		k := &cm.Begun[i]
 		ch := rd.src.visit(ChainName{Table: k.ID.Table, Chain: k.Chain}, rd.round)
 		if ch.find(&k.ID) != nil {
 			continue
@@ -137,12 +138,13 @@ func (rd *round) begun(counters []Counter, finals map[likeness][]final) {
 		c := rd.add(k, ch, i)
 		rd.bind(c, k)
 		c.credited = c.account.port != nil
-		table := tables[k.ID.Table]
-		if k.Packets == 0 || rd.src.baselined && !(paired != nil && paired[i] && table.whole()) {
+		table, whole := tables[k.ID.Table], cm.Whole[k.ID.Table]
+		saved := whole || paired != nil && paired[i] && table.whole()
+		if k.Packets == 0 || rd.src.baselined && !saved {
 			continue
 		}
 		c.last, c.alive = k.Packets, rd.round
-		if k.Kind == External && table.after <= strong {
+		if k.Kind == External && !whole && table.after <= strong {
 			// They may be new packets after all.
 			c.account.split.unknown += k.Packets
 		}

@@ -129,6 +129,26 @@ func TestCommits(t *testing.T) {
 			want: "cluster 0 external 0 refused 4",
 		},
 		{
+			name: "a table that is written as a whole begins with what was saved long before",
+			after: []any{
+				Commit{
+					Source: nft, Whole: map[string]bool{"nat": true},
+					Ended: list{conn(1, 100), ext(2, 4)}, Begun: list{conn(11, 30), ext(12, 2)},
+				},
+				listening(conn(11, 35), ext(12, 2), refusal(3, 5)),
+			},
+			want: "cluster 95 external 0 refused 0",
+		},
+		{
+			name: "and so it does when it was gone",
+			after: []any{
+				commit(list{conn(1, 100), ext(2, 4)}, nil),
+				Commit{Source: nft, Whole: map[string]bool{"nat": true}, Begun: list{conn(11, 95), ext(12, 4)}},
+				listening(conn(11, 97), ext(12, 4), refusal(3, 5)),
+			},
+			want: "cluster 92 external 0 refused 0",
+		},
+		{
 			name: "a busy rule that is made anew is not restored",
 			after: []any{
 				commit(list{conn(1, 1000), ext(2, 4)}, list{conn(11, 3), ext(12, 0)}),

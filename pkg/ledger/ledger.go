@@ -19,7 +19,7 @@ type Ledger struct {
 	folded   uint64
 	gone     []absence   // in the order in which they went
 	recent   *list.List  // of ports, the last changed first
-	emptied  []*endpoint // of the round: may be in no rule any more
+	emptied  []*endpoint // since the last reading: may be in no rule any more
 }
 
 // New returns an empty ledger that keeps totals of its own for at most
@@ -65,9 +65,10 @@ func (l *Ledger) Apply(r Reading, now time.Time) Outcome {
 // round is one Apply or Commit.
 type round struct {
 	*Ledger
-	src *source
-	now time.Time
-	out Outcome
+	src    *source
+	commit bool // not a reading
+	now    time.Time
+	out    Outcome
 }
 
 func (l *Ledger) begin(s Source, now time.Time) *round {
@@ -99,6 +100,14 @@ func (rd *round) end() {
 			}
 		}
 	}
+	rd.src.close()
+	if !rd.commit { // the next commit may write the rules again
+		rd.leave()
+	}
+}
+
+// leave forgets the endpoints that are in no rule any more.
+func (rd *round) leave() {
 	for _, e := range rd.emptied {
 		if e.counters == 0 && e.port.endpoints[e.addr] == e {
 			delete(e.port.endpoints, e.addr)
@@ -107,7 +116,6 @@ func (rd *round) end() {
 	}
 	clear(rd.emptied)
 	rd.emptied = rd.emptied[:0]
-	rd.src.close()
 }
 
 // read takes a reading of a source with a baseline.

@@ -305,6 +305,25 @@ func TestEndpointsFollowTheRules(t *testing.T) {
 	}
 }
 
+// TestEndpointsOutliveACommit has the rules removed by one commit and written
+// again by the next, with no reading in between.
+func TestEndpointsOutliveACommit(t *testing.T) {
+	r := newRig(10)
+	r.apply(reading(nft, conn(1, 1)))
+	r.apply(reading(nft, conn(1, 1)))
+	r.Commit(commit([]Counter{conn(1, 8)}, nil), r.now)
+	r.Commit(commit(nil, []Counter{conn(11, 0)}), r.now)
+	r.apply(listening(conn(11, 2)))
+	if diff := cmp.Diff(map[netip.AddrPort]uint64{ep1: 9}, endpoints(r)); diff != "" {
+		t.Errorf("endpoints (-want +got):\n%s", diff)
+	}
+	r.Commit(commit([]Counter{conn(11, 4)}, nil), r.now)
+	r.apply(listening())
+	if got := endpoints(r); len(got) != 0 {
+		t.Errorf("after a reading without it: %v", got)
+	}
+}
+
 func endpoints(r *rig) map[netip.AddrPort]uint64 {
 	got := make(map[netip.AddrPort]uint64)
 	for p := range r.Ports() {

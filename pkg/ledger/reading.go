@@ -128,6 +128,10 @@ type Commit struct {
 	Ended []Counter
 	// Begun are counters of new rules, with the values of the notices.
 	Begun []Counter
+	// Whole has the tables of which built-in chains, too, got rules with the
+	// commit: somebody wrote the table as a whole. What its counters begin
+	// with was saved before, however little it is.
+	Whole map[string]bool
 	// InFlight is how many packets may have been within the old rules when
 	// they were replaced: one a CPU or so. It is held back from the cluster's
 	// share where the order in which the kernel read the final values lets
