@@ -15,6 +15,9 @@ const (
 	// share is the part of a session that readings of one table may take: a
 	// reading holds the kernel's mutex that the writer needs.
 	share = 10
+	// free is what they may take of any session. Restores of a small table
+	// take some milliseconds, and kube-proxy's sync around them some tens.
+	free = time.Millisecond
 	// lengthsKept is how many lengths of sessions are remembered.
 	lengthsKept = 16
 	// enoughLengths are so many that a plan is made of them: to wait for
@@ -130,15 +133,18 @@ func (s *sessions) start(now time.Time) {
 	spent := time.Duration(0) // by what is planned
 	for _, t := range s.byCost() {
 		t.plan = t.plan[:0]
-		if (spent+t.cost)*share <= s.all.usual() {
+		if spent+t.cost <= allowed(s.all.usual()) {
 			t.plan, spent = append(t.plan, now), spent+t.cost
 		}
 		usual := t.lengths.usual()
-		if at := time.Duration(float64(usual)*t.until) - t.cost; (spent+t.cost)*share <= usual && at > t.cost {
+		if at := time.Duration(float64(usual)*t.until) - t.cost; spent+t.cost <= allowed(usual) && at > t.cost {
 			t.plan, spent = append(t.plan, now.Add(at)), spent+t.cost
 		}
 	}
 }
+
+// allowed is what readings may take of a session of that length.
+func allowed(length time.Duration) time.Duration { return max(free, length/share) }
 
 // byCost returns the tables, those first that cost least.
 func (s *sessions) byCost() []*sessionTable {
@@ -215,7 +221,7 @@ func (s *sessions) read(r tableRead) {
 		t = &sessionTable{until: firstEnd}
 		s.tables[r.table] = t
 	}
-	t.cost = max(r.end.Sub(r.begin), t.cost*7/8)
+	t.spend(r.end.Sub(r.begin))
 	closed := t.longest > 0 // since the last reading
 	inSession := s.held() || s.end.After(r.begin)
 	late := inSession && r.changed && !closed
@@ -244,6 +250,15 @@ func (s *sessions) read(r tableRead) {
 	if !s.held() && r.begin.After(s.end) {
 		t.due = time.Time{}
 	}
+}
+
+// spend notes what a reading took. One that took long had to wait, for a
+// processor or for a writer: that is no cost.
+func (t *sessionTable) spend(d time.Duration) {
+	if t.cost > 0 {
+		d = min(d, t.cost+t.cost/8)
+	}
+	t.cost = d
 }
 
 // blind returns for how long a table was not looked at before its last change

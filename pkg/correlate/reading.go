@@ -198,10 +198,10 @@ func (b *readingBuilder) port(p *kubeproxy.PortChains) {
 		b.counters.unnamed[p.Hash] = true
 	}
 	for j := range p.EndpointJumps() {
-		b.add("nat", j.Chain, j.Index, ledger.Counter{Kind: ledger.Connection, Port: port, Endpoint: p.Address(j.Target)})
+		b.add("nat", j.Chain, j.Index, ledger.Counter{Kind: ledger.Connection, Group: p.Hash, Port: port, Endpoint: p.Address(j.Target)})
 	}
 	for j := range p.ExternalJumps() {
-		b.add("nat", j.Chain, j.Index, ledger.Counter{Kind: ledger.External, Port: port})
+		b.add("nat", j.Chain, j.Index, ledger.Counter{Kind: ledger.External, Group: p.Hash, Port: port})
 	}
 }
 
@@ -310,7 +310,7 @@ func digest(table string, chain *ruleset.Chain, r *ruleset.Rule) [16]byte {
 // that the rules name where it is not known.
 func KnownPorts(rules []Rules, names *Names) ledger.Known {
 	if names.catalog != nil {
-		return ledger.Known{Ports: catalogPorts(names.catalog), Complete: true}
+		return ledger.Known{Ports: catalogPorts(names.catalog), UIDs: catalogUIDs(names.catalog), Complete: true}
 	}
 	var k ledger.Known
 	add := func(name service.PortName, f netfilter.Family) { k.Ports = append(k.Ports, ledgerPort(name, f)) }
@@ -340,6 +340,14 @@ func catalogPorts(c *service.Catalog) []ledger.Port {
 		}
 	}
 	return ports
+}
+
+func catalogUIDs(c *service.Catalog) map[ledger.Service]string {
+	uids := make(map[ledger.Service]string, len(c.Services))
+	for _, svc := range c.Services {
+		uids[ledger.Service{Namespace: svc.Name.Namespace, Name: svc.Name.Name}] = svc.UID
+	}
+	return uids
 }
 
 // families returns those in which kube-proxy serves a Service.
