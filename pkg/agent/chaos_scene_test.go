@@ -308,7 +308,9 @@ func operations() []operation {
 		{name: "-Z of a chain", hidden: true, do: func(c *chaos) { c.ipt("-t", "nat", "-Z", kubeproxy.ServiceChain(webPort)) }},
 		{name: "-R", hidden: true, do: func(c *chaos) { c.replace() }},
 		{name: "-F and -X", do: func(c *chaos) { c.away(c.empty) }},
-		{name: "restored with counters", hidden: true, do: func(c *chaos) { c.all(true) }},
+		// In x_tables, which has no handles, a table that is restored from what
+		// was saved before the last reading looks like one made anew.
+		{name: "restored with counters", hidden: true, do: func(c *chaos) { c.all(c.backend == "nft") }},
 		{name: "restored without counters", hidden: true, table: true, do: func(c *chaos) { c.all(false) }},
 		{name: "flush ruleset", do: func(c *chaos) { c.away(c.nothing) }},
 		{name: "another's table", whole: true, do: func(c *chaos) {
