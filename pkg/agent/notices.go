@@ -26,6 +26,8 @@ type notices struct {
 	from    uint32
 	handles map[tableKey]uint64
 	lost    uint64 // by listeners that are closed
+	// missed is true where notices of what the newest reading shows were lost.
+	missed bool
 	// mute is true where this kernel's notices lack final values.
 	mute bool
 }
@@ -68,13 +70,14 @@ func (n *notices) told() uint64 {
 }
 
 // exact reports whether nothing but packets in flight at a rewrite is lost.
-func (n *notices) exact() bool { return n.listener != nil && n.base && !n.mute }
+func (n *notices) exact() bool { return n.listener != nil && n.base && !n.mute && !n.missed }
 
 // tell gives the ledger what commits have done up to the generation of the
 // newest reading, which is to be applied next. It reports whether that reading
 // is one of a listener: whatever is missing in it was told of.
 func (b *nftablesBackend) tell(ctx context.Context, names *correlate.Names, use func(ledger.Commit)) (bool, error) {
 	n := &b.notices
+	n.missed = false
 	switch {
 	case n.listener == nil || !b.seen:
 		return false, nil
@@ -104,6 +107,7 @@ func (b *nftablesBackend) tell(ctx context.Context, names *correlate.Names, use 
 		return true, nil
 	case errors.Is(err, kernel.ErrOverrun), errors.Is(err, errLate):
 		n.rebase(b)
+		n.missed = true
 		return false, err
 	}
 	return false, errors.Join(err, n.leave())
