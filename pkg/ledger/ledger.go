@@ -20,6 +20,7 @@ type Ledger struct {
 	gone     []absence   // in the order in which they went
 	recent   *list.List  // of ports, the last changed first
 	emptied  []*endpoint // since the last reading: may be in no rule any more
+	departed []departure // endpoints in no rule, in the order in which they went
 }
 
 // New returns an empty ledger that keeps totals of its own for at most
@@ -104,18 +105,6 @@ func (rd *round) end() {
 	if !rd.commit { // the next commit may write the rules again
 		rd.leave()
 	}
-}
-
-// leave forgets the endpoints that are in no rule any more.
-func (rd *round) leave() {
-	for _, e := range rd.emptied {
-		if e.counters == 0 && e.port.endpoints[e.addr] == e {
-			delete(e.port.endpoints, e.addr)
-			rd.touch(e.port)
-		}
-	}
-	clear(rd.emptied)
-	rd.emptied = rd.emptied[:0]
 }
 
 // read takes a reading of a source with a baseline.
@@ -227,18 +216,6 @@ func (rd *round) bind(c *counter, k *Counter) {
 	rd.unbind(c)
 	c.ep = p.endpoint(c.endpoint, rd.Ledger, rd.now)
 	c.ep.counters++
-}
-
-// unbind takes a counter from its endpoint.
-func (rd *round) unbind(c *counter) {
-	if c.ep == nil {
-		return
-	}
-	c.ep.counters--
-	if c.ep.counters == 0 {
-		rd.emptied = append(rd.emptied, c.ep)
-	}
-	c.ep = nil
 }
 
 // account returns the port's account in the source, touched by the round.

@@ -51,27 +51,6 @@ type port struct {
 	element *list.Element
 }
 
-type endpoint struct {
-	port        *port
-	addr        netip.AddrPort
-	created     time.Time
-	connections uint64
-	counters    int // in all sources
-}
-
-func (p *port) endpoint(addr netip.AddrPort, l *Ledger, now time.Time) *endpoint {
-	e := p.endpoints[addr]
-	if e == nil {
-		e = &endpoint{port: p, addr: addr, created: now}
-		if p.endpoints == nil {
-			p.endpoints = make(map[netip.AddrPort]*endpoint)
-		}
-		p.endpoints[addr] = e
-		l.touch(p)
-	}
-	return e
-}
-
 // Know says which Service ports exist. If the list is complete a port that
 // does not any more is not exposed from now on, and is forgotten after five
 // minutes; should it come back before with the same UID it goes on from where
@@ -196,7 +175,7 @@ type absence struct {
 	since time.Time
 }
 
-// forget removes the ports whose grace is over.
+// forget removes the ports and endpoints whose grace is over.
 func (l *Ledger) forget(now time.Time) {
 	n := 0
 	for ; n < len(l.gone) && now.Sub(l.gone[n].since) >= grace; n++ {
@@ -204,6 +183,7 @@ func (l *Ledger) forget(now time.Time) {
 			l.remove(a.port)
 		}
 	}
+	l.forgetEndpoints(now)
 	l.gone = slices.Delete(l.gone, 0, n)
 	if len(l.gone) == 0 {
 		l.gone = nil

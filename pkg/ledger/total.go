@@ -80,18 +80,6 @@ func (l *Ledger) other(name Port, now time.Time) *Totals {
 	return t
 }
 
-// creditEndpoint adds connections to an endpoint of a Service with totals of
-// its own.
-func (rd *round) creditEndpoint(c *counter, n uint64) {
-	if c.ep == nil {
-		return
-	}
-	t := rd.totals(c.ep.port, rd.now)
-	if t == &c.ep.port.Totals {
-		c.ep.connections += n
-	}
-}
-
 // touch notes that a port's totals change in this round.
 func (l *Ledger) touch(p *port) {
 	switch {
@@ -150,6 +138,9 @@ func (p *port) total() PortTotal {
 	t := PortTotal{Port: p.name, Totals: p.Totals}
 	t.Rejected = maps.Clone(p.Rejected)
 	for addr, e := range p.endpoints {
+		if e.gone {
+			continue
+		}
 		t.Endpoints = append(t.Endpoints, EndpointTotal{Addr: addr, Created: e.created, Connections: e.connections})
 	}
 	return t

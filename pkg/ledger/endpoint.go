@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+type endpoint struct {
+	port        *port
+	addr        netip.AddrPort
+	created     time.Time
+	connections uint64
+	counters    int    // in all sources
+	gone        bool   // it is in no rule: kept for the grace, exposed to nobody
+	left        uint64 // the round in which it went
+}
+
+// departure is an endpoint that went in a round and may have come back since.
+type departure struct {
+	endpoint *endpoint
+	round    uint64
+	since    time.Time
+}
+
+// endpoint returns the state of an address that is in the port's rules.
+func (p *port) endpoint(addr netip.AddrPort, l *Ledger, now time.Time) *endpoint {
+	e := p.endpoints[addr]
+	switch {
+	case e == nil:
+		e = &endpoint{port: p, addr: addr, created: now}
+		if p.endpoints == nil {
+			p.endpoints = make(map[netip.AddrPort]*endpoint)
+		}
+		p.endpoints[addr] = e
+		l.touch(p)
+	case e.gone:
+		e.gone = false
+		l.touch(p)
+	}
+	return e
+}
+
+// unbind takes a counter from its endpoint.
+func (rd *round) unbind(c *counter) {
+	if c.ep == nil {
+		return
+	}
+	c.ep.counters--
+	if c.ep.counters == 0 {
+		rd.emptied = append(rd.emptied, c.ep)
+	}
+	c.ep = nil
+}
+
+// creditEndpoint adds connections to an endpoint of a Service with totals of
+// its own.
+func (rd *round) creditEndpoint(c *counter, n uint64) {
+	if c.ep == nil {
+		return
+	}
+	t := rd.totals(c.ep.port, rd.now)
+	if t == &c.ep.port.Totals {
+		c.ep.connections += n
+	}
+}
+
+// leave hides the endpoints that are in no rule any more. A writer may flush
+// the rules and write them again: an endpoint that comes back within the grace
+// goes on from where it was.
+func (rd *round) leave() {
+	for _, e := range rd.emptied {
+		if e.counters == 0 && !e.gone && e.port.endpoints[e.addr] == e {
+			e.gone, e.left = true, rd.round
+			rd.departed = append(rd.departed, departure{endpoint: e, round: rd.round, since: rd.now})
+			rd.touch(e.port)
+		}
+	}
+	clear(rd.emptied)
+	rd.emptied = rd.emptied[:0]
+}
+
+// forgetEndpoints removes the endpoints whose grace is over.
+func (l *Ledger) forgetEndpoints(now time.Time) {
+	n := 0
+	for ; n < len(l.departed) && now.Sub(l.departed[n].since) >= grace; n++ {
+		d := l.departed[n]
+		if e := d.endpoint; e.gone && e.left == d.round {
+			delete(e.port.endpoints, e.addr)
+		}
+	}
+	l.departed = slices.Delete(l.departed, 0, n)
+	if len(l.departed) == 0 {
+		l.departed = nil
+	}
+}
