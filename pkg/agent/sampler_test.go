@@ -27,14 +27,14 @@ func TestLoopSamplesOnTheIntervalAndAtTheFirstList(t *testing.T) {
 		w.set(&service.Catalog{Synced: true}, apiState{Synced: true, Current: true})
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if len(freed) != 1 || freed[0] != 32*time.Second {
-			t.Errorf("memory is freed at %v, want once, after the first list", freed)
+		if len(freed) != 2 || freed[0] != settleAfter || freed[1] != 32*time.Second {
+			t.Errorf("memory is freed at %v, want after the first reading and after the first list", freed)
 		}
 		time.Sleep(13 * time.Second) // past another interval
 		cancel()
 		synctest.Wait()
-		if len(freed) != 1 {
-			t.Errorf("memory is freed at %v, want once", freed)
+		if len(freed) != 2 {
+			t.Errorf("memory is freed at %v, want twice", freed)
 		}
 		var got []time.Duration
 		for _, at := range b.reads {
