@@ -22,15 +22,15 @@ type backend interface {
 	// An interface that the kernel does not have holds no rules: that is an
 	// answer, not an error.
 	read(context.Context) (undecoded map[string]uint64, err error)
+	// look reads what is watched alone, and drops from it what has been
+	// rewritten.
+	look(context.Context, *watched) error
 	// families are those of the kernel, always the same.
 	families() []*familyRules
 	// tell hands on what is known to have happened before the newest reading
 	// and is to be applied first. It reports whether all that ended was told:
 	// absence from the reading then ends nothing.
 	tell(ctx context.Context, names *correlate.Names, use func(ledger.Commit)) (listening bool, err error)
-	// dips reports whether the values read of a family since the last call may
-	// be those between a writer's two system calls.
-	dips(*familyRules) bool
 	// unseen is how long a table had not been looked at when its counters were
 	// reset, where that is known.
 	unseen(f *familyRules, table string) (time.Duration, bool)

@@ -36,9 +36,6 @@ type legacyFamily struct {
 	// reading against the externals of the next, and believes a value that
 	// fell when it is still there.
 	moved map[string]bool
-	// doubt is true where a reading that the ledger was not told of may have
-	// fallen into a dip.
-	doubt bool
 	lock  *legacyLock
 }
 
@@ -111,15 +108,18 @@ func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.D
 	return none, nil
 }
 
-// tables lists what was read last.
-func (b *legacyBackend) tables() []legacyTable {
-	var all []legacyTable
+// look reads the tables that have something that is watched.
+func (b *legacyBackend) look(ctx context.Context, w *watched) error {
 	for _, f := range b.known {
-		for _, t := range f.set.Tables {
-			all = append(all, legacyTable{f.set.Family, t.Name})
+		for _, table := range w.tables(f.set.Family) {
+			d, err := b.readTable(ctx, legacyTable{f.set.Family, table})
+			if err != nil {
+				return err
+			}
+			w.rewritten(f.set.Family, []ruleset.Delta{d})
 		}
 	}
-	return all
+	return nil
 }
 
 // readAll reads all tables of the family, or fails.
@@ -152,26 +152,13 @@ func (f *legacyFamily) readTable(ctx context.Context, r legacyReader, name strin
 		return err
 	})
 	if err != nil {
-		f.doubt = true
+		f.dips = true
 		return d, err
 	}
 	read.changed = !d.Same() || d.Fell
 	dips := f.lock.read(read)
-	f.doubt = f.doubt || dips || d.Fell
+	f.dips = f.dips || dips || d.Fell
 	return d, nil
-}
-
-// dips reports whether what was read of a family since the last call may have
-// fallen into a dip.
-func (b *legacyBackend) dips(of *familyRules) bool {
-	for _, f := range b.known {
-		if f.familyRules == of {
-			doubt := f.doubt
-			f.doubt = false
-			return doubt
-		}
-	}
-	return true
 }
 
 // hold keeps what changed in tables whose reading cannot be used: the next one

@@ -181,9 +181,6 @@ func (b *nftablesBackend) changes() []correlate.RulesetChanges {
 	return out
 }
 
-// dips is false: nf_tables replaces rules in one commit.
-func (*nftablesBackend) dips(*familyRules) bool { return false }
-
 func (*nftablesBackend) unseen(*familyRules, string) (time.Duration, bool) { return 0, false }
 
 func (b *nftablesBackend) stats() kernel.ReadStats {

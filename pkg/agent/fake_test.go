@@ -40,7 +40,9 @@ func (f *fakeBackend) read(context.Context) (map[string]uint64, error) {
 	a := f.answers[min(len(f.reads), len(f.answers)-1)]
 	f.reads = append(f.reads, time.Now())
 	if a.err == nil {
-		f.of(a.set).replace(a.set)
+		known := f.of(a.set)
+		known.replace(a.set)
+		known.dips = true
 	}
 	return a.undecoded, a.err
 }
@@ -73,7 +75,7 @@ func (f *fakeBackend) families() []*familyRules {
 func (*fakeBackend) tell(context.Context, *correlate.Names, func(ledger.Commit)) (bool, error) {
 	return false, nil
 }
-func (*fakeBackend) dips(*familyRules) bool                            { return true }
+func (*fakeBackend) look(context.Context, *watched) error              { return nil }
 func (*fakeBackend) unseen(*familyRules, string) (time.Duration, bool) { return 0, false }
 func (*fakeBackend) changes() []correlate.RulesetChanges               { return nil }
 func (*fakeBackend) stats() kernel.ReadStats                           { return kernel.ReadStats{} }

@@ -30,6 +30,11 @@ type familyRules struct {
 	told     map[string]bool
 	fresh    bool // a reading has come since the ledger was told
 	applied  time.Time
+	// dips is true where a reading that the ledger was not told of may have
+	// fallen between a writer's two system calls. doubted is when the ledger was
+	// told of one in which values fell; zero where none is open.
+	dips    bool
+	doubted time.Time
 }
 
 func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *familyRules {
@@ -90,6 +95,12 @@ func (f *familyRules) reading(names *correlate.Names) ledger.Reading {
 		return f.counters.Whole(f.set, f.rules.View, names)
 	}
 	return f.counters.Part(f.set, f.rules.View, names, f.told)
+}
+
+// waits reports whether the ledger must not be told yet: it believes values that
+// fell when a second reading has them, which must not lie within the same dip.
+func (f *familyRules) waits(now time.Time) bool {
+	return f.dips && !f.doubted.IsZero() && now.Sub(f.doubted) < settleAfter
 }
 
 // repeat has the next reading tell what the last one told: the ledger doubts it.

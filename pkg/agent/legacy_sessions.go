@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/netfilter"
 )
 
 const (
@@ -130,26 +131,29 @@ func (s *sessions) drift(now time.Time) {
 
 func (s *sessions) start(now time.Time) {
 	s.begin = now
-	spent := time.Duration(0) // by what is planned
-	for _, t := range s.byCost() {
+	spent := make(map[netfilter.Family]time.Duration) // by what is planned: each has its own mutex
+	for _, name := range s.byCost() {
+		t, f := s.tables[name], name.family
 		t.plan = t.plan[:0]
-		if spent+t.cost <= allowed(s.all.usual()) {
-			t.plan, spent = append(t.plan, now), spent+t.cost
+		if spent[f]+t.cost <= allowed(s.all.usual()) {
+			t.plan, spent[f] = append(t.plan, now), spent[f]+t.cost
 		}
 		usual := t.lengths.usual()
-		if at := time.Duration(float64(usual)*t.until) - t.cost; spent+t.cost <= allowed(usual) && at > t.cost {
-			t.plan, spent = append(t.plan, now.Add(at)), spent+t.cost
+		if at := time.Duration(float64(usual)*t.until) - t.cost; spent[f]+t.cost <= allowed(usual) && at > t.cost {
+			t.plan, spent[f] = append(t.plan, now.Add(at)), spent[f]+t.cost
 		}
 	}
 }
 
+// byCost returns the tables, those first that cost least.
+func (s *sessions) byCost() []legacyTable {
+	return slices.SortedFunc(maps.Keys(s.tables), func(a, b legacyTable) int {
+		return cmp.Or(cmp.Compare(s.tables[a].cost, s.tables[b].cost), cmp.Compare(a.family, b.family), cmp.Compare(a.name, b.name))
+	})
+}
+
 // allowed is what readings may take of a session of that length.
 func allowed(length time.Duration) time.Duration { return max(free, length/share) }
-
-// byCost returns the tables, those first that cost least.
-func (s *sessions) byCost() []*sessionTable {
-	return slices.SortedFunc(maps.Values(s.tables), func(a, b *sessionTable) int { return cmp.Compare(a.cost, b.cost) })
-}
 
 func (s *sessions) stop(now time.Time) {
 	length := now.Sub(s.begin)

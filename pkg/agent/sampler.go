@@ -75,6 +75,10 @@ type ruleSource struct {
 	undecoded map[string]uint64 // in the newest reading that was whole, or since
 	outcome   ledger.Outcome
 	tight     bool // a pending outcome had its second reading in this pass
+	// watched is what the API has announced to change; it is not looked at
+	// before quiet.
+	watched watched
+	quiet   time.Time
 }
 
 func newSampler(cfg Config, h host, k *kube) *sampler {
@@ -97,8 +101,8 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s.legacy.lock.path, s.legacy.lock.watch = cfg.LockFile, h.lock
 	s.gate.max, s.nft.limit, s.watched = cfg.MaxRules, cfg.MaxRules, newWatched()
 	s.sources = []*ruleSource{
-		{backend: s.nft, collector: named("nftables")},
-		{backend: s.legacy, collector: named("legacy")},
+		{backend: s.nft, collector: named("nftables"), watched: newWatched()},
+		{backend: s.legacy, collector: named("legacy"), watched: newWatched()},
 	}
 	table := named("conntrack")
 	s.table = &table
@@ -195,10 +199,18 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		if !f.fresh {
 			continue
 		}
+		if f.waits(now) {
+			src.outcome.Suspect = true
+			continue
+		}
 		f.whole = f.whole || !s.ledger.Baselined(f.source)
 		r := f.reading(s.names)
-		r.Listening, r.Dips = listening, r.Dips && src.dips(f)
+		r.Listening, r.Dips = listening, r.Dips && f.dips
 		o := s.ledger.Apply(r, now)
+		f.dips, f.doubted = false, time.Time{}
+		if o.Suspect {
+			f.doubted = now
+		}
 		if o.Suspect || o.Pending {
 			f.repeat()
 		}

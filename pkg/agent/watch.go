@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
+	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 	"github.com/svcscope/svcscope/pkg/ruleset"
@@ -21,10 +22,12 @@ import (
 const (
 	// watchFor is how long kube-proxy may take to write what the API said.
 	watchFor = 5 * time.Second
-	// watchEvery is the least time between two rounds; a round's cost is at
-	// most a tenth of it.
-	watchEvery = 2 * time.Millisecond
-	watchShare = 10
+	// watchEvery is the least time between two rounds; a round takes at most
+	// a tenth of it and, of x_tables, where it holds the mutex that a writer
+	// needs, a twentieth.
+	watchEvery  = 2 * time.Millisecond
+	watchShare  = 10
+	legacyShare = 20
 )
 
 // watched is what is read over and over.
@@ -67,15 +70,18 @@ func written[K comparable](m map[K]waiting, key K) {
 	}
 }
 
-// watch adds the ports of Services and all refusals, as far as they have rules.
-func (b *nftablesBackend) watch(w *watched, hashes map[string]bool, until time.Time) {
-	for _, f := range families() {
-		if len(b.known[f].rules.View.Refusals) > 0 {
-			announce(w.refusals, f, until)
+// add watches the ports and all refusals of what has rules.
+func (w *watched) add(known []*familyRules, hashes map[string]bool, until time.Time) {
+	for _, f := range known {
+		if !f.read {
+			continue
+		}
+		if len(f.rules.View.Refusals) > 0 {
+			announce(w.refusals, f.set.Family, until)
 		}
 		for hash := range hashes {
-			if b.known[f].rules.View.Ports[hash] != nil {
-				announce(w.ports, watchedPort{f, hash}, until)
+			if f.rules.View.Ports[hash] != nil {
+				announce(w.ports, watchedPort{f.set.Family, hash}, until)
 			}
 		}
 	}
@@ -91,7 +97,7 @@ func (w *watched) expire(now time.Time) {
 func (s *sampler) announced(now time.Time) {
 	names, all := s.kube.changes()
 	s.listen(now) // a cluster that grows is not listened to when its rules come
-	if s.nft.notices.exact() || !s.nft.seen || all {
+	if all || len(names) == 0 {
 		return
 	}
 	hashes := make(map[string]bool)
@@ -99,8 +105,10 @@ func (s *sampler) announced(now time.Time) {
 		addHashes(hashes, s.catalog, name)
 		addHashes(hashes, s.kube.catalog(), name)
 	}
-	if len(names) > 0 {
-		s.nft.watch(&s.watched, hashes, now.Add(watchFor))
+	for _, src := range s.sources {
+		if src.backend != s.nft || !s.nft.notices.exact() {
+			src.watched.add(src.families(), hashes, now.Add(watchFor))
+		}
 	}
 }
 
@@ -118,21 +126,37 @@ func addHashes(hashes map[string]bool, c *service.Catalog, name service.Name) {
 
 // round reads what is watched, and returns after which time to do so again; 0
 // when there is nothing left.
-func (s *sampler) round(ctx context.Context) time.Duration {
-	src := s.sources[0]
-	s.watched.expire(time.Now())
-	if !s.watched.any() || s.nft.notices.exact() || !src.Success {
-		s.watched = newWatched()
-		return 0
+func (s *sampler) round(ctx context.Context) (next time.Duration) {
+	for _, src := range s.sources {
+		begin := time.Now()
+		src.watched.expire(begin)
+		switch {
+		case !src.watched.any():
+			continue
+		case !src.Success || src.backend == s.nft && s.nft.notices.exact():
+			src.watched = newWatched()
+			continue
+		case begin.Before(src.quiet):
+			next = max(next, src.quiet.Sub(begin))
+			continue
+		}
+		src.outcome = ledger.Outcome{}
+		if src.backend.look(ctx, &src.watched) == nil {
+			s.tell(ctx, src, time.Now())
+		}
+		if src.outcome.Suspect {
+			// Within a dip a second look would see the same.
+			src.quiet = begin.Add(settleAfter)
+		}
+		share := time.Duration(watchShare)
+		if src.backend == s.legacy {
+			share = legacyShare
+		}
+		next = max(next, watchEvery, share*time.Since(begin))
 	}
-	begin := time.Now()
-	if s.nft.look(ctx, &s.watched) == nil {
-		s.tell(ctx, src, time.Now())
-	}
-	return max(watchEvery, watchShare*time.Since(begin))
+	return next
 }
 
-// look reads what is watched and drops from it what has been rewritten.
 func (b *nftablesBackend) look(ctx context.Context, w *watched) error {
 	r, err := b.get()
 	if err != nil {
@@ -158,6 +182,20 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched) error {
 		}
 		return p.readAll(ctx, chains)
 	})
+}
+
+// tables lists those of a family that have something that is watched.
+func (w *watched) tables(f netfilter.Family) []string {
+	var tables []string
+	if _, ok := w.refusals[f]; ok {
+		tables = append(tables, "filter")
+	}
+	for p := range w.ports {
+		if p.family == f {
+			return append(tables, "nat")
+		}
+	}
+	return tables
 }
 
 // rewritten takes note of chains that are others now: of a port only once,

@@ -47,7 +47,7 @@ func TestAnnouncedChanges(t *testing.T) {
 					cluster += 10
 				}
 				if d := s.round(t.Context()); d != 0 {
-					t.Errorf("watched still: %+v", s.watched)
+					t.Errorf("watched still: %+v", s.sources[0].watched)
 				}
 				s.pass(t.Context())
 				check(t, page(t, s), f, cluster, 0)
