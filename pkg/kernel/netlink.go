@@ -53,12 +53,13 @@ type request struct {
 	attrs  []byte
 }
 
-// transport is a netlink socket. Receive reads one datagram into buf, which
-// must hold it whole. Tests answer with bytes.
+// transport is a netlink socket. Receive returns one datagram, valid until the
+// next call. Interrupt, which any goroutine may call, ends a Receive that waits
+// and those after it. Tests answer with bytes.
 type transport interface {
 	Send(netlink.Message) (netlink.Message, error)
-	Receive(buf []byte) (int, error)
-	SetDeadline(time.Time) error
+	Receive() ([]byte, error)
+	Interrupt()
 	Close() error
 }
 
@@ -76,9 +77,8 @@ type conn struct {
 
 	bytes, messages atomic.Uint64 // received
 
-	mu  sync.Mutex // held through an exchange; guards what follows
-	t   transport
-	buf []byte
+	mu sync.Mutex // held through an exchange; guards what follows
+	t  transport
 }
 
 // answerTime is how long all exchanges of one operation may take. The kernel
@@ -115,11 +115,8 @@ func (c *conn) exchange(ctx context.Context, req request, visit func(*nlattr.Mes
 			return err
 		}
 	}
-	if c.buf == nil {
-		c.buf = make([]byte, receiveSize)
-	}
 	t := c.t
-	stop := context.AfterFunc(ctx, func() { _ = t.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, t.Interrupt)
 	done, err := c.ask(req, visit)
 	if !stop() || !done {
 		_ = c.t.Close()
@@ -144,15 +141,15 @@ func (c *conn) ask(req request, visit func(*nlattr.Message) error) (bool, error)
 	}
 	answer := answer{seq: sent.Header.Sequence, dump: req.dump, visit: visit}
 	for !answer.done {
-		n, err := c.t.Receive(c.buf)
+		b, err := c.t.Receive()
 		if errors.Is(err, unix.ENOBUFS) {
 			return false, ErrOverrun
 		}
 		if err != nil {
 			return false, err
 		}
-		c.bytes.Add(uint64(n))
-		it := nlattr.Messages(c.buf[:n])
+		c.bytes.Add(uint64(len(b)))
+		it := nlattr.Messages(b)
 		for it.Next() && !answer.done {
 			c.messages.Add(1)
 			answer.add(it.Message())

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -53,26 +52,22 @@ func (s *fakeSocket) Send(m netlink.Message) (netlink.Message, error) {
 	return m, nil
 }
 
-func (s *fakeSocket) Receive(buf []byte) (int, error) {
+func (s *fakeSocket) Receive() ([]byte, error) {
 	if s.err != nil {
-		return 0, s.err
+		return nil, s.err
 	}
 	if len(s.queue) == 0 {
 		<-s.late
-		return 0, os.ErrDeadlineExceeded
+		return nil, os.ErrDeadlineExceeded
 	}
 	m := s.queue[0]
 	s.queue = s.queue[1:]
 	m.Header.Sequence = s.seq
 	m.Header.Length = uint32(nlattr.HeaderLen + len(m.Data))
-	b, err := m.MarshalBinary()
-	return copy(buf, b), err
+	return m.MarshalBinary()
 }
 
-func (s *fakeSocket) SetDeadline(time.Time) error {
-	close(s.late)
-	return nil
-}
+func (s *fakeSocket) Interrupt() { close(s.late) }
 
 func (s *fakeSocket) Close() error {
 	s.kernel.open--

@@ -3,6 +3,8 @@
 package kernel
 
 import (
+	"errors"
+	"fmt"
 	"syscall"
 	"time"
 	"unsafe"
@@ -43,6 +45,32 @@ func dialNotices(buffer int) (noticeTransport, error) {
 
 // Receive reads the next datagram that the kernel sent.
 func (s *noticeSocket) Receive(buf []byte, wait bool) (int, error) { return receive(s.raw, buf, wait) }
+
+// receive reads the next datagram that the kernel sent. Where none is there it
+// waits, or returns EAGAIN.
+func receive(raw syscall.RawConn, buf []byte, wait bool) (int, error) {
+	for {
+		var (
+			n    int
+			from unix.Sockaddr
+			err  error
+		)
+		waited := raw.Read(func(fd uintptr) bool {
+			n, _, _, from, err = unix.Recvmsg(int(fd), buf, nil, unix.MSG_TRUNC|unix.MSG_DONTWAIT)
+			return (!wait || !errors.Is(err, unix.EAGAIN)) && !errors.Is(err, unix.EINTR)
+		})
+		switch sa, ok := from.(*unix.SockaddrNetlink); {
+		case waited != nil:
+			return 0, waited
+		case err != nil:
+			return 0, err
+		case n > len(buf):
+			return 0, fmt.Errorf("netlink message of %d bytes in a buffer of %d", n, len(buf))
+		case ok && sa.Pid == 0:
+			return n, nil
+		}
+	}
+}
 
 // SetDeadline ends a Receive that waits, and those after it until it is taken
 // back with the zero time.
