@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
@@ -165,9 +166,8 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched) error {
 	return b.take(ctx, r, func(ctx context.Context, p *pass) error {
 		p.watched = w
 		p.moved = b.moved
-		refusals := kubeproxy.RefusalChains()
 		for f := range w.refusals {
-			if err := p.chains(ctx, f, "filter", refusals[:]...); err != nil {
+			if err := p.chains(ctx, f, "filter", refusing(b.known[f].rules.View)...); err != nil {
 				return err
 			}
 		}
@@ -182,6 +182,18 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched) error {
 		}
 		return p.readAll(ctx, chains)
 	})
+}
+
+// refusing lists the chains in filter that refuse anything.
+func refusing(v *kubeproxy.View) []string {
+	var names []string
+	for i := range v.Refusals {
+		r := &v.Refusals[i]
+		if r.Table == "filter" && !slices.Contains(names, r.Chain.Name) {
+			names = append(names, r.Chain.Name)
+		}
+	}
+	return names
 }
 
 // tables lists those of a family that have something that is watched.

@@ -102,19 +102,21 @@ func (e *DamagedError) Error() string { return e.Err.Error() }
 func (e *DamagedError) Unwrap() error { return e.Err }
 
 // readAttempts bounds how often Try starts anew.
-const readAttempts = 5
+const readAttempts = 9
 
 // readPause is how long Try waits after an attempt, counted from 0, that a
-// change spoiled: kube-proxy commits several times at one sync, for some
-// hundred milliseconds on a large node.
+// change spoiled: kube-proxy commits several times at one sync, some
+// milliseconds apart on a small node and for some hundred on a large one.
 func readPause(attempt int) time.Duration {
-	pauses := [readAttempts]time.Duration{1, 20, 80, 200} // none after the last
-	return pauses[attempt] * time.Millisecond
+	if attempt == readAttempts-1 {
+		return 0
+	}
+	return time.Millisecond << attempt
 }
 
 // Try runs read until it has seen one state of the rules: when they change
 // meanwhile it runs it anew a little later, with another Attempt, so that read
-// must forget what the one before brought. After five it returns a *TornError,
+// must forget what the one before brought. After nine it returns a *TornError,
 // and a *DamagedError when something of a table of iptables could not be
 // decoded. An error of read is returned with the operation's name before it.
 func (n *NFTables) Try(ctx context.Context, read func(context.Context, *Attempt) error) error {
