@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -21,6 +22,7 @@ import (
 	"github.com/svcscope/svcscope/pkg/internal/kernelrules"
 	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
 	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/service"
 )
 
 // BenchmarkCost measures one ruleset at a time: what the tool that prints it
@@ -93,7 +95,7 @@ func (s *costScene) measure() {
 	s.report("save", s.median(3, 1, nil, func() { s.children(save, "-c") }))
 	s.report("bare", s.median(5, 1, nil, s.bare()))
 	s.api = newFakeWatcher()
-	s.api.catalog, s.api.state = s.Catalog(-1, 0), apiState{Synced: true, Current: true}
+	s.api.catalog, s.api.state = s.listed(), apiState{Synced: true, Current: true}
 	var kept float64
 	s.report("first", s.median(3, 1, func() { kept = s.begin() }, s.pass))
 	runtime.GC()
@@ -149,7 +151,29 @@ func (s *costScene) change() {
 	kerneltest.Exec(s, string(s.Sync(0, n)), s.prefix+"-"+s.backend+"-restore", "-w", "5", "--noflush", "--counters")
 	s.api.mu.Lock()
 	defer s.api.mu.Unlock()
-	s.api.catalog = s.Catalog(0, n)
+	s.api.catalog = s.api.catalog.Next(&service.Change{Node: s.api.catalog.Node, Endpoints: s.endpoints(0, n)})
+}
+
+// listed is the API's picture once it has been listed.
+func (s *costScene) listed() *service.Catalog {
+	all := s.Catalog(-1, 0)
+	ch := service.Change{Node: all.Node, Services: make(map[service.Name]*service.Service), Endpoints: make(map[service.Name][]service.PortEndpoints)}
+	for _, svc := range all.Services {
+		ch.Services[svc.Name] = svc
+	}
+	for i := range s.Services {
+		maps.Copy(ch.Endpoints, s.endpoints(i, kernelrules.EndpointsEach))
+	}
+	return (&service.Catalog{}).Next(&ch)
+}
+
+// endpoints are the first n endpoints of Service i, as the API has them.
+func (s *costScene) endpoints(i, n int) map[service.Name][]service.PortEndpoints {
+	port := service.PortEndpoints{Port: s.Port(i).Port, Protocol: s.Port(i).Protocol}
+	for e := range n {
+		port.Endpoints = append(port.Endpoints, service.Endpoint{Addr: s.Endpoint(i, e), Ready: true, Serving: true})
+	}
+	return map[service.Name][]service.PortEndpoints{s.Port(i).Name: {port}}
 }
 
 // connect opens one connection to so many of a hundred Services.

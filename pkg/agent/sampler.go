@@ -226,7 +226,7 @@ func (s *sampler) rename(c *service.Catalog) {
 	if s.names != nil && s.catalog == c {
 		return
 	}
-	s.catalog, s.names = c, correlate.NewNames(c, nil)
+	s.catalog, s.names = c, s.names.Next(c)
 	for _, src := range s.sources {
 		for _, f := range src.families() {
 			f.rename()
@@ -244,7 +244,7 @@ func (s *sampler) know(now time.Time) {
 	for _, r := range s.rules() {
 		version += r.View.Version
 	}
-	same := s.toldNames == s.names && (s.catalog != nil && s.catalog.Synced || s.toldVersion == version)
+	same := s.names.SameServices(s.toldNames) && (s.catalog != nil && s.catalog.Synced || s.toldVersion == version)
 	if same && now.Sub(s.told) < knowEvery {
 		return
 	}

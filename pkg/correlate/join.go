@@ -43,6 +43,7 @@ type join struct {
 	entries []entry // the API's are nearly sorted
 	at      map[portKey]int
 	hashes  []map[string]int // of each of in.Rules: the entries of chains' hashes
+	costs   map[kubeproxy.Cost]map[string]int
 }
 
 // sameNames reports whether two names give the same.
@@ -52,10 +53,14 @@ func sameNames(a, b *Names) bool {
 
 // newJoin begins with the API's Services, or with none where it is not known.
 func newJoin(in *Inputs) *join {
-	j := &join{in: in, at: make(map[portKey]int)}
 	c := in.Names.catalog
 	if c == nil {
-		return j
+		return &join{in: in, at: make(map[portKey]int), costs: make(map[kubeproxy.Cost]map[string]int)}
+	}
+	j := &join{
+		in: in, costs: make(map[kubeproxy.Cost]map[string]int),
+		// Mostly a Service has one port in one family.
+		at: make(map[portKey]int, len(c.Services)), entries: make([]entry, 0, len(c.Services)),
 	}
 	for _, svc := range c.Services {
 		for _, f := range families(svc) {
@@ -164,8 +169,7 @@ func (j *join) make(e *entry) {
 		}
 	}
 	slices.SortFunc(p.Endpoints, compareEndpoints)
-	p.addRules("nat", e.origin.cost.NAT)
-	p.addRules("filter", e.origin.cost.Filter)
+	p.Rules = j.rules(e.origin.cost)
 	e.row = p
 }
 
@@ -192,14 +196,22 @@ func (j *join) addresses(v *kubeproxy.View, hashes map[string]int) {
 	}
 }
 
-func (s *ServicePort) addRules(table string, n int) {
-	if n == 0 {
-		return
+// rules is a cost as rows have it. Ports of one cost share it.
+func (j *join) rules(cost kubeproxy.Cost) map[string]int {
+	m, ok := j.costs[cost]
+	if !ok {
+		for table, n := range map[string]int{"nat": cost.NAT, "filter": cost.Filter} {
+			if n == 0 {
+				continue
+			}
+			if m == nil {
+				m = make(map[string]int, 2)
+			}
+			m[table] = n
+		}
+		j.costs[cost] = m
 	}
-	if s.Rules == nil {
-		s.Rules = make(map[string]int, 2)
-	}
-	s.Rules[table] += n
+	return m
 }
 
 // endpoints marks those that the chains send to. Both backends may hold one.

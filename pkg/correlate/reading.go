@@ -35,6 +35,32 @@ func NewNames(c *service.Catalog, endpoints map[string]netip.AddrPort) *Names {
 	return n
 }
 
+// Next returns the names of another catalog. What one with the same Services
+// has of them is shared: only endpoints differ, which are looked up.
+func (n *Names) Next(c *service.Catalog) *Names {
+	if n == nil {
+		return NewNames(c, nil)
+	}
+	next := &Names{catalog: c, byHash: n.byHash, endpoints: n.endpoints}
+	if c == nil || !c.Synced || !next.SameServices(n) {
+		return NewNames(c, n.endpoints)
+	}
+	return next
+}
+
+// SameServices reports whether two names are of catalogs that share their list
+// of Services.
+func (n *Names) SameServices(m *Names) bool {
+	if n == m {
+		return true
+	}
+	if n == nil || m == nil || n.catalog == nil || m.catalog == nil {
+		return false
+	}
+	a, b := n.catalog.Services, m.catalog.Services
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
 // addr is the address of an endpoint; not valid where nothing tells it.
 func (n *Names) addr(e *kubeproxy.EndpointChains) netip.AddrPort {
 	if e.Addr.IsValid() {

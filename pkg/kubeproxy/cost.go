@@ -59,9 +59,14 @@ func (p *PortChains) jumpsTo(c *ruleset.Chain) int {
 		return 0
 	}
 	n := 0
-	for j := range p.EndpointJumps() {
-		if j.Target == c.Name {
-			n++
+	for _, from := range [...]*ruleset.Chain{p.Service, p.Local} {
+		if from == nil {
+			continue
+		}
+		for i := range from.Rules {
+			if from.Rules[i].Action.Chain == c.Name {
+				n++
+			}
 		}
 	}
 	return n

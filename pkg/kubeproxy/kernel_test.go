@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kubeproxy
+package kubeproxy_test
 
 import (
 	"os"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/internal/kernelrules"
 	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 	"github.com/svcscope/svcscope/pkg/ruleset"
@@ -39,15 +40,15 @@ func TestViewOfRulesReadFromTheKernel(t *testing.T) {
 					t.Errorf("kube-proxy's rules not understood: legacy %v, nft %v", undecoded, undecodedNFT)
 				}
 				for _, rs := range []*ruleset.Ruleset{legacy, nft} {
-					v := NewView(rs)
+					v := kubeproxy.NewView(rs)
 					if !v.Recognised() {
 						t.Errorf("%s: not recognised", rs.Backend)
 					}
 					if rs.Backend == ruleset.NFT && rs.Family == netfilter.IPv6 {
 						// ip6tables-nft-restore 1.8.9 takes -c and restores no counter.
-						takeCounters(rs, load(t, tt.family, tt.file))
+						takeCounters(rs, kubeproxy.Load(t, tt.family, tt.file))
 					}
-					golden(t, tt.golden, describe(v))
+					kubeproxy.Golden(t, tt.golden, v)
 				}
 			})
 		})
@@ -70,7 +71,7 @@ func inReadOrder(_ nftables.Table, chains []nftables.Chain) []nftables.Chain {
 	out := make([]nftables.Chain, 0, len(chains))
 	for rank := range 3 {
 		for _, c := range chains {
-			if ReadRank(c.Name) == rank {
+			if kubeproxy.ReadRank(c.Name) == rank {
 				out = append(out, c)
 			}
 		}
