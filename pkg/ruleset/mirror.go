@@ -23,8 +23,7 @@ import (
 type Mirror struct {
 	set     *Ruleset
 	scanner nftables.RuleScanner
-	states  map[*Chain]*chainState
-	odd     map[*chainState]struct{} // those with something not understood
+	odd     map[*chainState]struct{} // those of chains with something not understood
 }
 
 // chainState is what is known of a chain's messages.
@@ -40,7 +39,7 @@ type print struct{ handle, sum uint64 }
 func NewMirror(family netfilter.Family) *Mirror {
 	return &Mirror{
 		set:     &Ruleset{Backend: NFT, Family: family},
-		scanner: nftables.NewRuleScanner(), states: make(map[*Chain]*chainState), odd: make(map[*chainState]struct{}),
+		scanner: nftables.NewRuleScanner(), odd: make(map[*chainState]struct{}),
 	}
 }
 
@@ -71,13 +70,9 @@ func (m *Mirror) Forget(c *Chain) {
 
 // keep notes what is known of a chain's messages; nil forgets it.
 func (m *Mirror) keep(c *Chain, s *chainState) {
-	delete(m.odd, m.states[c])
-	if s == nil {
-		delete(m.states, c)
-		return
-	}
-	m.states[c] = s
-	if len(s.odd) > 0 {
+	delete(m.odd, c.state)
+	c.state = s
+	if s != nil && len(s.odd) > 0 {
 		m.odd[s] = struct{}{}
 	}
 }
@@ -115,7 +110,7 @@ func (s *Stage) Heads(generation uint32, tables []nftables.TableContent) {
 func (s *Stage) Chain(table, name string) *StagedChain {
 	c := &StagedChain{stage: s}
 	if old := s.mirror.set.Table(table).Chain(name); old != nil {
-		c.old, c.state = old, s.mirror.states[old]
+		c.old, c.state = old, old.state
 		c.counters = s.slab(len(old.Rules))
 	}
 	key := chainKey{table, name}
@@ -302,9 +297,17 @@ func (s *Stage) commitChain(key chainKey, d *Delta) {
 		c.rules[i].Counter = c.counters[i]
 	}
 	chain := *old
-	chain.Rules, chain.Unread = slices.Clip(c.rules), false
+	chain.Rules, chain.Unread = fit(c.rules), false
 	s.mirror.keep(old, nil)
-	s.mirror.keep(&chain, &chainState{prints: slices.Clip(c.now.prints), odd: c.now.odd})
+	s.mirror.keep(&chain, &chainState{prints: fit(c.now.prints), odd: c.now.odd})
 	t.replace(&chain)
 	d.Changed = append(d.Changed, &chain)
+}
+
+// fit returns s in memory of its size.
+func fit[E any](s []E) []E {
+	if cap(s) == len(s) {
+		return s
+	}
+	return slices.Clone(s)
 }

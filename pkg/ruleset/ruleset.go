@@ -92,7 +92,8 @@ type Chain struct {
 	// gotos to it; 0 in legacy.
 	Use uint32
 
-	at int // in its table's Chains
+	at    int         // in its table's Chains
+	state *chainState // what a Mirror knows of it
 }
 
 // Base is what makes a chain one that the kernel calls.
