@@ -326,8 +326,9 @@ func digest(table string, chain *ruleset.Chain, r *ruleset.Rule) [16]byte {
 	}
 	text = append(text, 0, byte(r.Action.Kind))
 	text = append(append(text, r.Action.Chain...), 0)
-	text = append(append(text, r.Action.With...), 0)
-	text = append(text, r.Action.Name...)
+	d := r.Action.Details()
+	text = append(append(text, d.With...), 0)
+	text = append(text, d.Name...)
 	sum := sha256.Sum256(text)
 	return [16]byte(sum[:16])
 }

@@ -291,7 +291,7 @@ func dnatTo(sep *ruleset.Chain) netip.AddrPort {
 	}
 	for i := range sep.Rules {
 		if a := &sep.Rules[i].Action; a.Kind == ruleset.DNAT {
-			return a.To
+			return a.Details().To
 		}
 	}
 	return netip.AddrPort{}

@@ -45,7 +45,9 @@ func (e *evaluator) nat(x nftables.NAT) {
 	}
 	a := e.c.nat(kind, option, r)
 	if r.Flags&xtables.NATMapIPs == 0 {
-		a.Args = "" // no address to print
+		d := a.Details()
+		d.Args = "" // no address to print
+		a.SetDetails(d)
 	}
 	e.act(a)
 }

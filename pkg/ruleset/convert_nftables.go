@@ -103,7 +103,7 @@ func (e *evaluator) verdict(v *nftables.Verdict) {
 // unknownAction keeps a statement that is not understood, and counts it.
 func (e *evaluator) unknownAction(name string) {
 	e.c.undecoded["expression/"+name]++
-	e.act(Action{Kind: OtherKind, Name: e.c.name(name)})
+	e.act(Action{Kind: OtherKind, More: &Details{Name: e.c.name(name)}})
 }
 
 // unknown keeps a condition that is not understood, and counts it.

@@ -26,14 +26,14 @@ func (c *Converter) target(x xtables.Extension) Action {
 		return c.masquerade(t.NATRange)
 	case xtables.Redirect:
 		a := c.masquerade(t.NATRange)
-		return Action{Kind: OtherKind, Name: "REDIRECT", Args: a.Args}
+		return Action{Kind: OtherKind, More: &Details{Name: "REDIRECT", Args: a.Details().Args}}
 	case xtables.SetMark:
 		return Action{Kind: SetMark, Value: t.Value, Mask: t.Mask}
 	case xtables.Reject:
 		if t.Name == "" {
-			return Action{Kind: Reject, With: itoa(uint64(t.With))}
+			return Action{Kind: Reject, More: &Details{With: itoa(uint64(t.With))}}
 		}
-		return Action{Kind: Reject, With: t.Name}
+		return Action{Kind: Reject, More: &Details{With: t.Name}}
 	case xtables.NFLOG:
 		const copyLen = 1 // XT_NFLOG_F_COPY_LEN
 		size := uint32(0)
@@ -54,22 +54,22 @@ func (c *Converter) target(x xtables.Extension) Action {
 func (c *Converter) unknownTarget(x xtables.Extension) Action {
 	switch {
 	case x.Name == "TRACE":
-		return Action{Kind: OtherKind, Name: "TRACE"}
+		return Action{Kind: OtherKind, More: &Details{Name: "TRACE"}}
 	case x.Name == "CT" && len(x.Data) > 1 && binary.NativeEndian.Uint16(x.Data) == 1:
-		return Action{Kind: OtherKind, Name: "CT", Args: "--notrack"}
+		return Action{Kind: OtherKind, More: &Details{Name: "CT", Args: "--notrack"}}
 	case x.Name == "CT" && len(x.Data) > 1 && binary.NativeEndian.Uint16(x.Data) == 3:
-		return Action{Kind: OtherKind, Name: "NOTRACK"}
+		return Action{Kind: OtherKind, More: &Details{Name: "NOTRACK"}}
 	}
 	c.undecoded["target/"+x.Name]++
-	a := Action{Kind: OtherKind, Name: c.name(x.Name)}
+	a := Action{Kind: OtherKind, More: &Details{Name: c.name(x.Name)}}
 	if len(x.Data) > 0 {
-		a.Args = "[rev " + itoa(uint64(x.Revision)) + " unsupported: " + hex.EncodeToString(x.Data) + "]"
+		a.More.Args = "[rev " + itoa(uint64(x.Revision)) + " unsupported: " + hex.EncodeToString(x.Data) + "]"
 	}
 	return a
 }
 
 func (c *Converter) nat(kind ActionKind, option string, r xtables.NATRange) Action {
-	a := Action{Kind: kind, To: r.First()}
+	a, d := Action{Kind: kind}, Details{To: r.First()}
 	last := netip.AddrPortFrom(r.MaxAddr, 0)
 	if r.Flags&xtables.NATMapIPs == 0 {
 		last = netip.AddrPort{}
@@ -77,11 +77,12 @@ func (c *Converter) nat(kind ActionKind, option string, r xtables.NATRange) Acti
 	if r.Flags&xtables.NATProtoSpecified != 0 {
 		last = netip.AddrPortFrom(last.Addr(), r.MaxPort)
 	}
-	text, isRange := natRange(a.To, last)
+	text, isRange := natRange(d.To, last)
 	flags := natFlags(r.Flags)
 	if isRange || flags != "" {
-		a.Args = c.name(option + text + flags)
+		d.Args = c.name(option + text + flags)
 	}
+	a.SetDetails(d)
 	return a
 }
 
@@ -104,16 +105,16 @@ func (c *Converter) masquerade(r xtables.NATRange) Action {
 	if r.Flags == 0 || r.Flags == xtables.NATRandomFully {
 		return a
 	}
-	a.Args = natFlags(r.Flags)
+	args := natFlags(r.Flags)
 	if r.Flags&xtables.NATProtoSpecified != 0 {
 		ports := itoa(uint64(r.MinPort))
 		if r.MaxPort != r.MinPort {
 			ports += "-" + itoa(uint64(r.MaxPort))
 		}
-		a.Args = " --to-ports " + ports + a.Args
+		args = " --to-ports " + ports + args
 	}
-	if a.Args != "" {
-		a.Args = c.name(a.Args[1:])
+	if args != "" {
+		a.More = &Details{Args: c.name(args[1:])}
 	}
 	return a
 }
@@ -121,7 +122,7 @@ func (c *Converter) masquerade(r xtables.NATRange) Action {
 // nflog is the target NFLOG and nf_tables' log to a group; size is how many
 // bytes to copy, 0 for the reader's choice.
 func (c *Converter) nflog(group uint16, prefix string, size uint32, threshold uint16) Action {
-	a := Action{Kind: Log, Name: "NFLOG", Group: group, Prefix: c.name(prefix)}
+	a := Action{Kind: Log, Group: group, More: &Details{Name: "NFLOG", Prefix: c.name(prefix)}}
 	if size == 0 && threshold <= 1 {
 		return a
 	}
@@ -139,14 +140,14 @@ func (c *Converter) nflog(group uint16, prefix string, size uint32, threshold ui
 	if threshold > 1 {
 		args = append(args, "--nflog-threshold "+itoa(uint64(threshold)))
 	}
-	a.Args = c.name(strings.Join(args, " "))
+	a.More.Args = c.name(strings.Join(args, " "))
 	return a
 }
 
 // syslog is the target LOG, extensions/libxt_LOG.c.
 func (c *Converter) syslog(prefix string, level, flags uint8) Action {
 	const warning = 4
-	a := Action{Kind: Log, Name: "LOG", Prefix: c.name(prefix)}
+	a := Action{Kind: Log, More: &Details{Name: "LOG", Prefix: c.name(prefix)}}
 	var args []string
 	if prefix != "" {
 		args = append(args, "--log-prefix "+quote(prefix))
@@ -164,6 +165,6 @@ func (c *Converter) syslog(prefix string, level, flags uint8) Action {
 			args = append(args, "--log-"+name)
 		}
 	}
-	a.Args = c.name(strings.Join(args, " "))
+	a.More.Args = c.name(strings.Join(args, " "))
 	return a
 }

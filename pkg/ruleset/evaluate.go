@@ -125,7 +125,7 @@ func (e *evaluator) meta(x nftables.Meta) {
 	}
 	switch v := e.reg(x.SReg); {
 	case x.Key == nftables.MetaNFTrace:
-		e.act(Action{Kind: OtherKind, Name: "TRACE"})
+		e.act(Action{Kind: OtherKind, More: &Details{Name: "TRACE"}})
 	case x.Key != nftables.MetaMark:
 		e.unknownAction("meta")
 	case v.kind == constant && len(v.value) == 4:
@@ -169,11 +169,11 @@ func (e *evaluator) statement(x nftables.Expr) {
 		e.act(e.c.masquerade(e.ports(uint32(x.Flags), x.ProtoMin, x.ProtoMax)))
 	case nftables.Redir:
 		a := e.c.masquerade(e.ports(uint32(x.Flags), x.ProtoMin, x.ProtoMax))
-		e.act(Action{Kind: OtherKind, Name: "REDIRECT", Args: a.Args})
+		e.act(Action{Kind: OtherKind, More: &Details{Name: "REDIRECT", Args: a.Details().Args}})
 	case nftables.Reject:
-		e.act(Action{Kind: Reject, With: rejectWith(e.c.family, x)})
+		e.act(Action{Kind: Reject, More: &Details{With: rejectWith(e.c.family, x)}})
 	case nftables.Notrack:
-		e.act(Action{Kind: OtherKind, Name: "NOTRACK"})
+		e.act(Action{Kind: OtherKind, More: &Details{Name: "NOTRACK"}})
 	case nftables.Lookup:
 		e.lookup(x)
 	case nftables.Numgen:
@@ -185,7 +185,7 @@ func (e *evaluator) statement(x nftables.Expr) {
 	case nftables.ObjRef:
 		e.unknown("objref", []byte(x.Object))
 	case nftables.UserQueue:
-		e.act(Action{Kind: OtherKind, Name: "NFQUEUE", Args: "--queue-num " + itoa(uint64(x.First))})
+		e.act(Action{Kind: OtherKind, More: &Details{Name: "NFQUEUE", Args: "--queue-num " + itoa(uint64(x.First))}})
 	case nftables.Opaque:
 		e.unknown(x.Name, bytes.Clone(x.Data))
 	default:

@@ -138,18 +138,24 @@ const (
 	SetMark
 	Reject
 	Log       // NFLOG, LOG
-	OtherKind // a target or statement that is not decoded; Action.Name says which
+	OtherKind // a target or statement that is not decoded; Details.Name says which
 )
 
 // Action is what a rule does; the fields that belong to Kind are set.
 type Action struct {
 	Kind   ActionKind
-	Random bool           // Masquerade: --random-fully
-	Group  uint16         // Log: NFLOG's group
-	Value  uint32         // SetMark: mark = mark &^ Mask ^ Value
-	Mask   uint32         // SetMark
+	Random bool   // Masquerade: --random-fully
+	Group  uint16 // Log: NFLOG's group
+	Value  uint32 // SetMark: mark = mark &^ Mask ^ Value
+	Mask   uint32 // SetMark
+	Chain  string // Jump, Goto
+	// More is what few rules of many have; nil where all of it is zero.
+	More *Details
+}
+
+// Details are the larger part of an Action, of which most have nothing.
+type Details struct {
 	To     netip.AddrPort // DNAT, SNAT: the first address and port of the range
-	Chain  string         // Jump, Goto
 	With   string         // Reject: icmp-port-unreachable, ...
 	Prefix string         // Log
 	Name   string         // OtherKind, Log: the target's or expression's name
@@ -157,6 +163,22 @@ type Action struct {
 	// above do not hold all of them: a range of addresses, --persistent,
 	// LOG's level. "" otherwise.
 	Args string
+}
+
+// Details returns a copy of More, zero where that is nil.
+func (a Action) Details() Details {
+	if a.More == nil {
+		return Details{}
+	}
+	return *a.More
+}
+
+// SetDetails sets More.
+func (a *Action) SetDetails(d Details) {
+	a.More = nil
+	if d != (Details{}) {
+		a.More = &d
+	}
 }
 
 // Match is one condition of a rule. The concrete types are in match.go; what

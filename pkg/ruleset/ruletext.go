@@ -86,8 +86,9 @@ func allOnes(f netfilter.Family) netip.Addr {
 func (a Action) String() string { return a.spec(netfilter.FamilyUnspec) }
 
 func (a Action) spec(family netfilter.Family) string {
-	if a.Args != "" {
-		return "-j " + a.Target() + " " + a.Args
+	d := a.Details()
+	if d.Args != "" {
+		return "-j " + a.Target() + " " + d.Args
 	}
 	switch a.Kind {
 	case Continue:
@@ -95,9 +96,9 @@ func (a Action) spec(family netfilter.Family) string {
 	case Goto:
 		return "-g " + a.Chain
 	case DNAT:
-		return "-j DNAT --to-destination " + natAddr(a.To)
+		return "-j DNAT --to-destination " + natAddr(d.To)
 	case SNAT:
-		return "-j SNAT --to-source " + natAddr(a.To)
+		return "-j SNAT --to-source " + natAddr(d.To)
 	case Masquerade:
 		if a.Random {
 			return "-j MASQUERADE --random-fully"
@@ -105,8 +106,8 @@ func (a Action) spec(family netfilter.Family) string {
 	case SetMark:
 		return "-j MARK --set-xmark " + hex32(a.Value) + "/" + hex32(a.Mask)
 	case Reject:
-		if a.With != "" {
-			return "-j REJECT --reject-with " + a.With
+		if d.With != "" {
+			return "-j REJECT --reject-with " + d.With
 		}
 		if family == netfilter.IPv6 {
 			return "-j REJECT --reject-with icmp6-port-unreachable"
@@ -124,8 +125,8 @@ func (a Action) logSpec() string {
 	if s != "NFLOG" {
 		return s
 	}
-	if a.Prefix != "" {
-		s += " --nflog-prefix " + quote(a.Prefix)
+	if prefix := a.Details().Prefix; prefix != "" {
+		s += " --nflog-prefix " + quote(prefix)
 	}
 	if a.Group != 0 {
 		s += " --nflog-group " + strconv.Itoa(int(a.Group))
@@ -136,8 +137,8 @@ func (a Action) logSpec() string {
 // Target is what follows -j or -g: a chain's or a target's name; "" for a
 // rule without one.
 func (a Action) Target() string {
-	if a.Name != "" {
-		return a.Name
+	if name := a.Details().Name; name != "" {
+		return name
 	}
 	switch a.Kind {
 	case Jump, Goto:

@@ -35,7 +35,7 @@ func (p *ruleParser) target(flag string) error {
 		// that the text leaves out.
 		a.Kind, a.Chain = ruleset.Jump, name
 	default:
-		a.Kind, a.Name, a.Args = ruleset.OtherKind, name, text(opts)
+		*a = ruleset.Action{Kind: ruleset.OtherKind, More: &ruleset.Details{Name: name, Args: text(opts)}}
 	}
 	return nil
 }
@@ -57,20 +57,21 @@ func (p *ruleParser) targetOptions(name string, opts []option) error {
 	case ruleset.Masquerade:
 		a.Random = len(opts) == 1 && opts[0].name == "--random-fully"
 		if !a.Random {
-			a.Args = text(opts)
+			a.SetDetails(ruleset.Details{Args: text(opts)})
 		}
 	case ruleset.SetMark:
 		return markTarget(a, opts)
 	case ruleset.Reject:
-		a.With = "icmp-port-unreachable"
+		with := "icmp-port-unreachable"
 		if p.family == netfilter.IPv6 {
-			a.With = "icmp6-port-unreachable"
+			with = "icmp6-port-unreachable"
 		}
 		if len(opts) == 1 && len(opts[0].args) == 1 {
-			a.With = opts[0].args[0].text
+			with = opts[0].args[0].text
 		}
+		a.More = &ruleset.Details{With: with}
 	case ruleset.Log:
-		a.Name = name
+		a.More = &ruleset.Details{Name: name}
 		logTarget(a, opts)
 	}
 	return nil
@@ -82,16 +83,18 @@ func natTarget(a *ruleset.Action, opts []option) error {
 	}
 	arg := opts[0].args[0].text
 	first, _, isRange := strings.Cut(arg, "-")
+	var d ruleset.Details
 	if ap, err := netip.ParseAddrPort(first); err == nil {
-		a.To = ap
+		d.To = ap
 	} else if addr, err := netip.ParseAddr(first); err == nil {
-		a.To = netip.AddrPortFrom(addr, 0)
+		d.To = netip.AddrPortFrom(addr, 0)
 	} else {
 		return err
 	}
 	if isRange || len(opts) > 1 {
-		a.Args = text(opts)
+		d.Args = text(opts)
 	}
+	a.SetDetails(d)
 	return nil
 }
 
@@ -122,15 +125,15 @@ func logTarget(a *ruleset.Action, opts []option) {
 		}
 		switch o.name {
 		case "--nflog-prefix", "--log-prefix":
-			a.Prefix = arg
+			a.More.Prefix = arg
 		case "--nflog-group":
 			n, _ := strconv.ParseUint(arg, 10, 16)
 			a.Group = uint16(n)
 		default:
-			a.Args = text(opts)
+			a.More.Args = text(opts)
 		}
 	}
-	if a.Name == "LOG" {
-		a.Args = text(opts)
+	if a.More.Name == "LOG" {
+		a.More.Args = text(opts)
 	}
 }
