@@ -10,7 +10,7 @@ func endpointSurplus(selector string) string {
 	return `((svcscope_service_endpoints{` + selector + `, source="api"}
 		or -1 * svcscope_service_endpoints{` + selector + `, source="kernel"})
 		and on (cluster, job, instance) (svcscope_kube_synced{@on} == 1)
-		and on (cluster, job, instance) svcscope_counting_method{@on, what="connections", method="rules"}
+		and on (cluster, job, instance) svcscope_counting_method{@on, what="connections", method=~"rules|notices"}
 		unless on (cluster, job, instance) (svcscope_collector_success{@on, collector=~"legacy|nftables"} == 0))`
 }
 

@@ -71,7 +71,7 @@ sum without (source) (
       (-svcscope_service_endpoints{source="kernel"} unless ignoring (source) svcscope_service_endpoints{source="api"})
   )
   and on (` + onTarget + `) (svcscope_kube_synced == 1)
-  and on (` + onTarget + `) svcscope_counting_method{what="connections", method="rules"}
+  and on (` + onTarget + `) svcscope_counting_method{what="connections", method=~"rules|notices"}
   unless on (` + onTarget + `) (svcscope_collector_success{collector=~"legacy|nftables"} == 0)
 )
 `
