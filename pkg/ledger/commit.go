@@ -21,10 +21,13 @@ func (l *Ledger) Commit(c Commit, now time.Time) {
 	defer rd.end()
 	rd.commit = true
 	finals := rd.ended(&c)
-	nameless := rd.src.nameless()
+	nameless := rd.src.unnamed(External)
 	for _, a := range rd.src.touched {
 		cluster, external := a.split.finish(a, c.InFlight, nameless)
 		rd.credit(a, cluster, external)
+		if a.live[Connection]+a.live[External] == 0 && !nameless {
+			rd.conclude(a)
+		}
 	}
 	rd.begun(&c, finals)
 }
@@ -96,10 +99,16 @@ type restored struct{ before, after uint64 }
 // kernel tells of them is next to nothing.
 func (r restored) whole() bool { return r.after > 0 && r.after >= r.before-min(r.before, r.after) }
 
+// pair is the end of the equal rule that a begun one replaces.
+type pair struct {
+	ok    bool
+	final uint64
+}
+
 // match pairs the counters that begin with equal ones that end, both in the
 // order of their rules. It returns those that have one, and the sums of each
 // table.
-func (rd *round) match(counters []Counter, finals map[likeness][]final) (paired []bool, tables map[string]restored) {
+func (rd *round) match(counters []Counter, finals map[likeness][]final) (paired []pair, tables map[string]restored) {
 	if len(finals) == 0 {
 		return nil, nil
 	}
@@ -110,7 +119,7 @@ func (rd *round) match(counters []Counter, finals map[likeness][]final) (paired 
 	slices.SortStableFunc(order, func(a, b int) int {
 		return cmp.Compare(counters[a].ID.RuleHandle, counters[b].ID.RuleHandle)
 	})
-	paired, tables = make([]bool, len(counters)), make(map[string]restored)
+	paired, tables = make([]pair, len(counters)), make(map[string]restored)
 	for _, i := range order {
 		k := &counters[i]
 		like := k.likeness(rd.src.visit(ChainName{Table: k.ID.Table, Chain: k.Chain}, rd.round))
@@ -119,7 +128,7 @@ func (rd *round) match(counters []Counter, finals map[likeness][]final) (paired 
 			continue
 		}
 		finals[like] = fs[1:]
-		paired[i] = true
+		paired[i] = pair{ok: true, final: fs[0].value}
 		t := tables[k.ID.Table]
 		tables[k.ID.Table] = restored{t.before + fs[0].value, t.after + k.Packets}
 	}
@@ -139,15 +148,27 @@ func (rd *round) begun(cm *Commit, finals map[likeness][]final) {
 		rd.bind(c, k)
 		c.credited = c.account.port != nil
 		table, whole := tables[k.ID.Table], cm.Whole[k.ID.Table]
-		saved := whole || paired != nil && paired[i] && table.whole()
+		var old pair
+		if paired != nil {
+			old = paired[i]
+		}
+		saved := whole || old.ok && table.whole()
 		if k.Packets == 0 || rd.src.baselined && !saved {
 			continue
 		}
 		c.last, c.alive = k.Packets, rd.round
-		if k.Kind == External && !whole && table.after <= strong {
-			// They may be new packets after all.
-			c.account.split.unknown += k.Packets
+		if k.Kind != External {
+			continue
 		}
+		// Some may be new packets after all.
+		var early uint64
+		if old.ok && k.Packets > old.final {
+			early = k.Packets - old.final
+		}
+		if !whole && table.after <= strong {
+			early = k.Packets
+		}
+		c.account.split.unknown += early
 	}
 	rd.tidy()
 }

@@ -15,12 +15,14 @@ type counter struct {
 	ep       *endpoint // nil while its port or address is not known
 
 	last    uint64 // value up to which packets are credited
+	base    uint64 // value that its incarnation began with, credited to nobody
 	seen    uint64 // round that held it last
 	stepped uint64 // round up to which its packets are taken
 	ahead   uint64 // externals of the baseline that it may have read before their connections
 	place   int    // in the last reading
 	at      int    // in the chain, while that has an index
 	ended   bool   // it has its final value
+	kept    uint64 // highest value while its Service was not known
 	// credited tells that packets have gone to the port's total, or would
 	// have. Until then a counter whose Service is not known yet keeps its packets.
 	credited bool
@@ -54,6 +56,15 @@ type step struct {
 
 // next takes the next value of a counter. needed is how many readings in a
 // row must confirm a fall; 0 means that a fall is a reset.
+//
+// A handle is a rule's own, and a value below its last one has been counted
+// since 0. The identity of an x_tables rule outlives iptables-restore -c, too,
+// which brings an older value back: what has passed the rule since can't be
+// told from what it was given. Nothing may be counted twice, so such a value is
+// only the base of what follows. What passed between a reset and the reading
+// that sees it is lost, as is what passed before the reset since the reading
+// before that; readings at the end of a writer's session make both next to
+// nothing.
 func (c *counter) next(value uint64, needed int, round uint64) step {
 	s := step{change: grown, before: c.last}
 	switch {
@@ -63,7 +74,11 @@ func (c *counter) next(value uint64, needed int, round uint64) step {
 		s.change = held
 		return s
 	default:
-		s.change, s.delta, c.alive = reset, value, 0
+		s.change, c.alive, c.base = reset, 0, 0
+		if c.id.ruleHandle == 0 {
+			c.base = value
+		}
+		s.delta = value - c.base
 	}
 	c.falls, c.last = 0, value
 	if value > 0 && c.alive == 0 {

@@ -61,6 +61,35 @@ func (rd *round) owe(c *counter, k *Counter, inFlight uint64) {
 	}
 }
 
+// conclude ends the account of a port without counters. The other side of what
+// it has not balanced may be counted under no name yet.
+func (rd *round) conclude(a *account) {
+	s := &a.split
+	low := s.e + s.unknown + s.cluster
+	switch {
+	case a.port == nil || a.port.gone: // the next Service of its name owes nothing, and is owed nothing
+	case s.t > low && rd.src.unnamed(External):
+		rd.debt(debtor{port: a.name}, &debt{t: s.t - low})
+	case low > s.t && rd.src.unnamed(Connection):
+		rd.debt(debtor{port: a.name}, &debt{slack: low - s.t})
+	}
+	*s = split{}
+}
+
+// debt adds to what is owed.
+func (rd *round) debt(who debtor, n *debt) {
+	d := rd.src.debts[who]
+	if d == nil {
+		if len(rd.src.debts) >= maxDebts {
+			return
+		}
+		d = &debt{since: rd.now, round: rd.round}
+		rd.src.debts[who] = d
+	}
+	d.t += n.t
+	d.slack += n.slack
+}
+
 // pay gives an account what is owed to it.
 func (rd *round) pay(who debtor, a *account) {
 	d := rd.src.debts[who]
@@ -91,7 +120,7 @@ func (s *split) owed(d *debt) {
 func (l *Ledger) settleDebts(p *port, src *source, now time.Time) {
 	who := debtor{port: p.name}
 	d := src.debts[who]
-	if d == nil || src.accounts[p.name] != nil || src.nameless() {
+	if d == nil || src.accounts[p.name] != nil || src.unnamed(External) {
 		return
 	}
 	delete(src.debts, who)

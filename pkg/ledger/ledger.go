@@ -92,10 +92,7 @@ func (rd *round) end() {
 	}
 	for _, a := range rd.src.touched {
 		if a.live[Connection]+a.live[External] == 0 {
-			if n := a.split.open(); n > 0 && rd.src.nameless() {
-				rd.src.debts[debtor{port: a.name}] = &debt{since: rd.now, round: rd.round, t: n}
-			}
-			a.split = split{}
+			rd.conclude(a)
 			if a.live[Refusal] == 0 {
 				delete(rd.src.accounts, a.name)
 			}
@@ -128,8 +125,9 @@ func (rd *round) read(r *Reading) {
 	} else {
 		rd.sweep(r.Cover)
 	}
+	nameless := src.unnamed(External)
 	for _, a := range src.touched {
-		cluster, external, open := a.split.settle(r, a, rd.round)
+		cluster, external, open := a.split.settle(r, a, rd.round, nameless)
 		rd.out.Pending = rd.out.Pending || open
 		rd.credit(a, cluster, external)
 	}
@@ -196,6 +194,7 @@ func (rd *round) bind(c *counter, k *Counter) {
 		a.live[c.kind]--
 		rd.account(a.name) // it may have lost its last counter
 		c.account = rd.account(k.Port)
+		c.account.blind = max(c.account.blind, a.blind)
 		c.account.live[c.kind]++
 	case a.round != rd.round:
 		rd.account(a.name)
@@ -247,7 +246,11 @@ func (rd *round) account(name Port) *account {
 func (rd *round) advance(c *counter, value uint64, needed int, isNew bool) {
 	a := c.account
 	if a.port == nil && !c.credited {
+		c.kept = max(c.kept, value)
 		return
+	}
+	if !c.credited && c.stepped < a.port.floor {
+		c.last = max(c.last, c.kept) // an earlier Service's
 	}
 	st := c.next(value, needed, rd.round)
 	if isNew {
@@ -267,12 +270,18 @@ func (rd *round) advance(c *counter, value uint64, needed int, isNew bool) {
 // own takes packets from a step that belong to an earlier Service of the same
 // name.
 func (rd *round) own(c *counter, st step) step {
+	if st.change == held {
+		return st
+	}
 	a, p := c.account, c.account.port
 	if p != nil && (c.stepped < p.floor || c.credited && c.stepped < p.born) {
 		if c.kind == External {
 			a.split.unknown += st.delta
 		}
 		st.delta = 0
+	}
+	if c.kind == Connection && !c.credited && c.stepped < a.blind {
+		a.split.unknown += st.delta
 	}
 	a.split.unknown += c.ahead
 	c.credited, c.stepped, c.ahead = true, rd.round, 0
@@ -311,11 +320,8 @@ func (rd *round) sweep(cover Cover) {
 		if c.seen == rd.round {
 			return true
 		}
-		a := rd.account(c.account.name)
 		rd.lose(c)
-		if c.kind != Refusal && (c.credited || a.port != nil) {
-			a.split.gone(c.kind)
-		}
+		rd.gone(c)
 		rd.drop(c)
 		return false
 	}
@@ -338,6 +344,18 @@ func (rd *round) sweep(cover Cover) {
 		visit(rd.src.chains[name])
 	}
 	rd.tidy()
+}
+
+// gone notes that a counter's last packets are not known.
+func (rd *round) gone(c *counter) {
+	a := rd.account(c.account.name)
+	switch {
+	case c.kind == Refusal:
+	case c.credited || a.port != nil:
+		a.split.gone(c.kind)
+	case c.kind == External:
+		a.blind = rd.round
+	}
 }
 
 // tidy puts the counters of the chains that were read in order.

@@ -15,7 +15,7 @@ type modelSeries struct {
 	api          bool // it is in the API's list
 	known        bool // and was in the last one that the ledger was told
 	ever         bool
-	met          bool // its rules were told by its name since
+	met          bool // a whole reading has told its rules by its name since
 	leftAt       time.Time
 	left         ways // the truth when the ledger was told that it is gone
 	whole        ways // the truth when the last whole reading began
@@ -124,9 +124,7 @@ func (r *run) step() {
 	case 10:
 		r.flush()
 	case 11, 12:
-		if r.source == nft {
-			r.change()
-		}
+		r.change()
 	case 13:
 		r.deliver(r.generation - r.IntN(3))
 	case 14:
@@ -153,6 +151,7 @@ func (r *run) listen() {
 
 // drop loses what has not been delivered.
 func (r *run) drop() {
+	r.deliver(r.alone)
 	for _, n := range r.queue {
 		for _, k := range n.ended {
 			r.lossy[k.ID.Table] = true // it may have begun and ended unheard
@@ -187,7 +186,6 @@ func (r *run) names(ks []told) []Counter {
 	for _, k := range ks {
 		if k.at != nil && (k.at.known || k.at.named) {
 			k.Counter.Port = k.at.Port
-			k.at.met = k.at.known
 		}
 		counters = append(counters, k.Counter)
 	}
@@ -256,6 +254,9 @@ func (r *run) read(cover []*modelPort, burst int) *dump {
 func (r *run) apply(d *dump) Outcome {
 	r.deliver(d.generation)
 	d.Counters = r.names(d.counters)
+	for _, p := range r.ports {
+		p.met = p.met || p.known && d.Cover == nil
+	}
 	r.now = r.now.Add(100 * time.Millisecond)
 	if r.source == leg {
 		r.dip(d)
@@ -342,6 +343,7 @@ func (r *run) change() {
 		p.api = false
 	}
 	if r.flip(4) {
+		r.observe(nil) // no minute goes by without one
 		r.now = r.now.Add(time.Duration(r.IntN(4)) * 2 * time.Minute)
 		for _, p := range r.ports {
 			p.unkept = true

@@ -67,6 +67,10 @@ type model struct {
 	lossy map[string]bool
 	// dirty: rules were made anew since the last whole reading.
 	dirty bool
+	// alone is the last commit that made an External rule anew, and no other.
+	// Where that is not heard, and others were made anew since the last
+	// reading, it can't be told from one of all rules.
+	alone int
 }
 
 // notice is what a listener will hear of one commit.
@@ -328,72 +332,15 @@ func (m *model) zero() {
 	case p.ext != nil && m.flip(2):
 		rules = append(rules, p.ext)
 	}
-	handles := m.flip(2) || len(rules) == 1 && rules[0] == p.ext
+	alone := len(rules) == 1 && rules[0] == p.ext
+	handles := m.flip(2) || alone
 	if !handles || m.source == leg {
 		for _, r := range rules {
 			m.lossy[r.ID.Table] = true
 		}
 	}
 	m.commit(slices.Clone(rules), func() []*rule { return m.swap(rules, handles) })
-}
-
-// restore makes a whole table anew, with the counters that it had a moment ago
-// or without.
-func (m *model) restore() {
-	table := []string{"nat", "filter"}[m.IntN(2)]
-	counters, handles := m.flip(2), m.flip(2)
-	rules := append(m.rules(table), m.witness[table])
-	saved := make([]uint64, len(rules))
-	for i, r := range rules {
-		saved[i] = r.Packets
+	if alone {
+		m.alone = m.generation
 	}
-	if counters {
-		// What is restored must not be less than half of what it replaces,
-		// and in x_tables it looks like a reset: see TestRestoredLegacyTables.
-		sum := func() (n uint64) {
-			for _, r := range rules[:len(rules)-1] {
-				n += r.Packets
-			}
-			return n
-		}
-		before := sum()
-		m.traffic(5)
-		if m.source == leg || 2*before < sum()+10 || !m.joined && m.dirty {
-			return
-		}
-		m.dirty = true
-	}
-	if m.source == leg {
-		m.lossy[table] = true
-	}
-	old := slices.Clone(rules[:len(rules)-1])
-	m.commit(old, func() []*rule {
-		if !handles {
-			m.tables[table] += 10
-		}
-		begun := m.swap(rules, handles)
-		m.witness[table] = begun[len(begun)-1]
-		for i, r := range begun {
-			if counters {
-				r.Packets, r.restored = saved[i], saved[i]
-			}
-			r.ID.TableHandle = m.tables[table]
-		}
-		return begun[:len(begun)-1]
-	})
-}
-
-// flush deletes a table's rules.
-func (m *model) flush() {
-	table := []string{"nat", "filter"}[m.IntN(2)]
-	m.commit(m.rules(table), func() []*rule {
-		for _, p := range m.ports {
-			if table == "nat" {
-				p.conns, p.ext = nil, nil
-			} else {
-				p.refusals = nil
-			}
-		}
-		return nil
-	})
 }

@@ -66,12 +66,19 @@ func (s *source) carry(r *Reading, rd *round) {
 			continue
 		}
 		c := olds[0]
-		if s.restored[sl.chain.name.Table] <= sl.chain.before && (k.Packets == 0 || k.Packets < c.last-min(c.last, k.Packets)) {
-			continue
+		if s.restored[sl.chain.name.Table] <= sl.chain.before {
+			if k.Packets == 0 || k.Packets < c.last-min(c.last, k.Packets) {
+				continue
+			}
+			rd.gone(c) // or it may be new after all
 		}
 		gone[like] = olds[1:]
 		c.id, c.seen, c.place = identOf(&k.ID), rd.round, i
 		c.last = min(c.last, k.Packets)
+		if c.kind == External {
+			// Should it be new, other new counters have its connections.
+			c.account.split.baseE += c.last
+		}
 		sl.c = c
 		rd.lose(c)
 	}

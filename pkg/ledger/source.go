@@ -30,6 +30,7 @@ type account struct {
 	port  *port  // nil while the Service is not known
 	round uint64 // that touched it last
 	floor uint64 // the higher one of the port's floor and born
+	blind uint64 // the round that lost an External counter with kept packets
 	live  [Refusal + 1]int
 	split split
 }
@@ -57,10 +58,10 @@ func (s *source) visit(name ChainName, round uint64) *chain {
 	return ch
 }
 
-// nameless reports whether any External counter has no port yet.
-func (s *source) nameless() bool {
+// unnamed reports whether any counter of a kind has no port yet.
+func (s *source) unnamed(k Kind) bool {
 	a := s.accounts[Port{}]
-	return a != nil && a.live[External] > 0
+	return a != nil && a.live[k] > 0
 }
 
 // locate finds where the counters belong.

@@ -33,6 +33,8 @@ type tally struct {
 	dT, dE         uint64
 	keptT          uint64 // part of dT from counters that kept their incarnation
 	valueT, valueE uint64 // Σ of all values
+	baseE          uint64 // Σ bases of External counters that are new incarnations
+	based          bool   // some counter began with packets that are credited to nobody
 	preE           uint64 // Σ last values of External counters that kept theirs
 	kept           bool   // some counter with packets kept its incarnation
 	lostT, lostE   bool   // some counter was reset or is gone
@@ -41,6 +43,7 @@ type tally struct {
 	any            bool // a counter was read, or is lost or ended
 	nT, nE         int  // counters read
 	endedE         bool // an External counter has its final value
+	early          bool // External counters were read after Connection counters
 	mixed          bool // and a Connection counter's may be younger
 }
 
@@ -57,6 +60,7 @@ func (s *split) add(c *counter, st step, round uint64) {
 	s.kept = s.kept || kept
 	s.held = s.held || st.change == held
 	s.reused = s.reused || st.change == reset
+	s.based = s.based || c.base > 0
 	if c.kind == Connection {
 		s.nT++
 		s.dT += st.delta
@@ -73,6 +77,8 @@ func (s *split) add(c *counter, st step, round uint64) {
 	s.lostE = s.lostE || st.change == reset
 	if kept {
 		s.preE += st.before
+	} else {
+		s.baseE += c.base
 	}
 }
 
@@ -98,8 +104,10 @@ func (s *split) end(k Kind, delta uint64) {
 }
 
 // settle closes a reading. It returns what to add to the cluster's and the
-// externals' totals, and whether connections are left undecided.
-func (s *split) settle(r *Reading, a *account, round uint64) (cluster, external uint64, pending bool) {
+// externals' totals, and whether connections are left undecided. Rules of a
+// Service that is gone may have no name: while there are such External
+// counters its connections wait.
+func (s *split) settle(r *Reading, a *account, round uint64, nameless bool) (cluster, external uint64, pending bool) {
 	now, before := s.tally, s.t
 	s.tally = tally{}
 	if !now.any {
@@ -121,7 +129,7 @@ func (s *split) settle(r *Reading, a *account, round uint64) (cluster, external 
 		}
 		return 0, now.dE, false
 	}
-	now.reused = now.reused || r.Dips
+	now.reused, now.early = now.reused || r.Dips, r.ConnectionsFirst
 	then := s.hold
 	s.hold = hold{}
 	all := now.nT == a.live[Connection] && now.nE == a.live[External]
@@ -130,10 +138,13 @@ func (s *split) settle(r *Reading, a *account, round uint64) (cluster, external 
 		// All counters started anew with one commit: so does the account.
 		s.t, s.e, s.cluster, s.unknown = now.valueT, now.valueE, 0, 0
 		before = 0
-	case now.lostE || now.lostT && now.reused:
+		if now.based {
+			s.cluster = s.open()
+		}
+	case now.lostE || now.lostT && now.reused || now.baseE > 0:
 		s.unknown += s.ambiguous(&now, &then)
 	}
-	if now.nE < a.live[External] {
+	if now.nE < a.live[External] || nameless && a.port != nil && a.port.gone {
 		return 0, now.dE, false // some externals are not read yet
 	}
 	if r.ConnectionsFirst || now.nE == 0 {
@@ -150,17 +161,13 @@ func (s *split) finish(a *account, inFlight uint64, nameless bool) (cluster, ext
 	s.tally = tally{}
 	s.t += now.dT
 	s.e += now.dE
-	if s.hold.since != 0 || a.live[External] > 0 || nameless {
-		return 0, now.dE
-	}
 	if now.mixed || now.endedE && a.live[Connection] > 0 {
 		s.unknown += inFlight
 	}
-	cluster = s.give(s.t)
-	if a.live[Connection] == 0 {
-		*s = split{}
+	if s.hold.since != 0 || a.live[External] > 0 || nameless {
+		return 0, now.dE
 	}
-	return cluster, now.dE
+	return s.give(s.t), now.dE
 }
 
 // give returns how many more of n connections have come by the cluster's
@@ -180,6 +187,14 @@ func (s *split) ambiguous(now *tally, then *hold) uint64 {
 	var n uint64
 	if now.lostE {
 		n = then.open + then.keptT
+	}
+	// What External counters began with is credited to nobody, other than the
+	// packets of new Connection counters.
+	switch fresh := s.t - then.t - then.keptT; {
+	case fresh > 0 && now.early:
+		n += now.baseE // their connections may be read the next time
+	default:
+		n += min(now.baseE, fresh)
 	}
 	// A counter that was reset under its identity and has passed its old
 	// value, now or while others were in doubt, looks as if it had kept its
