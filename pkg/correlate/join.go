@@ -216,6 +216,9 @@ func (j *join) rules(cost kubeproxy.Cost) map[string]int {
 
 // endpoints marks those that the chains send to. Both backends may hold one.
 func (j *join) endpoints(p *ServicePort, chains *kubeproxy.PortChains) {
+	if p.Endpoints == nil && len(chains.Endpoints) > 0 {
+		p.Endpoints = make([]Endpoint, 0, len(chains.Endpoints))
+	}
 	for i := range chains.Endpoints {
 		addr := j.in.Names.addr(&chains.Endpoints[i])
 		if !addr.IsValid() {

@@ -155,9 +155,9 @@ func (e *evaluator) address(source bool, data, mask []byte, not bool) {
 	case err != nil:
 		e.unknown("payload", bytes.Clone(data))
 	case source:
-		e.c.add(Source{Prefix: p, Not: not})
+		e.c.add(one(e.c.sources, Source{Prefix: p, Not: not}))
 	default:
-		e.c.add(Destination{Prefix: p, Not: not})
+		e.c.add(one(e.c.dests, Destination{Prefix: p, Not: not}))
 	}
 }
 

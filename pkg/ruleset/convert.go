@@ -22,6 +22,8 @@ type Converter struct {
 	evaluator evaluator
 
 	strings    map[string]string
+	sources    map[Source]Match
+	dests      map[Destination]Match
 	protocols  map[Protocol]Match
 	sports     map[SourcePort]Match
 	dports     map[DestinationPort]Match
@@ -41,6 +43,7 @@ type Converter struct {
 func NewConverter(family netfilter.Family) *Converter {
 	return &Converter{
 		family: family, undecoded: map[string]uint64{}, strings: map[string]string{},
+		sources: map[Source]Match{}, dests: map[Destination]Match{},
 		protocols: map[Protocol]Match{}, sports: map[SourcePort]Match{}, dports: map[DestinationPort]Match{},
 		ins: map[InInterface]Match{}, outs: map[OutInterface]Match{}, modules: map[Module]Match{},
 		addrTypes: map[AddrType]Match{}, states: map[ConntrackState]Match{}, randoms: map[Random]Match{},

@@ -294,7 +294,11 @@ func (s *Stage) commitChain(key chainKey, d *Delta) {
 		c.differ(len(c.counters))
 	}
 	for i := range c.rules {
-		c.rules[i].Counter = c.counters[i]
+		r := &c.rules[i]
+		r.Counter = c.counters[i]
+		if to := t.Chain(r.Action.Chain); to != nil {
+			r.Action.Chain = to.Name // the same, in memory that is there anyway
+		}
 	}
 	chain := *old
 	chain.Rules, chain.Unread = fit(c.rules), false
