@@ -76,7 +76,7 @@ func DecodeChain(b []byte) (Chain, error) {
 	for a.Next() {
 		switch a.Type() {
 		case attrChainTable:
-			c.Table = a.String()
+			c.Table = tableName(a.Text())
 		case attrChainHandle:
 			c.Handle = a.Uint64("NFTA_CHAIN_HANDLE")
 		case attrChainName:
@@ -98,6 +98,17 @@ func DecodeChain(b []byte) (Chain, error) {
 		return Chain{}, fmt.Errorf("chain %s: %w", c.Name, err)
 	}
 	return c, nil
+}
+
+// tableName is a table's name; those that iptables gives take no memory, as
+// every one of many chains has it.
+func tableName(b []byte) string {
+	for _, name := range [...]string{"nat", "filter", "mangle", "raw", "security"} {
+		if string(b) == name {
+			return name
+		}
+	}
+	return string(b)
 }
 
 // decodeBase fills c.Base from the attributes of a chain that has a hook.
