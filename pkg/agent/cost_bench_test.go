@@ -70,6 +70,7 @@ type costScene struct {
 }
 
 func newCostScene(b *testing.B, backend string, m kernelrules.Many) *costScene {
+	limitGarbage() // as Run does
 	s := &costScene{B: b, Many: m, backend: backend, prefix: "iptables"}
 	own, next := netip.MustParsePrefix("192.0.2.1/24"), netip.MustParseAddr("192.0.2.2")
 	ip := func(args ...string) { kerneltest.Exec(b, "", "ip", args...) }
