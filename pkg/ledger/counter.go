@@ -59,14 +59,15 @@ type step struct {
 //
 // A handle is a rule's own, and a value below its last one has been counted
 // since 0. The identity of an x_tables rule outlives iptables-restore -c, too,
-// which brings an older value back: what has passed the rule since can't be
-// told from what it was given. Nothing may be counted twice, so such a value is
-// only the base of what follows. What passed between a reset and the reading
-// that sees it is lost, as is what passed before the reset since the reading
-// before that; readings at the end of a writer's session make both next to
-// nothing.
+// which brings an older value back: one that is at least half of the last, or
+// any where that was next to nothing, is taken for such a value, and is only the
+// base of what follows. Should it have been a reset after all, what has passed
+// until the reading that sees it is lost: less than was counted before, and next
+// to nothing where readings end a writer's session. A table that is restored
+// with less than half of what was counted passes for one that was reset.
 func (c *counter) next(value uint64, needed int, round uint64) step {
-	s := step{change: grown, before: c.last}
+	before := c.last
+	s := step{change: grown, before: before}
 	switch {
 	case value >= c.last:
 		s.delta = value - c.last
@@ -75,7 +76,7 @@ func (c *counter) next(value uint64, needed int, round uint64) step {
 		return s
 	default:
 		s.change, c.alive, c.base = reset, 0, 0
-		if c.id.ruleHandle == 0 {
+		if c.id.ruleHandle == 0 && (before <= strong || value >= before-value) {
 			c.base = value
 		}
 		s.delta = value - c.base

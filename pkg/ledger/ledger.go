@@ -277,6 +277,8 @@ func (rd *round) own(c *counter, st step) step {
 	if p != nil && (c.stepped < p.floor || c.credited && c.stepped < p.born) {
 		if c.kind == External {
 			a.split.unknown += st.delta
+		} else {
+			c.base += st.delta
 		}
 		st.delta = 0
 	}

@@ -156,13 +156,13 @@ func TestSequences(t *testing.T) {
 			want: "cluster 5 external 0 refused 0", outcome: Outcome{Suspect: true},
 		},
 		{
-			name: "a confirmed fall is a reset, and what it fell to the base of what follows",
+			name: "a confirmed fall is a reset",
 			readings: []Reading{
 				reading(leg, conn(1, 70), conn(2, 5)), reading(leg, conn(1, 70), conn(2, 5)),
 				reading(leg, conn(1, 75), conn(2, 5)), reading(leg, conn(1, 2), conn(2, 6)), reading(leg, conn(1, 3), conn(2, 6)),
 				reading(leg, conn(1, 4), conn(2, 6)),
 			},
-			want: "cluster 7 external 0 refused 0",
+			want: "cluster 10 external 0 refused 0",
 		},
 		{
 			name: "two dips in a row that empty the table are no reset",
@@ -179,7 +179,7 @@ func TestSequences(t *testing.T) {
 				reading(leg, conn(1, 0), conn(2, 0)), reading(leg, conn(1, 1), conn(2, 0)), reading(leg, conn(1, 2), conn(2, 1)),
 				reading(leg, conn(1, 3), conn(2, 1)),
 			},
-			want: "cluster 1 external 0 refused 0",
+			want: "cluster 3 external 0 refused 0",
 		},
 		{
 			name: "a dip at the start does not lower the baseline",

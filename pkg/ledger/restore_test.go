@@ -163,8 +163,8 @@ func TestRestoredLegacyTables(t *testing.T) {
 		{
 			name: "saved long before",
 			readings: []Reading{
-				sure(conn(1, 12), ext(2, 3), refusal(3, 2)),
-				sure(conn(1, 15), ext(2, 3), refusal(3, 4)), sure(conn(1, 15), ext(2, 3), refusal(3, 4)),
+				sure(conn(1, 45), ext(2, 20), refusal(3, 10)),
+				sure(conn(1, 48), ext(2, 20), refusal(3, 12)), sure(conn(1, 48), ext(2, 20), refusal(3, 12)),
 			},
 			want: "cluster 9 external 4 refused 12",
 		},
@@ -181,7 +181,7 @@ func TestRestoredLegacyTables(t *testing.T) {
 		{
 			name:     "made anew, with another endpoint whose connections may all be external ones",
 			readings: []Reading{sure(conn(1, 3), conn(9, 5), ext(2, 8))},
-			want:     "cluster 6 external 4 refused 10",
+			want:     "cluster 6 external 12 refused 10",
 		},
 	}
 	for _, tt := range tests {

@@ -34,7 +34,7 @@ type tally struct {
 	keptT          uint64 // part of dT from counters that kept their incarnation
 	valueT, valueE uint64 // Σ of all values
 	baseE          uint64 // Σ bases of External counters that are new incarnations
-	based          bool   // some counter began with packets that are credited to nobody
+	baseT          uint64 // Σ bases of Connection counters
 	preE           uint64 // Σ last values of External counters that kept theirs
 	kept           bool   // some counter with packets kept its incarnation
 	lostT, lostE   bool   // some counter was reset or is gone
@@ -60,11 +60,11 @@ func (s *split) add(c *counter, st step, round uint64) {
 	s.kept = s.kept || kept
 	s.held = s.held || st.change == held
 	s.reused = s.reused || st.change == reset
-	s.based = s.based || c.base > 0
 	if c.kind == Connection {
 		s.nT++
 		s.dT += st.delta
 		s.valueT += c.last
+		s.baseT += c.base
 		s.lostT = s.lostT || st.change == reset
 		if kept {
 			s.keptT += st.delta
@@ -138,9 +138,7 @@ func (s *split) settle(r *Reading, a *account, round uint64, nameless bool) (clu
 		// All counters started anew with one commit: so does the account.
 		s.t, s.e, s.cluster, s.unknown = now.valueT, now.valueE, 0, 0
 		before = 0
-		if now.based {
-			s.cluster = s.open()
-		}
+		s.cluster = min(s.open(), now.baseT) // credited to nobody
 	case now.lostE || now.lostT && now.reused || now.baseE > 0:
 		s.unknown += s.ambiguous(&now, &then)
 	}
