@@ -92,7 +92,7 @@ func (v *View) updateNAT(nat *ruleset.Table, d *ruleset.Delta) {
 		v.updatePort(nat, hash)
 	}
 	if dispatch {
-		v.Dispatch, v.DispatchRules, v.Present = nil, 0, false
+		v.Dispatch, v.DispatchRules, v.Present = v.Dispatch[:0], 0, false
 		v.addDispatch(nat.Chain(chainServices))
 		v.addDispatch(nat.Chain(chainNodePorts))
 	}

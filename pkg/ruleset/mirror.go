@@ -24,6 +24,7 @@ type Mirror struct {
 	set     *Ruleset
 	scanner nftables.RuleScanner
 	odd     map[*chainState]struct{} // those of chains with something not understood
+	read    int                      // chains in the last reading that began with heads
 }
 
 // chainState is what is known of a chain's messages.
@@ -99,6 +100,9 @@ type Stage struct {
 // families are left out. It does not keep tables after Commit.
 func (s *Stage) Heads(generation uint32, tables []nftables.TableContent) {
 	s.headed, s.generation = true, generation
+	if len(s.chains) == 0 {
+		s.chains = make(map[chainKey]*StagedChain, s.mirror.read)
+	}
 	for i := range tables {
 		if tables[i].Family == s.mirror.set.Family {
 			s.tables = append(s.tables, &tables[i])
@@ -262,6 +266,7 @@ func (s *Stage) conv() *Converter {
 func (s *Stage) Commit() []Delta {
 	d := deltas{}
 	if s.headed {
+		s.mirror.read = len(s.order)
 		s.commitHeads(&d)
 	}
 	for _, key := range s.order {
