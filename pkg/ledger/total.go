@@ -56,14 +56,19 @@ func (l *Ledger) totals(p *port, now time.Time) *Totals {
 		}
 		return nil
 	}
-	if !svc.member && l.members < l.max {
-		l.join(svc, now)
-	}
-	if svc.member {
+	if svc.member && svc.joined != l.round {
 		l.touch(p)
 		return &p.Totals
 	}
-	if !svc.folded {
+	if !svc.member && l.members < l.max {
+		// Its own totals are exposed at 0 first: a Prometheus that scrapes them
+		// sees no growth in a first sample. What made it a member is added to
+		// those shared, which are there.
+		l.join(svc, now)
+		svc.joined = l.round
+		l.touch(p)
+	}
+	if !svc.member && !svc.folded {
 		svc.folded = true
 		l.folded++
 	}
