@@ -50,7 +50,7 @@ var (
 	// system is all that kernel uses of unix and syscall; what starts a
 	// process, writes or changes an option is not among it.
 	system = []string{
-		"unix.Socket", "unix.Close", "unix.Sendto", "unix.Recvmsg", "unix.Syscall6", "unix.Mmap", "unix.Munmap",
+		"unix.Socket", "unix.Close", "unix.Sendto", "unix.Recvmsg", "unix.Bind", "unix.Iovec", "unix.Msghdr", "unix.RawSockaddrNetlink", "unix.SizeofSockaddrNetlink", "unix.Syscall6", "unix.Mmap", "unix.Munmap",
 		"unix.Madvise", "unix.Uname", "unix.ByteSliceToString", "unix.Sockaddr", "unix.SockaddrNetlink", "unix.Utsname",
 		"syscall.RawConn",
 		// The watch of a file that is never opened.
@@ -218,7 +218,7 @@ func calls(name string, r rule) bool {
 		return false
 	}
 	if strings.HasPrefix(name, lib+".SYS_") {
-		return name != "unix.SYS_GETSOCKOPT" || r.system == nil
+		return name != "unix.SYS_GETSOCKOPT" && name != "unix.SYS_RECVMMSG" || r.system == nil
 	}
 	return !constant.MatchString(name)
 }

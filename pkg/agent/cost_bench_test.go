@@ -34,8 +34,8 @@ import (
 // the like.
 func BenchmarkCost(b *testing.B) {
 	sizes := strings.Fields(cmp.Or(os.Getenv("SVCSCOPE_BENCH_SERVICES"), "100"))
-	rules := strings.Fields(cmp.Or(os.Getenv("SVCSCOPE_BENCH_RULES"), "nft/IPv4 nft/IPv6 legacy/IPv4 legacy/IPv6"))
-	for _, which := range rules {
+	rules := strings.FieldsSeq(cmp.Or(os.Getenv("SVCSCOPE_BENCH_RULES"), "nft/IPv4 nft/IPv6 legacy/IPv4 legacy/IPv6"))
+	for which := range rules {
 		for _, size := range sizes {
 			n, err := strconv.Atoi(size)
 			if err != nil {

@@ -300,7 +300,7 @@ func TestServicesAboveTheCap(t *testing.T) {
 		t.Errorf("exposed: ghost %v web %v, want web alone", s.Services[0].Exposed, s.Services[1].Exposed)
 	}
 	want := []OtherTotal{{
-		Protocol: service.TCP, Family: netfilter.IPv4, Created: at, Services: 1,
+		Protocol: service.TCP, Family: netfilter.IPv4, Created: at, Services: 1, Cluster: 1,
 		Rejected: map[Reason]uint64{NoEndpoints: 2}, Rules: map[string]int{"filter": 1},
 	}}
 	if diff := cmp.Diff(want, s.Other); diff != "" {
