@@ -54,6 +54,7 @@ func TestLegacySyncsUnderTraffic(t *testing.T) {
 				kerneltest.Exec(t, "", "ip", "addr", "add", "10.0.0.1/8", "dev", "lo")
 				restore(services.Full())
 				cfg := testConfig()
+				cfg.MaxServices = n
 				cfg.Interval = 700 * time.Millisecond // as often as kube-proxy may sync, or a little more
 				s := newTestSampler(cfg)
 				start(t, s)
