@@ -202,8 +202,10 @@ func agentValues() []valueTest {
 		return `svcscope_ledger_exact{cluster="c", instance="` + instance + `", backend="` + backend + `", ip_family="` + family + `"}`
 	}
 	nodes := []toolSeries{
-		{exact("a", "nft", "IPv4"), "1x5"}, {exact("a", "nft", "IPv6"), "1x5"},
-		{exact("b", "nft", "IPv4"), "1x5"}, {exact("b", "nft", "IPv6"), "0x5"},
+		{exact("a", "nft", "IPv4"), "1x5"},
+		{exact("a", "nft", "IPv6"), "1x5"},
+		{exact("b", "nft", "IPv4"), "1x5"},
+		{exact("b", "nft", "IPv6"), "0x5"},
 		{exact("d", "legacy", "IPv4"), "0x5"},
 	}
 	const panel = "Nodes by exactness"
