@@ -85,13 +85,13 @@ func (b *bench) session(length time.Duration, table legacyTable, dirty map[legac
 	b.s.event(kernel.LockEvent{Kind: kernel.LockClosed, At: b.now})
 }
 
-// sync is what kube-proxy does: a session for filter, one for nat, and a pause.
-func (b *bench) sync(nat, pause time.Duration) {
+// sync is what kube-proxy does: a session for filter, one for nat, and a second's pause.
+func (b *bench) sync(nat time.Duration) {
 	dirty := map[legacyTable]bool{}
 	b.session(4*ms, filterTable, dirty)
 	b.now = b.now.Add(50 * time.Microsecond)
 	b.session(nat, natTable, dirty)
-	b.until(b.now.Add(pause), func(t legacyTable) bool { d := dirty[t]; delete(dirty, t); return d })
+	b.until(b.now.Add(time.Second), func(t legacyTable) bool { d := dirty[t]; delete(dirty, t); return d })
 	if len(dirty) > 0 {
 		b.t.Errorf("no reading after the session has seen that %v changed", dirty)
 	}
@@ -122,7 +122,7 @@ func TestSessionsReadJustBeforeTheWrite(t *testing.T) {
 				if i%3 == 0 {
 					length = tt.shorter
 				}
-				b.sync(length, time.Second)
+				b.sync(length)
 				if i < 10 {
 					b.reads, b.late, b.inside, spent = map[legacyTable]int{}, 0, 0, 0
 					continue
@@ -151,7 +151,7 @@ func TestSessionsReadJustBeforeTheWrite(t *testing.T) {
 func TestSessionsOfOtherCommandsAreNotLearnedFrom(t *testing.T) {
 	b := newBench(t, 500*time.Microsecond, 80*time.Microsecond)
 	for range 20 {
-		b.sync(25*ms, time.Second)
+		b.sync(25*ms)
 		for range 10 { // iptables -C
 			begin := b.now
 			b.s.event(kernel.LockEvent{Kind: kernel.LockOpened, At: begin})
@@ -171,14 +171,14 @@ func TestSessionsOfOtherCommandsAreNotLearnedFrom(t *testing.T) {
 func TestSessionsMoveAwayFromTheWrite(t *testing.T) {
 	b := newBench(t, 500*time.Microsecond, 80*time.Microsecond)
 	for range 10 {
-		b.sync(40*ms, time.Second)
+		b.sync(40*ms)
 	}
 	for range 40 { // the rules became fewer
-		b.sync(20*ms, time.Second)
+		b.sync(20*ms)
 	}
 	b.late = 0
 	for range 10 {
-		b.sync(20*ms, time.Second)
+		b.sync(20*ms)
 	}
 	if b.late > 0 {
 		t.Errorf("%d readings still come after the write", b.late)
