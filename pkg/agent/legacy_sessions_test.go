@@ -151,7 +151,7 @@ func TestSessionsReadJustBeforeTheWrite(t *testing.T) {
 func TestSessionsOfOtherCommandsAreNotLearnedFrom(t *testing.T) {
 	b := newBench(t, 500*time.Microsecond, 80*time.Microsecond)
 	for range 20 {
-		b.sync(25*ms)
+		b.sync(25 * ms)
 		for range 10 { // iptables -C
 			begin := b.now
 			b.s.event(kernel.LockEvent{Kind: kernel.LockOpened, At: begin})
@@ -171,14 +171,14 @@ func TestSessionsOfOtherCommandsAreNotLearnedFrom(t *testing.T) {
 func TestSessionsMoveAwayFromTheWrite(t *testing.T) {
 	b := newBench(t, 500*time.Microsecond, 80*time.Microsecond)
 	for range 10 {
-		b.sync(40*ms)
+		b.sync(40 * ms)
 	}
 	for range 40 { // the rules became fewer
-		b.sync(20*ms)
+		b.sync(20 * ms)
 	}
 	b.late = 0
 	for range 10 {
-		b.sync(20*ms)
+		b.sync(20 * ms)
 	}
 	if b.late > 0 {
 		t.Errorf("%d readings still come after the write", b.late)
