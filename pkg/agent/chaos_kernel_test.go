@@ -41,7 +41,7 @@ func (c *chaos) pass() {
 	c.s.pass(c.t.Context())
 	_, begun := c.traffic.opened()
 	now, _ := counted(c.s.latest.Load())
-	if now.more(begun) {
+	if c.waysApart(now).more(c.waysApart(begun)) {
 		c.t.Errorf("%+v counted, more than %+v that were opened", now, begun)
 	}
 	if c.last.more(now) {
@@ -49,6 +49,17 @@ func (c *chaos) pass() {
 	}
 	c.last = now
 	c.passes++
+}
+
+// waysApart is what has to hold of the two ways: each by its own or, in
+// x_tables, where a counter that was zeroed alone may have passed its old value
+// unseen and an external connection then looks like one by cluster address,
+// their sum.
+func (c *chaos) waysApart(n tally) tally {
+	if c.backend == "legacy" {
+		n.cluster, n.external = n.cluster+n.external, 0
+	}
+	return n
 }
 
 // sample passes at random moments until stop is closed.
