@@ -21,8 +21,6 @@ type promise struct {
 	// changes which may be missing; above 1 it is reported alone, and at
 	// most what the blind seconds explain.
 	changing float64
-	// beyondBlind allows for more lost than the blind seconds explain.
-	beyondBlind bool
 }
 
 // reported is a share that is no limit.
@@ -66,13 +64,9 @@ func defaultRows() []exactRow {
 	if !long() {
 		// What is lost where the agent does not listen depends on how soon it
 		// runs: beside other tests, on the blind seconds that it tells.
-		watching.changing, lock.changing = reported, reported
-		// In x_tables a small counter that starts anew can't be told from one
-		// that was restored: the blind seconds do not have what that loses.
-		lock.beyondBlind = true
+		watching.changing = reported
 		return []exactRow{
 			{"nft", 20, 20, 60, []promise{listening, watching}},
-			{"legacy", 20, 20, 60, []promise{lock}},
 		}
 	}
 	return []exactRow{
@@ -196,7 +190,7 @@ func (s *churned) judge(w *watcher, p promise, m metrics) {
 			t.Errorf("%s: refusals %s counted %d of %d: %.2f %% lost, want at most %.0f", w.name, l.family, counted, least, percent(lost, least), 100*refusalsLost)
 		case l.service == "changing" && float64(lost) > p.changing*float64(least):
 			t.Errorf("%s: changing %s %s counted %d of %d: %.2f %% lost, want at most %.1f", w.name, l.family, l.via, counted, least, percent(lost, least), 100*p.changing)
-		case l.service != "other" && !p.beyondBlind:
+		case l.service != "other":
 			s.judgeBlind(w, m, l, lost)
 		}
 		sums[l.service].opened += least
