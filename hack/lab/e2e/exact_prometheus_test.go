@@ -29,7 +29,7 @@ type capped struct {
 // the sum of all series in Prometheus grows by what was opened.
 func TestExactPrometheus(t *testing.T) {
 	if !long() {
-		t.Skip("TestPrometheus is the gate's; this is the long run's")
+		t.Skip("for the long run; TestConnections asks Prometheus in the gate")
 	}
 	c := &capped{t: t, lab: labtest.Start(t, labtest.Options{}), services: map[string]labtest.Service{}}
 	c.expose("a", "b")
