@@ -96,6 +96,10 @@ func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.D
 		if f.set.Family != t.family || !f.familyRules.read {
 			continue
 		}
+		if !f.doubted.IsZero() {
+			// Which table it is that is in doubt is not known.
+			return none, f.readAll(ctx, r)
+		}
 		d, err := f.readTable(ctx, r, t.name)
 		if errors.Is(err, kernel.ErrAbsent) {
 			return none, nil
@@ -152,15 +156,10 @@ func (f *legacyFamily) readTable(ctx context.Context, r legacyReader, name strin
 		return err
 	})
 	if err != nil {
-		f.dips = true
 		return d, err
 	}
 	read.changed = !d.Same() || d.Fell
 	f.lock.read(read)
-	// Also outside of the sessions that are known: inotify tells of two openings
-	// that follow each other at once as of one, and so the end of the first
-	// writer's session may be the middle of another's.
-	f.dips = true
 	return d, nil
 }
 

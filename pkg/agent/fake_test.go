@@ -42,7 +42,7 @@ func (f *fakeBackend) read(context.Context) (map[string]uint64, error) {
 	if a.err == nil {
 		known := f.of(a.set)
 		known.replace(a.set)
-		known.dips = true
+		known.again = true
 	}
 	return a.undecoded, a.err
 }

@@ -30,11 +30,10 @@ type familyRules struct {
 	told     map[string]bool
 	fresh    bool // a reading has come since the ledger was told
 	applied  time.Time
-	// dips is true where a reading that the ledger was not told of may have
-	// fallen between a writer's two system calls. doubted is when the ledger was
-	// told of one in which values fell; zero where none is open.
-	dips    bool
+	// doubted is when the ledger was told of a reading that it doubts; zero where
+	// none is open. again: there was another one since.
 	doubted time.Time
+	again   bool
 }
 
 func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *familyRules {
@@ -48,7 +47,7 @@ func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *fam
 
 // update takes what a reading has changed in f.set.
 func (f *familyRules) update(deltas []ruleset.Delta) {
-	f.read, f.fresh = true, true
+	f.read, f.fresh, f.again = true, true, true
 	same := true
 	for i := range deltas {
 		d := &deltas[i]
@@ -88,7 +87,7 @@ func (f *familyRules) touch(table, chain string) {
 
 // reading is what the ledger is to be told.
 func (f *familyRules) reading(names *correlate.Names) ledger.Reading {
-	f.fresh = false
+	f.fresh, f.again = false, false
 	f.wasWhole, f.whole = f.whole, false
 	f.told, f.touched = f.touched, make(map[string]bool)
 	if f.wasWhole {
@@ -98,9 +97,9 @@ func (f *familyRules) reading(names *correlate.Names) ledger.Reading {
 }
 
 // waits reports whether the ledger must not be told yet: it believes values that
-// fell when a second reading has them, which must not lie within the same dip.
+// fell when another reading has them, which must not lie within the same dip.
 func (f *familyRules) waits(now time.Time) bool {
-	return f.dips && !f.doubted.IsZero() && now.Sub(f.doubted) < settleAfter
+	return !f.doubted.IsZero() && (!f.again || now.Sub(f.doubted) < settleAfter)
 }
 
 // repeat has the next reading tell what the last one told: the ledger doubts it.

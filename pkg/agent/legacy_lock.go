@@ -12,7 +12,6 @@ import (
 // lockWatch is kernel.LockWatch.
 type lockWatch interface {
 	Events() <-chan kernel.LockEvent
-	Pending() bool
 	Close() error
 }
 
@@ -68,31 +67,24 @@ func (l *legacyLock) take(e kernel.LockEvent, ok bool, now time.Time) {
 	l.w, l.sessions, l.tried = nil, nil, time.Time{}
 }
 
-// drain takes what has come, and reports whether there is more to come.
-func (l *legacyLock) drain(now time.Time) (pending bool) {
+// drain takes what has come.
+func (l *legacyLock) drain(now time.Time) {
 	for l.w != nil {
 		select {
 		case e, ok := <-l.w.Events():
 			l.take(e, ok, now)
 		default:
-			return l.w.Pending()
+			return
 		}
 	}
-	return true
 }
 
-// read notes a reading of a table, and reports whether its values may be those
-// between a writer's two system calls.
-func (l *legacyLock) read(r tableRead) (dips bool) {
-	pending := l.drain(time.Now())
-	if l.sessions == nil {
-		return true
-	}
-	dips = l.sessions.dips(r.begin, pending)
-	if r.table.name == "nat" || r.table.name == "filter" { // where kube-proxy counts
+// read notes a reading of a table.
+func (l *legacyLock) read(r tableRead) {
+	l.drain(time.Now())
+	if l.sessions != nil && (r.table.name == "nat" || r.table.name == "filter") { // where kube-proxy counts
 		l.sessions.read(r)
 	}
-	return dips
 }
 
 // next returns which table to read next, and when; ok is false where that

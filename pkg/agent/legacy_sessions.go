@@ -24,7 +24,8 @@ const (
 	// enoughLengths are so many that a plan is made of them: to wait for
 	// more loses whole intervals.
 	enoughLengths = 1
-	// unsureFor is how long a session may last whose beginning was not seen.
+	// unsureFor is how long the count of openings may stay above 0 before it is
+	// taken to be wrong.
 	unsureFor = 10 * time.Second
 )
 
@@ -49,7 +50,6 @@ type sessions struct {
 	leastAt time.Time // see drift
 	begin   time.Time // of the session at hand or the last one
 	end     time.Time // of the last one
-	unsure  time.Time // until then opened may be too low
 	open    time.Duration
 	all     lengths // of sessions of whatever kind
 	tables  map[legacyTable]*sessionTable
@@ -90,7 +90,7 @@ func (l lengths) usual() time.Duration {
 // newSessions begins when the watch of the lock file does: a session that is
 // under way then is not known.
 func newSessions(now time.Time) *sessions {
-	return &sessions{unsure: now.Add(unsureFor), leastAt: now, tables: make(map[legacyTable]*sessionTable)}
+	return &sessions{leastAt: now, tables: make(map[legacyTable]*sessionTable)}
 }
 
 // event takes what happened to the lock file.
@@ -114,7 +114,7 @@ func (s *sessions) event(e kernel.LockEvent) {
 		if s.opened > 0 {
 			s.stop(e.At)
 		}
-		s.opened, s.unsure = 0, e.At.Add(unsureFor)
+		s.opened = 0
 	}
 }
 
@@ -272,12 +272,6 @@ func (s *sessions) blind(t legacyTable) time.Duration {
 		return table.gap
 	}
 	return 0
-}
-
-// dips reports whether a reading that began then may have fallen between the
-// two system calls of a writer. pending says that events are not told yet.
-func (s *sessions) dips(begin time.Time, pending bool) bool {
-	return pending || s.held() || !s.end.Before(begin) || begin.Before(s.unsure)
 }
 
 // skip gives up the next reading of a table that is planned.

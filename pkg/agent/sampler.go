@@ -205,9 +205,9 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		}
 		f.whole = f.whole || !s.ledger.Baselined(f.source)
 		r := f.reading(s.names)
-		r.Listening, r.Dips = listening, r.Dips && f.dips
+		r.Listening = listening
 		o := s.ledger.Apply(r, now)
-		f.dips, f.doubted = false, time.Time{}
+		f.doubted = time.Time{}
 		if o.Suspect {
 			f.doubted = now
 		}

@@ -188,9 +188,7 @@ func (c *Counters) builder(rs *ruleset.Ruleset, names *Names) *readingBuilder {
 		ConnectionsFirst: rs.Backend == ruleset.NFT,
 		Dips:             rs.Backend == ruleset.Legacy,
 	}}
-	if rs.Backend == ruleset.NFT {
-		b.reading.Witnesses = witnesses(rs)
-	}
+	b.witnesses()
 	return b
 }
 
@@ -254,11 +252,7 @@ func (b *readingBuilder) add(table string, chain *ruleset.Chain, index int, c le
 		return
 	}
 	c.Packets, c.Chain = r.Counter.Packets, chain.Name
-	if b.rs.Backend == ruleset.NFT {
-		c.ID = ledger.ID{Table: table, TableHandle: b.rs.Table(table).Handle, RuleHandle: r.Handle}
-	} else {
-		c.ID = b.counters.ids(table, chain)[index]
-	}
+	c.ID = b.id(b.rs.Table(table), chain, index)
 	b.reading.Counters = append(b.reading.Counters, c)
 }
 
@@ -279,12 +273,11 @@ func (c *Counters) ids(table string, chain *ruleset.Chain) []ledger.ID {
 	return ids
 }
 
-// witnesses returns the jumps from built-in chains of nat and filter that
+// witnesses adds the jumps from built-in chains of nat and filter that
 // kube-proxy makes sure of once and leaves alone after (iptablesJumpChains in
-// pkg/proxy/iptables/proxier.go). They tell a table that somebody restored.
-func witnesses(rs *ruleset.Ruleset) []ledger.Witness {
-	var ws []ledger.Witness
-	for _, t := range rs.Tables {
+// pkg/proxy/iptables/proxier.go).
+func (b *readingBuilder) witnesses() {
+	for _, t := range b.rs.Tables {
 		if t.Name != "nat" && t.Name != "filter" {
 			continue
 		}
@@ -293,18 +286,22 @@ func witnesses(rs *ruleset.Ruleset) []ledger.Witness {
 				continue
 			}
 			for i := range c.Rules {
-				r := &c.Rules[i]
-				if !r.HasCounter || !isPermanent(r.Action) {
-					continue
+				if r := &c.Rules[i]; r.HasCounter && isPermanent(r.Action) {
+					b.reading.Witnesses = append(b.reading.Witnesses, ledger.Witness{
+						ID: b.id(t, c, i), Rule: digest(t.Name, c, r), Packets: r.Counter.Packets,
+					})
 				}
-				ws = append(ws, ledger.Witness{
-					ID:   ledger.ID{Table: t.Name, TableHandle: t.Handle, RuleHandle: r.Handle},
-					Rule: digest(t.Name, c, r), Packets: r.Counter.Packets,
-				})
 			}
 		}
 	}
-	return ws
+}
+
+// id is the identity of a rule's counter.
+func (b *readingBuilder) id(t *ruleset.Table, c *ruleset.Chain, index int) ledger.ID {
+	if b.rs.Backend == ruleset.NFT {
+		return ledger.ID{Table: t.Name, TableHandle: t.Handle, RuleHandle: c.Rules[index].Handle}
+	}
+	return b.counters.ids(t.Name, c)[index]
 }
 
 func isPermanent(a ruleset.Action) bool {

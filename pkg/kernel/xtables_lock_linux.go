@@ -43,7 +43,6 @@ type LockWatch struct {
 	wd     uint32
 	path   string
 	file   os.FileInfo
-	busy   atomic.Bool // an event was taken from the kernel and is not in events
 	closed atomic.Bool
 }
 
@@ -102,13 +101,6 @@ func lockFile(path string) (os.FileInfo, error) {
 // know more calls WatchLock again.
 func (w *LockWatch) Events() <-chan LockEvent { return w.events }
 
-// Pending reports whether something has happened that was not taken from
-// Events yet. It is for the goroutine that takes them.
-func (w *LockWatch) Pending() bool {
-	// The order matters: an event moves from the kernel to busy to the channel.
-	return !w.closed.Load() && w.readable(0) || w.busy.Load() || len(w.events) > 0
-}
-
 // Close ends the watch.
 func (w *LockWatch) Close() error {
 	if w.closed.Swap(true) {
@@ -128,25 +120,22 @@ func (w *LockWatch) run() {
 	defer w.closed.Store(true)
 	buf := make([]byte, 4096)
 	for {
-		for !w.readable(-1) {
+		for !w.readable() {
 		}
-		w.busy.Store(true)
 		n, err := unix.Read(w.fd, buf)
 		if err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 			return
 		}
-		more := w.deliver(buf[:max(n, 0)], time.Now())
-		w.busy.Store(false)
-		if !more {
+		if !w.deliver(buf[:max(n, 0)], time.Now()) {
 			return
 		}
 	}
 }
 
-// readable waits up to timeout milliseconds, -1 for ever, for an event.
-func (w *LockWatch) readable(timeout int) bool {
+// readable waits for an event.
+func (w *LockWatch) readable() bool {
 	fds := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, timeout)
+	n, err := unix.Poll(fds, -1)
 	return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
 }
 

@@ -82,7 +82,7 @@ func (rd *round) finish(c *counter, k *Counter, inFlight uint64) {
 		rd.owe(c, k, inFlight)
 		return
 	}
-	st := c.next(k.Packets, 0, rd.round)
+	st := c.next(k.Packets, standing{}, rd.round)
 	st = rd.own(c, st)
 	if c.kind != Refusal {
 		a.split.end(c.kind, st.delta)

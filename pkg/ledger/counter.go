@@ -44,9 +44,6 @@ const (
 	held                // below the last value; not decided
 )
 
-// dipMost is how many packets may pass a rule within a dip.
-const dipMost = 4
-
 // step is what one round says of one counter.
 type step struct {
 	change change
@@ -54,29 +51,26 @@ type step struct {
 	delta  uint64 // packets to credit
 }
 
-// next takes the next value of a counter. needed is how many readings in a
-// row must confirm a fall; 0 means that a fall is a reset.
+// next takes the next value of a counter of a table that stands so.
 //
 // A handle is a rule's own, and a value below its last one has been counted
 // since 0. The identity of an x_tables rule outlives iptables-restore -c, too,
-// which brings an older value back: one that is at least half of the last, or
-// any where that was next to nothing, is taken for such a value, and is only the
-// base of what follows. Should it have been a reset after all, what has passed
-// until the reading that sees it is lost: less than was counted before, and next
-// to nothing where readings end a writer's session. A table that is restored
-// with less than half of what was counted passes for one that was reset.
-func (c *counter) next(value uint64, needed int, round uint64) step {
+// which brings an older value back: such a one, and any that is at least half of
+// the last, or where no witness tells and the last was next to nothing, is only
+// the base of what follows. Should it have been a reset after all, what has passed
+// until the reading that sees it is lost.
+func (c *counter) next(value uint64, t standing, round uint64) step {
 	before := c.last
 	s := step{change: grown, before: before}
 	switch {
 	case value >= c.last:
 		s.delta = value - c.last
-	case c.doubt(value, needed):
+	case c.doubt(value, t.needed):
 		s.change = held
 		return s
 	default:
 		s.change, c.alive, c.base = reset, 0, 0
-		if c.id.ruleHandle == 0 && (before <= strong || value >= before-value) {
+		if c.id.ruleHandle == 0 && (t.restored || t.unsure && before <= strong || value >= before-value) {
 			c.base = value
 		}
 		s.delta = value - c.base
@@ -98,27 +92,4 @@ func (c *counter) doubt(value uint64, needed int) bool {
 	c.falls++
 	c.low = value
 	return c.falls <= needed
-}
-
-// needed returns for each table of r how many readings must confirm a fall
-// seen in r. When each and every counter of a table stands below its last
-// value the reading is likely to be within a dip, and two dips in a row must
-// not pass for a reset, because all that was counted before would be counted
-// again.
-func (s *source) needed(r *Reading) map[string]int {
-	if !r.Dips {
-		return nil
-	}
-	needed := make(map[string]int)
-	for i := range r.Counters {
-		k := &r.Counters[i]
-		c := s.slots[i].c
-		switch {
-		case c != nil && c.last > dipMost && k.Packets >= c.last:
-			needed[k.ID.Table] = 1
-		case needed[k.ID.Table] == 0:
-			needed[k.ID.Table] = 2
-		}
-	}
-	return needed
 }

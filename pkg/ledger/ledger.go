@@ -109,7 +109,7 @@ func (rd *round) read(r *Reading) {
 	src := rd.src
 	src.locate(r.Counters, rd.round)
 	src.carry(r, rd)
-	needed := src.needed(r)
+	stand := src.stand(r)
 	for i := range r.Counters {
 		k := &r.Counters[i]
 		c := src.slots[i].c
@@ -118,8 +118,9 @@ func (rd *round) read(r *Reading) {
 			c = rd.add(k, src.slots[i].chain, i)
 		}
 		rd.bind(c, k)
-		rd.advance(c, k.Packets, needed[k.ID.Table], isNew)
+		rd.advance(c, k.Packets, stand[k.ID.Table], isNew)
 	}
+	src.witness(r)
 	if r.Listening {
 		rd.tidy()
 	} else {
@@ -243,7 +244,7 @@ func (rd *round) account(name Port) *account {
 
 // advance takes a counter's value. One whose Service is not known and never
 // was keeps its packets until it is: the API may tell after the rules do.
-func (rd *round) advance(c *counter, value uint64, needed int, isNew bool) {
+func (rd *round) advance(c *counter, value uint64, t standing, isNew bool) {
 	a := c.account
 	if a.port == nil && !c.credited {
 		c.kept = max(c.kept, value)
@@ -252,11 +253,14 @@ func (rd *round) advance(c *counter, value uint64, needed int, isNew bool) {
 	if !c.credited && c.stepped < a.port.floor {
 		c.last = max(c.last, c.kept) // an earlier Service's
 	}
-	st := c.next(value, needed, rd.round)
+	st := c.next(value, t, rd.round)
 	if isNew {
 		st.change = fresh
 	}
-	rd.out.Suspect = rd.out.Suspect || st.change == held
+	if st.change == held {
+		rd.out.Suspect = true
+		rd.src.held[c.chain.name.Table] = true
+	}
 	if st.change == reset {
 		rd.lose(c)
 	}

@@ -242,7 +242,7 @@ func TestSequences(t *testing.T) {
 			readings: []Reading{
 				reading(leg, conn(1, 9), ext(2, 4), conn(5, 1)), reading(leg, conn(1, 9), ext(2, 4), conn(5, 1)),
 				reading(leg, conn(1, 5), ext(2, 2)), reading(leg, conn(1, 5), ext(2, 2)), reading(leg, conn(1, 5), ext(2, 2)),
-				reading(leg, conn(1, 9), ext(2, 4)), reading(leg, conn(1, 9), ext(2, 4)),
+				reading(leg, conn(1, 5), ext(2, 2)), reading(leg, conn(1, 9), ext(2, 4)), reading(leg, conn(1, 9), ext(2, 4)),
 			},
 			want: "cluster 2 external 2 refused 0",
 		},

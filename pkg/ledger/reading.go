@@ -69,9 +69,12 @@ type Counter struct {
 }
 
 // Witness is the counter of a rule that its writer never rewrites while it
-// exists: kube-proxy's jumps from the built-in chains. When all of a table's
-// are other rules in the next reading, somebody else has restored the table,
-// and their values tell whether the counters were restored with it.
+// exists: kube-proxy's jumps from the built-in chains, which every packet passes
+// that other counters of the table count. When all of a table's are other rules
+// in the next reading, or stand below what they were, somebody else has restored
+// the table, and their values tell whether the counters were restored with it.
+// In x_tables one that stands where it did tells that the reading is not within
+// a dip.
 type Witness struct {
 	ID      ID
 	Rule    [16]byte // a digest of the rule's chain, matches and action

@@ -106,7 +106,6 @@ func (s *source) restoredBy(r *Reading) map[string]bool {
 		t := sums[w.ID.Table]
 		sums[w.ID.Table] = sum{t.before + s.witnesses[i].Packets, t.after + w.Packets}
 	}
-	s.witness(r)
 	tables := make(map[string]bool)
 	for name, t := range sums {
 		if !kept[name] && t.after > 0 && t.after >= t.before-min(t.before, t.after) {
@@ -116,21 +115,33 @@ func (s *source) restoredBy(r *Reading) map[string]bool {
 	return tables
 }
 
-// witness keeps the reading's witnesses for the next one; those of tables that
-// a partial reading has none of stay.
+// witness keeps the reading's witnesses for the next one, but for those of
+// tables in which values are in doubt; those of tables that a partial reading
+// has none of stay.
 func (s *source) witness(r *Reading) {
-	if r.Cover == nil {
+	if r.Cover == nil && len(s.held) == 0 {
 		s.witnesses = r.Witnesses
 		return
 	}
 	told := make(map[string]bool)
 	for _, w := range r.Witnesses {
-		told[w.ID.Table] = true
+		told[w.ID.Table] = !s.held[w.ID.Table]
 	}
-	if len(told) > 0 {
-		s.witnesses = slices.DeleteFunc(slices.Clone(s.witnesses), func(w Witness) bool { return told[w.ID.Table] })
-		s.witnesses = append(s.witnesses, r.Witnesses...)
+	stays := func(w Witness) bool {
+		return s.held[w.ID.Table] || r.Cover != nil && !told[w.ID.Table]
 	}
+	var next []Witness
+	for _, w := range s.witnesses {
+		if stays(w) {
+			next = append(next, w)
+		}
+	}
+	for _, w := range r.Witnesses {
+		if told[w.ID.Table] {
+			next = append(next, w)
+		}
+	}
+	s.witnesses = next
 }
 
 // missing returns the counters of visited chains that the round's reading does

@@ -3,7 +3,6 @@
 package ledger
 
 import (
-	"slices"
 	"testing"
 )
 
@@ -135,60 +134,81 @@ func TestEqualRulesAreCarriedInOrder(t *testing.T) {
 	}
 }
 
-// TestRestoredLegacyTables has what iptables-legacy-restore -c makes of a table
-// that was saved at some time before: older values under the same identities.
-func TestRestoredLegacyTables(t *testing.T) {
-	before := []Reading{
-		reading(leg, conn(1, 70), ext(2, 30), refusal(3, 9)), reading(leg, conn(1, 70), ext(2, 30), refusal(3, 9)),
-		reading(leg, conn(1, 80), ext(2, 34), refusal(3, 19)), reading(leg, conn(1, 80), ext(2, 34), refusal(3, 19)),
+// TestLegacyFalls has what makes values of x_tables fall: kube-proxy's syncs,
+// dips, and tables that are restored with their counters or without.
+func TestLegacyFalls(t *testing.T) {
+	filter := func(packets uint64) Witness {
+		return Witness{ID: ID{Table: "filter"}, Packets: packets}
 	}
-	sure := func(counters ...Counter) Reading { // at the end of a writer's session
-		r := reading(leg, counters...)
-		r.Dips = false
-		return r
+	at := func(nat, inFilter uint64, counters ...Counter) Reading {
+		return with(reading(leg, counters...), jump(0, nat), filter(inFilter))
 	}
+	twice := func(r Reading) []Reading { return []Reading{r, r} }
+	before := append(twice(at(500, 500, conn(1, 70), ext(2, 30), refusal(3, 9))),
+		twice(at(510, 510, conn(1, 80), ext(2, 34), refusal(3, 19)))...)
 	tests := []struct {
 		name     string
 		readings []Reading // after before
 		want     string
+		suspect  bool // the first of them
 	}{
 		{
-			name: "saved a moment ago",
-			readings: []Reading{
-				sure(conn(1, 78), ext(2, 33), refusal(3, 18)),
-				sure(conn(1, 79), ext(2, 33), refusal(3, 19)), sure(conn(1, 79), ext(2, 33), refusal(3, 19)),
-			},
-			want: "cluster 7 external 4 refused 11",
+			name:     "made anew by kube-proxy",
+			readings: twice(at(514, 514, conn(1, 4), ext(2, 1), refusal(3, 3))),
+			want:     "cluster 9 external 5 refused 13",
 		},
 		{
-			name: "saved long before",
-			readings: []Reading{
-				sure(conn(1, 45), ext(2, 20), refusal(3, 10)),
-				sure(conn(1, 48), ext(2, 20), refusal(3, 12)), sure(conn(1, 48), ext(2, 20), refusal(3, 12)),
-			},
-			want: "cluster 9 external 4 refused 12",
+			name:     "made anew, with another endpoint",
+			readings: twice(at(520, 510, conn(1, 3), conn(9, 5), ext(2, 4), refusal(3, 19))),
+			want:     "cluster 10 external 8 refused 10",
 		},
 		{
-			name: "within a dip",
-			readings: []Reading{
-				reading(leg, conn(1, 1), ext(2, 0), refusal(3, 0)),
-				reading(leg, conn(1, 60), ext(2, 20), refusal(3, 10)), reading(leg, conn(1, 60), ext(2, 20), refusal(3, 10)),
-				reading(leg, conn(1, 60), ext(2, 20), refusal(3, 10)), reading(leg, conn(1, 62), ext(2, 21), refusal(3, 10)),
-				reading(leg, conn(1, 62), ext(2, 21), refusal(3, 10)),
-			},
-			want: "cluster 7 external 5 refused 10",
+			name:     "a dip of one table",
+			readings: append(twice(at(1, 511, conn(1, 1), ext(2, 0), refusal(3, 20))), twice(at(515, 511, conn(1, 85), ext(2, 36), refusal(3, 20)))...),
+			want:     "cluster 9 external 6 refused 11", suspect: true,
 		},
 		{
-			name:     "made anew, with another endpoint whose connections may all be external ones",
-			readings: []Reading{sure(conn(1, 3), conn(9, 5), ext(2, 8))},
-			want:     "cluster 6 external 12 refused 10",
+			name: "dips of both, one after the other",
+			readings: []Reading{
+				at(1, 511, conn(1, 1), ext(2, 0), refusal(3, 20)), at(2, 511, conn(1, 2), ext(2, 0), refusal(3, 20)),
+				at(515, 1, conn(1, 85), ext(2, 36), refusal(3, 1)), at(515, 515, conn(1, 85), ext(2, 36), refusal(3, 22)),
+			},
+			want: "cluster 9 external 6 refused 13", suspect: true,
+		},
+		{
+			name: "all of it made anew",
+			readings: append(twice(at(4, 6, conn(1, 4), ext(2, 1), refusal(3, 6))),
+				append(twice(at(4, 6, conn(1, 4), ext(2, 1), refusal(3, 6))), at(4, 6, conn(1, 4), ext(2, 1), refusal(3, 6)))...),
+			want: "cluster 9 external 5 refused 16", suspect: true,
+		},
+		{
+			name: "restored, saved a moment ago",
+			readings: append(twice(at(508, 508, conn(1, 78), ext(2, 33), refusal(3, 18))),
+				append(twice(at(509, 510, conn(1, 79), ext(2, 33), refusal(3, 19))), twice(at(511, 512, conn(1, 81), ext(2, 33), refusal(3, 21)))...)...),
+			want: "cluster 8 external 4 refused 12", suspect: true,
+		},
+		{
+			name: "restored, saved when the rules had counted little",
+			readings: append(twice(at(420, 410, conn(1, 5), ext(2, 2), refusal(3, 1))),
+				append(twice(at(420, 410, conn(1, 5), ext(2, 2), refusal(3, 1))), twice(at(422, 412, conn(1, 7), ext(2, 3), refusal(3, 3)))...)...),
+			want: "cluster 7 external 5 refused 12", suspect: true,
+		},
+		{
+			name:     "restored, and the jumps have passed what they had counted",
+			readings: twice(at(511, 511, conn(1, 20), ext(2, 8), refusal(3, 7))),
+			want:     "cluster 6 external 4 refused 10",
 		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(10)
-			for _, rd := range append(slices.Clone(before), tt.readings...) {
+			for _, rd := range before {
 				r.apply(rd)
+			}
+			for i, rd := range tt.readings {
+				if out := r.apply(rd); i == 0 && out.Suspect != tt.suspect {
+					t.Errorf("suspect: %v, want %v", out.Suspect, tt.suspect)
+				}
 			}
 			if got := total(t, r.Ledger, web); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)

@@ -8,7 +8,8 @@ type source struct {
 	baselined bool
 	chains    map[ChainName]*chain
 	accounts  map[Port]*account
-	witnesses []Witness         // of each table's last reading
+	witnesses []Witness         // of each table's last reading without a doubt
+	held      map[string]bool   // tables in which the round's reading has values in doubt
 	restored  map[string]uint64 // the last round that found a table restored
 	debts     map[debtor]*debt
 
@@ -40,6 +41,7 @@ func newSource() *source {
 		chains:   make(map[ChainName]*chain),
 		accounts: make(map[Port]*account),
 		restored: make(map[string]uint64),
+		held:     make(map[string]bool),
 		debts:    make(map[debtor]*debt),
 	}
 }
@@ -85,5 +87,6 @@ func (s *source) close() {
 	clear(s.slots)
 	clear(s.visits)
 	clear(s.touched)
+	clear(s.held)
 	s.slots, s.visits, s.touched = s.slots[:0], s.visits[:0], s.touched[:0]
 }
