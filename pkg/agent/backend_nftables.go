@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
@@ -40,6 +41,8 @@ type nftablesBackend struct {
 	// beyond limit it does not matter.
 	others, limit int
 	measured      uint32
+	// heads has the memory of the last list of chains, until it is collected.
+	heads sync.Pool
 }
 
 func newNFTablesBackend(open func() (nftablesReader, error), listen func() (noticeSource, error)) *nftablesBackend {
@@ -110,6 +113,9 @@ func (b *nftablesBackend) commit(p *pass) {
 		if p.watched != nil {
 			p.watched.rewritten(f, deltas)
 		}
+	}
+	if p.tables != nil {
+		b.heads.Put(p.tables)
 	}
 }
 
@@ -207,6 +213,7 @@ type pass struct {
 	backend *nftablesBackend
 	stages  map[netfilter.Family]*ruleset.Stage
 	headed  bool
+	tables  []nftables.TableContent
 	moved   map[string]bool
 	watched *watched // what has been rewritten is dropped from it
 }
@@ -220,7 +227,7 @@ func (p *pass) generation() uint32 {
 
 // head takes the tables and chains that exist.
 func (p *pass) head(tables []nftables.TableContent) {
-	p.headed = true
+	p.headed, p.tables = true, tables
 	for _, stage := range p.stages {
 		stage.Heads(p.generation(), tables)
 	}

@@ -24,7 +24,8 @@ func (b *nftablesBackend) plan(ctx context.Context, p *pass) error {
 // kube-proxy's but for endpoints' chains that were read once, the built-in
 // ones, and others' that are new or have another size.
 func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
-	tables, err := p.attempt.Heads(ctx)
+	earlier, _ := b.heads.Get().([]nftables.TableContent)
+	tables, err := p.attempt.Heads(ctx, earlier)
 	if err != nil {
 		return err
 	}

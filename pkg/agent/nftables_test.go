@@ -59,7 +59,7 @@ type fakeAttempt struct {
 
 func (a *fakeAttempt) Generation() uint32 { return a.state.generation }
 
-func (a *fakeAttempt) Heads(context.Context) ([]nftables.TableContent, error) {
+func (a *fakeAttempt) Heads(context.Context, []nftables.TableContent) ([]nftables.TableContent, error) {
 	t := nftables.TableContent{Table: nftables.Table{Family: netfilter.IPv4, Name: "nat", Handle: 1}}
 	for _, c := range webChains(0) {
 		t.Chains = append(t.Chains, nftables.ChainContent{Chain: nftables.Chain{

@@ -23,7 +23,7 @@ type nftablesReader interface {
 // rulesAttempt is *kernel.Attempt.
 type rulesAttempt interface {
 	Generation() uint32
-	Heads(context.Context) ([]nftables.TableContent, error)
+	Heads(context.Context, []nftables.TableContent) ([]nftables.TableContent, error)
 	Rules(context.Context, *nftables.Chain, func([]byte) error) error
 }
 

@@ -54,12 +54,11 @@ type request struct {
 }
 
 // transport is a netlink socket. Receive returns one datagram, valid until the
-// next call. Interrupt, which any goroutine may call, ends a Receive that waits
-// and those after it. Tests answer with bytes.
+// next call, and os.ErrDeadlineExceeded where none has come when ctx ends. Send
+// does not keep what it is given. Tests answer with bytes.
 type transport interface {
-	Send(netlink.Message) (netlink.Message, error)
-	Receive() ([]byte, error)
-	Interrupt()
+	Send(context.Context, netlink.Message) (netlink.Message, error)
+	Receive(context.Context) ([]byte, error)
 	Close() error
 }
 
@@ -77,8 +76,10 @@ type conn struct {
 
 	bytes, messages atomic.Uint64 // received
 
-	mu sync.Mutex // held through an exchange; guards what follows
-	t  transport
+	mu     sync.Mutex // held through an exchange; guards what follows
+	t      transport
+	out    []byte // the last request
+	answer answer // to it
 }
 
 // answerTime is how long all exchanges of one operation may take. The kernel
@@ -115,33 +116,32 @@ func (c *conn) exchange(ctx context.Context, req request, visit func(*nlattr.Mes
 			return err
 		}
 	}
-	t := c.t
-	stop := context.AfterFunc(ctx, t.Interrupt)
-	done, err := c.ask(req, visit)
-	if !stop() || !done {
+	done, err := c.ask(ctx, req, visit)
+	if !done {
 		_ = c.t.Close()
 		c.t = nil
-	}
-	if why := ended(ctx); !done && why != nil {
-		return why
+		if why := ended(ctx); why != nil {
+			return why
+		}
 	}
 	return err
 }
 
 // ask returns true once the answer was read to its end.
-func (c *conn) ask(req request, visit func(*nlattr.Message) error) (bool, error) {
+func (c *conn) ask(ctx context.Context, req request, visit func(*nlattr.Message) error) (bool, error) {
 	m := netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(req.typ), Flags: netlink.Request}}
 	if req.dump {
 		m.Header.Flags |= netlink.Dump
 	}
-	m.Data = append(netfilter.AppendGenMsg(nil, netfilter.GenMsg{Family: req.family}), req.attrs...)
-	sent, err := c.t.Send(m)
+	c.out = append(netfilter.AppendGenMsg(c.out[:0], netfilter.GenMsg{Family: req.family}), req.attrs...)
+	m.Data = c.out
+	sent, err := c.t.Send(ctx, m)
 	if err != nil {
 		return false, err
 	}
-	answer := answer{seq: sent.Header.Sequence, dump: req.dump, visit: visit}
-	for !answer.done {
-		b, err := c.t.Receive()
+	c.answer = answer{seq: sent.Header.Sequence, dump: req.dump, visit: visit}
+	for !c.answer.done {
+		b, err := c.t.Receive(ctx)
 		if errors.Is(err, unix.ENOBUFS) {
 			return false, ErrOverrun
 		}
@@ -150,15 +150,17 @@ func (c *conn) ask(req request, visit func(*nlattr.Message) error) (bool, error)
 		}
 		c.bytes.Add(uint64(len(b)))
 		it := nlattr.Messages(b)
-		for it.Next() && !answer.done {
-			c.messages.Add(1)
-			answer.add(it.Message())
+		n := uint64(0)
+		for it.Next() && !c.answer.done {
+			n++
+			c.answer.add(it.Message())
 		}
+		c.messages.Add(n)
 		if it.Err() != nil {
 			return false, it.Err()
 		}
 	}
-	return true, answer.err
+	return true, c.answer.err
 }
 
 // answer collects what the messages of one answer say.

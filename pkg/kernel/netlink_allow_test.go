@@ -154,7 +154,7 @@ func TestSocketRefusesWhatWrites(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := (&socket{}).Send(netlink.Message{Header: tt.header}); !errors.Is(err, errRefused) {
+			if _, err := (&socket{}).Send(t.Context(), netlink.Message{Header: tt.header}); !errors.Is(err, errRefused) {
 				t.Errorf("got %v, want a refusal", err)
 			}
 		})

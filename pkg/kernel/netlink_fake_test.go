@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -31,7 +32,7 @@ type fakeKernel struct {
 func (k *fakeKernel) dial() (transport, error) {
 	k.dials++
 	k.open++
-	return &fakeSocket{kernel: k, late: make(chan struct{})}, nil
+	return &fakeSocket{kernel: k}, nil
 }
 
 type fakeSocket struct {
@@ -39,10 +40,9 @@ type fakeSocket struct {
 	seq    uint32
 	queue  []netlink.Message
 	err    error
-	late   chan struct{}
 }
 
-func (s *fakeSocket) Send(m netlink.Message) (netlink.Message, error) {
+func (s *fakeSocket) Send(_ context.Context, m netlink.Message) (netlink.Message, error) {
 	s.seq++
 	m.Header.Sequence = s.seq
 	s.queue, s.err = s.kernel.answer(m)
@@ -52,12 +52,12 @@ func (s *fakeSocket) Send(m netlink.Message) (netlink.Message, error) {
 	return m, nil
 }
 
-func (s *fakeSocket) Receive() ([]byte, error) {
+func (s *fakeSocket) Receive(ctx context.Context) ([]byte, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
 	if len(s.queue) == 0 {
-		<-s.late
+		<-ctx.Done()
 		return nil, os.ErrDeadlineExceeded
 	}
 	m := s.queue[0]
@@ -66,8 +66,6 @@ func (s *fakeSocket) Receive() ([]byte, error) {
 	m.Header.Length = uint32(nlattr.HeaderLen + len(m.Data))
 	return m.MarshalBinary()
 }
-
-func (s *fakeSocket) Interrupt() { close(s.late) }
 
 func (s *fakeSocket) Close() error {
 	s.kernel.open--

@@ -3,11 +3,11 @@
 package kernel
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"sync/atomic"
 	"unsafe"
 
 	"github.com/mdlayher/netlink"
@@ -24,11 +24,10 @@ const atOnce = 2
 // so that Receive finds the answer there. The runtime's poller therefore does
 // not know the socket: it would be woken for each datagram, in another thread.
 type socket struct {
-	fd          int
-	seq         uint32
-	out         []byte // the last request
-	to          unix.SockaddrNetlink
-	interrupted atomic.Bool
+	fd  int
+	seq uint32
+	out []byte // the last request
+	to  unix.SockaddrNetlink
 
 	heads    [atOnce]messageHead
 	vectors  [atOnce]unix.Iovec
@@ -66,7 +65,7 @@ func dialNetfilter() (transport, error) {
 
 // Send sends one request and returns it with its sequence number. It is the
 // only way to the kernel, and lets only requests pass that change nothing.
-func (s *socket) Send(m netlink.Message) (netlink.Message, error) {
+func (s *socket) Send(ctx context.Context, m netlink.Message) (netlink.Message, error) {
 	if !requestType(m.Header.Type).harmless() || m.Header.Flags&^(netlink.Request|netlink.Dump) != 0 {
 		return m, fmt.Errorf("send request %#x with flags %#x: %w", uint16(m.Header.Type), uint16(m.Header.Flags), errRefused)
 	}
@@ -89,7 +88,7 @@ func (s *socket) Send(m netlink.Message) (netlink.Message, error) {
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 			return m, err
 		}
-		if err := s.wait(unix.POLLOUT); err != nil {
+		if err := s.wait(ctx, unix.POLLOUT); err != nil {
 			return m, err
 		}
 	}
@@ -97,7 +96,7 @@ func (s *socket) Send(m netlink.Message) (netlink.Message, error) {
 
 // Receive returns the next datagram that the kernel sent, valid until the next
 // call; those of other processes are dropped.
-func (s *socket) Receive() ([]byte, error) {
+func (s *socket) Receive(ctx context.Context) ([]byte, error) {
 	for {
 		for s.next < s.at {
 			i := s.next
@@ -111,17 +110,17 @@ func (s *socket) Receive() ([]byte, error) {
 			}
 			return s.bufs[i][:n], nil
 		}
-		if s.interrupted.Load() {
+		if ctx.Err() != nil {
 			return nil, os.ErrDeadlineExceeded
 		}
-		if err := s.fill(); err != nil {
+		if err := s.fill(ctx); err != nil {
 			return nil, err
 		}
 	}
 }
 
 // fill takes what is there, and waits where nothing is.
-func (s *socket) fill() error {
+func (s *socket) fill(ctx context.Context) error {
 	for {
 		for i := range s.heads {
 			s.heads[i].Namelen, s.heads[i].Flags = unix.SizeofSockaddrNetlink, 0
@@ -136,17 +135,17 @@ func (s *socket) fill() error {
 		default:
 			return errno
 		}
-		if err := s.wait(unix.POLLIN); err != nil {
+		if err := s.wait(ctx, unix.POLLIN); err != nil {
 			return err
 		}
 	}
 }
 
 // wait returns when the socket may be ready, and os.ErrDeadlineExceeded once
-// it is interrupted.
-func (s *socket) wait(events int16) error {
+// ctx has ended.
+func (s *socket) wait(ctx context.Context, events int16) error {
 	const look = 20 // ms; the kernel answers at once, so that nobody waits for this
-	if s.interrupted.Load() {
+	if ctx.Err() != nil {
 		return os.ErrDeadlineExceeded
 	}
 	_, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: events}}, look)
@@ -155,9 +154,6 @@ func (s *socket) wait(events int16) error {
 	}
 	return err
 }
-
-// Interrupt ends a Receive that waits, and those after it.
-func (s *socket) Interrupt() { s.interrupted.Store(true) }
 
 // Close closes the socket. Nothing else may be under way.
 func (s *socket) Close() error { return unix.Close(s.fd) }

@@ -93,9 +93,9 @@ func TestSocketThatWaitsIsInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	stop := time.AfterFunc(20*time.Millisecond, s.Interrupt)
-	defer stop.Stop()
-	if _, err := s.Receive(); !errors.Is(err, os.ErrDeadlineExceeded) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := s.Receive(ctx); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %v, want to be interrupted", err)
 	}
 }

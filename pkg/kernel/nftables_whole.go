@@ -55,7 +55,7 @@ type whole struct {
 }
 
 func (w *whole) read(ctx context.Context) (err error) {
-	if w.out.Tables, err = w.attempt.Heads(ctx); err != nil {
+	if w.out.Tables, err = w.attempt.Heads(ctx, nil); err != nil {
 		return err
 	}
 	for i := range w.out.Tables {

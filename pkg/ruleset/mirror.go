@@ -24,7 +24,6 @@ type Mirror struct {
 	set     *Ruleset
 	scanner nftables.RuleScanner
 	odd     map[*chainState]struct{} // those of chains with something not understood
-	read    int                      // chains in the last reading that began with heads
 }
 
 // chainState is what is known of a chain's messages.
@@ -80,16 +79,21 @@ func (m *Mirror) keep(c *Chain, s *chainState) {
 
 // Stage begins a reading. What it brings counts only once it is committed; one
 // that is not is forgotten.
-func (m *Mirror) Stage() *Stage { return &Stage{mirror: m, chains: make(map[chainKey]*StagedChain)} }
+func (m *Mirror) Stage() *Stage {
+	return &Stage{mirror: m, anew: make(map[chainKey]bool), chains: make(map[chainKey]*StagedChain)}
+}
 
 type chainKey struct{ table, chain string }
 
-// Stage is a reading before it counts.
+// Stage is a reading before it counts. Of chains that say what they said
+// before it keeps nothing.
 type Stage struct {
 	mirror     *Mirror
 	headed     bool
 	generation uint32
 	tables     []*nftables.TableContent
+	anew       map[chainKey]bool // those that were made anew, of which old rules say nothing
+	current    StagedChain
 	chains     map[chainKey]*StagedChain
 	order      []chainKey
 	counters   []netfilter.Counter // where chains' are cut from
@@ -97,32 +101,55 @@ type Stage struct {
 }
 
 // Heads gives the tables and chains that exist, without rules; those of other
-// families are left out. It does not keep tables after Commit.
+// families are left out. It comes before all chains. It does not keep tables
+// after Commit.
 func (s *Stage) Heads(generation uint32, tables []nftables.TableContent) {
 	s.headed, s.generation = true, generation
-	if len(s.chains) == 0 {
-		s.chains = make(map[chainKey]*StagedChain, s.mirror.read)
-	}
 	for i := range tables {
-		if tables[i].Family == s.mirror.set.Family {
-			s.tables = append(s.tables, &tables[i])
+		head := &tables[i]
+		if head.Family != s.mirror.set.Family {
+			continue
+		}
+		s.tables = append(s.tables, head)
+		old, next := s.mirror.set.Table(head.Name), 0
+		for j := range head.Chains {
+			c := &head.Chains[j].Chain
+			var known *Chain
+			known, next = old.chainNear(next, c.Name)
+			if known != nil && (known.Handle != c.Handle || old.Handle != head.Handle) {
+				s.anew[chainKey{old.Name, known.Name}] = true
+			}
 		}
 	}
 }
 
-// Chain begins a chain: its rules follow. A chain without one is empty now.
+// Chain begins a chain: its rules follow, and then the next chain, at which the
+// one before must not be used any more. A chain without rules is empty now.
 func (s *Stage) Chain(table, name string) *StagedChain {
-	c := &StagedChain{stage: s}
-	if old := s.mirror.set.Table(table).Chain(name); old != nil {
+	s.settle()
+	c := &s.current
+	*c = StagedChain{stage: s, key: chainKey{table, name}}
+	if old := s.mirror.set.Table(table).Chain(name); old != nil && (len(s.anew) == 0 || !s.anew[c.key]) {
 		c.old, c.state = old, old.state
-		c.counters = s.slab(len(old.Rules))
 	}
-	key := chainKey{table, name}
-	if s.chains[key] == nil {
-		s.order = append(s.order, key)
-	}
-	s.chains[key] = c
 	return c
+}
+
+// settle keeps the chain that was read last, if there is something to keep.
+func (s *Stage) settle() {
+	c := &s.current
+	if c.stage == nil {
+		return
+	}
+	if s.chains[c.key] == nil {
+		if c.same() && !c.moved {
+			return
+		}
+		s.order = append(s.order, c.key)
+	}
+	kept := *c
+	s.chains[kept.key] = &kept
+	c.stage = nil
 }
 
 // slab returns an empty slice for so many counters. Most chains are short: they
@@ -140,10 +167,13 @@ func (s *Stage) slab(n int) []netfilter.Counter {
 // StagedChain is a chain whose rules are being read.
 type StagedChain struct {
 	stage    *Stage
-	old      *Chain      // nil for a new one
-	state    *chainState // of old; nil where its rules are not known
-	counters []netfilter.Counter
-	*another // nil while no rule is another one than before
+	key      chainKey
+	old      *Chain              // nil for a new one
+	state    *chainState         // of old; nil where its rules are not known
+	n        int                 // rules so far
+	moved    bool                // some counter is not the old one
+	counters []netfilter.Counter // of the rules so far; none while no rule is another one and none has moved
+	*another                     // nil while no rule is another one than before
 }
 
 // another is the rules of a chain of which one is another than before.
@@ -159,10 +189,11 @@ func (c *StagedChain) Rule(b []byte) error {
 	if err != nil {
 		return err
 	}
-	at := len(c.counters)
+	at := c.n
 	p := print{scan.Handle, scan.Sum}
 	if c.another == nil && c.state != nil && at < len(c.state.prints) && c.state.prints[at] == p {
-		c.counters = append(c.counters, scan.Counter)
+		c.n++
+		c.move(at, scan.Counter)
 		return nil
 	}
 	if c.another == nil {
@@ -175,10 +206,31 @@ func (c *StagedChain) Rule(b []byte) error {
 	if len(odd) > 0 {
 		c.odd(at, odd)
 	}
+	c.n++
 	c.counters = append(c.counters, scan.Counter)
 	c.rules = append(c.rules, rule)
 	c.now.prints = append(c.now.prints, p)
 	return nil
+}
+
+// move notes the counter of a rule that is the old one.
+func (c *StagedChain) move(at int, counter netfilter.Counter) {
+	if !c.moved {
+		if c.old.Rules[at].Counter == counter {
+			return
+		}
+		c.moved = true
+		c.keepCounters(at)
+	}
+	c.counters = append(c.counters, counter)
+}
+
+// keepCounters begins the list of counters with the first n old ones.
+func (c *StagedChain) keepCounters(n int) {
+	c.counters = c.stage.slab(len(c.old.Rules))
+	for i := range c.old.Rules[:n] {
+		c.counters = append(c.counters, c.old.Rules[i].Counter)
+	}
 }
 
 // convert decodes a rule. One that says what a rule of before said is that one
@@ -202,6 +254,9 @@ func (c *StagedChain) convert(scan *nftables.RuleCounter, b []byte) (Rule, map[s
 func (c *StagedChain) differ(n int) {
 	c.another = &another{}
 	if c.state != nil {
+		if !c.moved {
+			c.keepCounters(n)
+		}
 		c.bySum = make(map[uint64]int, len(c.state.prints))
 		for i, p := range c.state.prints {
 			c.bySum[p.sum] = i
@@ -230,19 +285,26 @@ func (c *StagedChain) odd(rule int, kinds map[string]uint64) {
 
 // same reports whether all rules are those of before.
 func (c *StagedChain) same() bool {
-	return c.another == nil && c.state != nil && len(c.counters) == len(c.state.prints)
+	return c.another == nil && c.state != nil && c.n == len(c.state.prints)
 }
 
 // Moved yields the rules that have counted since the last commit; those of
 // a chain whose rules are others than before as far as they have counted.
 func (c *StagedChain) Moved(yield func(*Rule) bool) {
+	same := c.same()
+	if same && !c.moved {
+		return
+	}
 	var rules []Rule
 	if c.another != nil {
 		rules = c.rules
 	} else if c.old != nil {
 		rules = c.old.Rules
+		if !c.moved {
+			c.keepCounters(c.n)
+			c.moved = true
+		}
 	}
-	same := c.same()
 	for i := range min(len(rules), len(c.counters)) {
 		was := netfilter.Counter{}
 		if same {
@@ -264,9 +326,9 @@ func (s *Stage) conv() *Converter {
 
 // Commit makes the reading count and returns what it changed, a Delta a table.
 func (s *Stage) Commit() []Delta {
+	s.settle()
 	d := deltas{}
 	if s.headed {
-		s.mirror.read = len(s.order)
 		s.commitHeads(&d)
 	}
 	for _, key := range s.order {
@@ -284,19 +346,17 @@ func (s *Stage) commitChain(key chainKey, d *Delta) {
 		return // gone, or of a table that is: the heads say so
 	}
 	if c.same() && c.old == old {
-		moved := false
+		if !c.moved { // it had, when it was read before
+			return
+		}
 		for i := range old.Rules {
-			r := &old.Rules[i]
-			moved = moved || r.Counter != c.counters[i]
-			r.Counter = c.counters[i]
+			old.Rules[i].Counter = c.counters[i]
 		}
-		if moved {
-			d.Moved = append(d.Moved, old)
-		}
+		d.Moved = append(d.Moved, old)
 		return
 	}
 	if c.another == nil { // fewer rules than before, or none
-		c.differ(len(c.counters))
+		c.differ(c.n)
 	}
 	for i := range c.rules {
 		r := &c.rules[i]

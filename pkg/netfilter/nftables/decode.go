@@ -67,11 +67,21 @@ func DecodeTable(b []byte) (Table, error) {
 
 // DecodeChain decodes the payload of an NFT_MSG_NEWCHAIN message.
 func DecodeChain(b []byte) (Chain, error) {
+	var c Chain
+	err := c.Decode(b)
+	return c, err
+}
+
+// Decode is DecodeChain into c, whose name's memory it uses again where it is
+// the same. After an error c is the zero value.
+func (c *Chain) Decode(b []byte) error {
+	name := c.Name
+	*c = Chain{}
 	h, attrs, err := netfilter.DecodeGenMsg(b)
 	if err != nil {
-		return Chain{}, fmt.Errorf("chain: %w", err)
+		return fmt.Errorf("chain: %w", err)
 	}
-	c := Chain{Family: h.Family}
+	c.Family = h.Family
 	a := nlattr.Attrs(attrs)
 	for a.Next() {
 		switch a.Type() {
@@ -80,7 +90,9 @@ func DecodeChain(b []byte) (Chain, error) {
 		case attrChainHandle:
 			c.Handle = a.Uint64("NFTA_CHAIN_HANDLE")
 		case attrChainName:
-			c.Name = a.String()
+			if c.Name = name; string(a.Text()) != name {
+				c.Name = a.String()
+			}
 		case attrChainUse:
 			c.Use = a.Uint32("NFTA_CHAIN_USE")
 		case attrChainFlags:
@@ -92,12 +104,13 @@ func DecodeChain(b []byte) (Chain, error) {
 	a.Require(attrChainTable, "NFTA_CHAIN_TABLE")
 	a.Require(attrChainName, "NFTA_CHAIN_NAME")
 	if a.Seen(attrChainHook) {
-		a.Fail(decodeBase(attrs, &c))
+		a.Fail(decodeBase(attrs, c))
 	}
 	if err := a.Err(); err != nil {
-		return Chain{}, fmt.Errorf("chain %s: %w", c.Name, err)
+		name, *c = c.Name, Chain{}
+		return fmt.Errorf("chain %s: %w", name, err)
 	}
-	return c, nil
+	return nil
 }
 
 // tableName is a table's name; those that iptables gives take no memory, as
