@@ -37,6 +37,7 @@ type legacyFamily struct {
 	// fell when it is still there.
 	moved map[string]bool
 	lock  *legacyLock
+	rest  time.Time // until then what is watched is not read
 }
 
 // legacyTable names a table.
@@ -112,18 +113,39 @@ func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.D
 	return none, nil
 }
 
-// look reads the tables that have something that is watched.
-func (b *legacyBackend) look(ctx context.Context, w *watched) error {
+// look reads the tables that have something that is watched, of the families
+// whose mutex was left alone for long enough.
+func (b *legacyBackend) look(ctx context.Context, w *watched) (again time.Duration, err error) {
 	for _, f := range b.known {
-		for _, table := range w.tables(f.set.Family) {
+		tables := w.tables(f.set.Family)
+		if len(tables) == 0 {
+			continue
+		}
+		begin := time.Now()
+		if rest := f.rest.Sub(begin); rest > 0 {
+			again = sooner(again, rest)
+			continue
+		}
+		for _, table := range tables {
 			d, err := b.readTable(ctx, legacyTable{f.set.Family, table})
 			if err != nil {
-				return err
+				return watchEvery, err
 			}
 			w.rewritten(f.set.Family, []ruleset.Delta{d})
 		}
+		end := time.Now()
+		rest := max(watchEvery, legacyShare*end.Sub(begin))
+		f.rest, again = end.Add(rest), sooner(again, rest)
 	}
-	return nil
+	return again, nil
+}
+
+// sooner returns the smaller of two times; 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 {
+		return b
+	}
+	return min(a, b)
 }
 
 // readAll reads all tables of the family, or fails.

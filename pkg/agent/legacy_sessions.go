@@ -191,7 +191,7 @@ func (s *sessions) next() (t legacyTable, at time.Time, ok bool) {
 				when = table.plan[0]
 			}
 		}
-		if when.IsZero() || ok && !sooner(when, at, name, t) {
+		if when.IsZero() || ok && !earlier(when, at, name, t) {
 			continue
 		}
 		t, at, ok = name, when, true
@@ -199,8 +199,8 @@ func (s *sessions) next() (t legacyTable, at time.Time, ok bool) {
 	return t, at, ok
 }
 
-// sooner orders what is due by time, and then by name: maps have no order.
-func sooner(a, b time.Time, t, u legacyTable) bool {
+// earlier orders what is due by time, and then by name: maps have no order.
+func earlier(a, b time.Time, t, u legacyTable) bool {
 	if !a.Equal(b) {
 		return a.Before(b)
 	}

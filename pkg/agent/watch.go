@@ -23,12 +23,12 @@ import (
 const (
 	// watchFor is how long kube-proxy may take to write what the API said.
 	watchFor = 5 * time.Second
-	// watchEvery is the least time between two rounds; a round takes at most
-	// a tenth of it and, of x_tables, where it holds the mutex that a writer
-	// needs, a twentieth.
+	// watchEvery is the least time between two rounds, of which a round takes at
+	// most a tenth. Of x_tables that holds for each family, and with some room
+	// for what follows a reading, which holds the mutex that a writer needs.
 	watchEvery  = 2 * time.Millisecond
 	watchShare  = 10
-	legacyShare = 20
+	legacyShare = 15
 )
 
 // watched is what is read over and over.
@@ -142,28 +142,28 @@ func (s *sampler) round(ctx context.Context) (next time.Duration) {
 			continue
 		}
 		src.outcome = ledger.Outcome{}
-		if src.backend.look(ctx, &src.watched) == nil {
+		again, err := src.backend.look(ctx, &src.watched)
+		if err == nil {
 			s.tell(ctx, src, time.Now())
 		}
 		if src.outcome.Suspect {
 			// Within a dip a second look would see the same.
 			src.quiet = begin.Add(settleAfter)
 		}
-		share := time.Duration(watchShare)
-		if src.backend == s.legacy {
-			share = legacyShare
+		if again == 0 {
+			again = watchShare * time.Since(begin)
 		}
-		next = max(next, watchEvery, share*time.Since(begin))
+		next = max(next, watchEvery, again)
 	}
 	return next
 }
 
-func (b *nftablesBackend) look(ctx context.Context, w *watched) error {
+func (b *nftablesBackend) look(ctx context.Context, w *watched) (time.Duration, error) {
 	r, err := b.get()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return b.take(ctx, r, func(ctx context.Context, p *pass) error {
+	return 0, b.take(ctx, r, func(ctx context.Context, p *pass) error {
 		p.watched = w
 		p.moved = b.moved
 		for f := range w.refusals {

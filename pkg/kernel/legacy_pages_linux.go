@@ -11,21 +11,26 @@ import (
 // pages is a buffer outside Go's heap. Tables have up to 66 MB: as garbage of
 // the heap, every reading would cost a collection, and the memory would stay
 // with the process long after.
-type pages struct{ mem []byte }
+type pages struct {
+	mem  []byte
+	used int // bytes that may not be 0
+}
 
 const (
-	keepBytes = 1 << 20 // a buffer up to this size is kept between readings
+	keepBytes = 4 << 20 // so much of a buffer is kept between readings
 	hugePage  = 2 << 20 // on x86-64 and arm64 with pages of 4 KB
 )
 
 // grow returns n bytes, which hold what they held before or zeros.
 func (p *pages) grow(n int) ([]byte, error) {
+	p.used = max(p.used, n)
 	if n <= len(p.mem) {
 		return p.mem[:n:n], nil
 	}
 	if err := p.free(); err != nil {
 		return nil, err
 	}
+	p.used = n
 	unit := 64 << 10
 	if n > keepBytes {
 		unit = hugePage
@@ -47,16 +52,16 @@ func (p *pages) grow(n int) ([]byte, error) {
 
 // release makes all bytes 0: the kernel leaves those as they are that are
 // behind the end of a name, and what stood there would be taken for a change.
-// The memory of a large buffer goes back to the system; its addresses stay:
+// What a large table took goes back to the system; the addresses stay:
 // what refers to them after its time reads zeros and does not crash.
 func (p *pages) release() {
-	if len(p.mem) <= keepBytes {
-		clear(p.mem)
-	}
-	if len(p.mem) > keepBytes {
+	if p.used > keepBytes {
 		// It cannot fail for a mapping like ours, and nothing depends on it.
 		_ = unix.Madvise(p.mem, unix.MADV_DONTNEED)
+	} else {
+		clear(p.mem[:p.used])
 	}
+	p.used = 0
 }
 
 func (p *pages) free() error {
@@ -64,6 +69,6 @@ func (p *pages) free() error {
 		return nil
 	}
 	err := unix.Munmap(p.mem)
-	p.mem = nil
+	p.mem, p.used = nil, 0
 	return err
 }
