@@ -37,7 +37,8 @@ type legacyFamily struct {
 	// fell when it is still there.
 	moved map[string]bool
 	lock  *legacyLock
-	rest  time.Time // until then what is watched is not read
+	cost  time.Duration // of a look at what is watched
+	rest  time.Time     // until then there is none
 }
 
 // legacyTable names a table.
@@ -134,7 +135,8 @@ func (b *legacyBackend) look(ctx context.Context, w *watched) (again time.Durati
 			w.rewritten(f.set.Family, []ruleset.Delta{d})
 		}
 		end := time.Now()
-		rest := max(watchEvery, legacyShare*end.Sub(begin))
+		spend(&f.cost, end.Sub(begin))
+		rest := max(watchEvery, legacyShare*f.cost)
 		f.rest, again = end.Add(rest), sooner(again, rest)
 	}
 	return again, nil

@@ -225,7 +225,7 @@ func (s *sessions) read(r tableRead) {
 		t = &sessionTable{until: firstEnd}
 		s.tables[r.table] = t
 	}
-	t.spend(r.end.Sub(r.begin))
+	spend(&t.cost, r.end.Sub(r.begin))
 	closed := t.longest > 0 // since the last reading
 	inSession := s.held() || s.end.After(r.begin)
 	late := inSession && r.changed && !closed
@@ -254,15 +254,6 @@ func (s *sessions) read(r tableRead) {
 	if !s.held() && r.begin.After(s.end) {
 		t.due = time.Time{}
 	}
-}
-
-// spend notes what a reading took. One that took long had to wait, for a
-// processor or for a writer: that is no cost.
-func (t *sessionTable) spend(d time.Duration) {
-	if t.cost > 0 {
-		d = min(d, t.cost+t.cost/8)
-	}
-	t.cost = d
 }
 
 // blind returns for how long a table was not looked at before its last change

@@ -79,6 +79,7 @@ type ruleSource struct {
 	// before quiet.
 	watched watched
 	quiet   time.Time
+	cost    time.Duration // of a look at it
 }
 
 func newSampler(cfg Config, h host, k *kube) *sampler {

@@ -151,7 +151,8 @@ func (s *sampler) round(ctx context.Context) (next time.Duration) {
 			src.quiet = begin.Add(settleAfter)
 		}
 		if again == 0 {
-			again = watchShare * time.Since(begin)
+			spend(&src.cost, time.Since(begin))
+			again = watchShare * src.cost
 		}
 		next = max(next, watchEvery, again)
 	}
@@ -226,4 +227,13 @@ func (w *watched) rewritten(f netfilter.Family, deltas []ruleset.Delta) {
 			}
 		}
 	}
+}
+
+// spend notes how long something took that costs so much. Once that it took long
+// it had to wait, for a processor or for a writer: that is no cost.
+func spend(cost *time.Duration, d time.Duration) {
+	if *cost > 0 {
+		d = min(d, *cost+*cost/8)
+	}
+	*cost = d
 }
