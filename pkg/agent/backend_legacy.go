@@ -136,7 +136,7 @@ func (b *legacyBackend) look(ctx context.Context, w *watched) (again time.Durati
 		}
 		end := time.Now()
 		spend(&f.cost, end.Sub(begin))
-		rest := max(watchEvery, legacyShare*f.cost)
+		rest := max(watchEvery, watchShare*f.cost)
 		f.rest, again = end.Add(rest), sooner(again, rest)
 	}
 	return again, nil

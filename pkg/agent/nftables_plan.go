@@ -39,7 +39,7 @@ func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 			known = nil
 		}
 		for j := range t.Chains {
-			if c := &t.Chains[j].Chain; f.wants(c, known.Chain(c.Name)) {
+			if c := &t.Chains[j].Chain; f.wants(c, known) {
 				chains = append(chains, c)
 			}
 		}
@@ -47,9 +47,9 @@ func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 	return p.readAll(ctx, chains)
 }
 
-// wants reports whether the rules of a chain are to be read; known is what is
-// known of it, or nil.
-func (f *familyRules) wants(c *nftables.Chain, known *ruleset.Chain) bool {
+// wants reports whether the rules of a chain are to be read; t is its table as
+// it is known, or nil.
+func (f *familyRules) wants(c *nftables.Chain, t *ruleset.Table) bool {
 	kind, _ := kubeproxy.ParseChain(c.Name)
 	switch ofKubeProxy := c.Table == "nat" || c.Table == "filter"; {
 	case kind == kubeproxy.KindEndpoint && c.Table == "nat":
@@ -57,6 +57,7 @@ func (f *familyRules) wants(c *nftables.Chain, known *ruleset.Chain) bool {
 	case c.Base != nil, kind != kubeproxy.KindOther && ofKubeProxy:
 		return true
 	}
+	known := t.Chain(c.Name)
 	return known == nil || known.Unread || known.Handle != c.Handle || known.Use != c.Use
 }
 

@@ -24,11 +24,10 @@ const (
 	// watchFor is how long kube-proxy may take to write what the API said.
 	watchFor = 5 * time.Second
 	// watchEvery is the least time between two rounds, of which a round takes at
-	// most a tenth. Of x_tables that holds for each family, and with some room
-	// for what follows a reading, which holds the mutex that a writer needs.
-	watchEvery  = 2 * time.Millisecond
-	watchShare  = 10
-	legacyShare = 15
+	// most a tenth. Of x_tables that holds for each family: a reading holds the
+	// mutex that a writer of the family needs.
+	watchEvery = 2 * time.Millisecond
+	watchShare = 10
 )
 
 // watched is what is read over and over.
