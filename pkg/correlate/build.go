@@ -63,6 +63,8 @@ type Builder struct {
 	rows    []*ServicePort  // of the last snapshot, sorted
 	origins []origin        // of the rows
 	at      map[portKey]int // where a port's row is
+	// hashes has the rows of each view's chains, by the hash in their names.
+	hashes  []map[string]int
 	folded  map[ledger.OtherKey]*OtherTotal
 	version uint64 // of the ledger's totals
 	// strays tells that the ledger alone knows of some row: no API and no
@@ -110,7 +112,7 @@ func (b *Builder) Build(in Inputs, now time.Time) *Snapshot {
 	if c := in.Names.catalog; c != nil {
 		from.node, from.zone = c.Node.Name, c.Node.Zone
 	}
-	if !b.holds(from, in.Rules) || !b.update(&in) {
+	if (!b.holds(from, in.Rules) || !b.update(&in)) && !b.refresh(&in, from) {
 		b.join(&in, from)
 	}
 	s.Services, s.Other = b.rows, b.others(&in)
@@ -184,7 +186,9 @@ func (b *Builder) join(in *Inputs, from shape) {
 		return nil
 	})
 	rows, origins := make([]*ServicePort, len(j.entries)), make([]origin, len(j.entries))
+	place := make([]int, len(j.entries)) // of entries in the order in which they were added
 	for i := range j.entries {
+		place[j.entries[i].index] = i
 		e := &j.entries[i]
 		rows[i], origins[i] = e.row, e.origin
 		if last, ok := b.at[e.key]; ok && e.row.same(b.rows[last]) {
@@ -192,7 +196,12 @@ func (b *Builder) join(in *Inputs, from shape) {
 		}
 		j.at[e.key] = i
 	}
-	b.shape, b.rows, b.origins, b.at, b.strays = from, rows, origins, j.at, strays
+	for _, hashes := range j.hashes {
+		for hash, i := range hashes {
+			hashes[hash] = place[i]
+		}
+	}
+	b.shape, b.rows, b.origins, b.at, b.hashes, b.strays = from, rows, origins, j.at, j.hashes, strays
 	b.views = b.views[:0]
 	for i := range in.Rules {
 		b.views = append(b.views, viewState{in.Rules[i].View, in.Rules[i].View.Version})

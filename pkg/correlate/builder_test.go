@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/ruleset"
@@ -33,12 +34,19 @@ type randomNode struct {
 	text    func(string) string
 	in      Inputs
 	now     time.Time
+	gone    []*kubeproxy.PortChains // taken out of the view
 }
 
 // step changes one thing at most, and has traffic.
 func (n *randomNode) step() {
 	n.now = n.now.Add(time.Duration(n.rand.IntN(240)) * time.Second) // the ledger forgets after minutes
-	switch n.rand.IntN(10) {
+	switch n.rand.IntN(14) {
+	case 5, 6: // other chains of a port in the same view, or none
+		if n.rules != nil {
+			n.rewrite(n.rules[0].View)
+		}
+	case 7, 10: // other endpoints of the same Services
+		n.names = n.names.Next(n.moved(n.names.catalog))
 	case 0: // other rules
 		gone := []string{"shop/ghost has no endpoints", "shop/web:http external IP", "shop/web:http -> 10.244.0.3:8080", "nothing"}
 		without := gone[n.rand.IntN(len(gone))]
@@ -51,7 +59,7 @@ func (n *randomNode) step() {
 			}
 			return b.String()
 		}
-		n.rules = nil
+		n.rules, n.gone = nil, nil
 	case 1: // another API, or none
 		n.names = NewNames(n.variant(), nil)
 	case 2: // the same names
@@ -65,7 +73,7 @@ func (n *randomNode) step() {
 		if n.rules != nil {
 			v := *n.rules[0].View
 			v.Refusals, v.Version = v.Refusals[:n.rand.IntN(1+len(v.Refusals))], v.Version+1
-			n.rules = []Rules{{View: &v}}
+			n.rules, n.gone = []Rules{{View: &v}}, nil
 		}
 	case 3:
 		n.in.Unread = bothFamilies()[:n.rand.IntN(2)]
@@ -76,6 +84,53 @@ func (n *randomNode) step() {
 		n.packets[i] += n.rand.IntN(4) / 2
 	}
 	n.read()
+}
+
+// rewrite does to a view what an update in place does.
+func (n *randomNode) rewrite(v *kubeproxy.View) {
+	v.Version++
+	for hash, p := range v.Ports {
+		switch other := *p; n.rand.IntN(4) {
+		case 0:
+			delete(v.Ports, hash)
+			n.gone = append(n.gone, p)
+		case 1:
+			other.Endpoints = other.Endpoints[:n.rand.IntN(1+len(other.Endpoints))]
+			v.Ports[hash] = &other
+		}
+	}
+	if len(n.gone) > 0 && n.rand.IntN(2) == 0 {
+		for _, p := range n.gone {
+			v.Ports[p.Hash] = p
+		}
+		n.gone = nil
+	}
+	v.Dispatch = v.Dispatch[:n.rand.IntN(1+len(v.Dispatch))]
+	v.Refusals = v.Refusals[:n.rand.IntN(1+len(v.Refusals))]
+}
+
+// moved returns the catalog after c with other endpoints of some Services.
+func (n *randomNode) moved(c *service.Catalog) *service.Catalog {
+	if c == nil {
+		return nil
+	}
+	ch := &service.Change{Node: c.Node, Endpoints: make(map[service.Name][]service.PortEndpoints)}
+	for _, svc := range c.Services {
+		if n.rand.IntN(2) == 0 {
+			continue
+		}
+		for i := range svc.Ports {
+			name := svc.PortName(&svc.Ports[i])
+			all := n.api.Endpoints[name]
+			ch.Endpoints[svc.Name] = append(ch.Endpoints[svc.Name], service.PortEndpoints{
+				Port: name.Port, Protocol: name.Protocol, Endpoints: all[:n.rand.IntN(1+len(all))],
+			})
+		}
+	}
+	if c.Endpoints != nil { // written down as one value, which no agent has
+		c = &service.Catalog{Synced: true, Node: c.Node, Services: c.Services}
+	}
+	return c.Next(ch)
 }
 
 // variant returns a catalog that shares with the others what it says alike.

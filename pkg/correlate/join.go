@@ -35,6 +35,7 @@ type entry struct {
 	key    portKey
 	origin origin
 	row    *ServicePort
+	index  int // in the order in which they were added
 }
 
 // join collects the Service ports of a snapshot.
@@ -43,6 +44,7 @@ type join struct {
 	entries []entry // the API's are nearly sorted
 	at      map[portKey]int
 	hashes  []map[string]int // of each of in.Rules: the entries of chains' hashes
+	refused []map[string]int // and those of refusals'
 	costs   map[kubeproxy.Cost]map[string]int
 }
 
@@ -68,13 +70,19 @@ func newJoin(in *Inputs) *join {
 				name := svc.PortName(&svc.Ports[i])
 				o := &j.entries[j.add(portKey{name, f})].origin
 				o.service, o.port = svc, i
-				if all := c.EndpointsOf(name, f == netfilter.IPv6); len(all) > 0 {
-					o.endpoints, o.count = &all[0], len(all)
-				}
+				o.list(c, name, f)
 			}
 		}
 	}
 	return j
+}
+
+// list notes the endpoints that the API has.
+func (o *origin) list(c *service.Catalog, name service.PortName, f Family) {
+	o.endpoints, o.count = nil, 0
+	if all := c.EndpointsOf(name, f == netfilter.IPv6); len(all) > 0 {
+		o.endpoints, o.count = &all[0], len(all)
+	}
 }
 
 // fromAPI begins a row with what the API says.
@@ -108,7 +116,7 @@ func (j *join) add(key portKey) int {
 	if !ok {
 		i = len(j.entries)
 		j.at[key] = i
-		j.entries = append(j.entries, entry{key: key})
+		j.entries = append(j.entries, entry{key: key, index: i})
 	}
 	return i
 }
@@ -139,22 +147,32 @@ func (j *join) kernel() {
 				j.entries[p].origin.chains[backends[v.Family]] = chains
 			}
 		}
+		refused := make(map[string]int)
 		for i := range v.Refusals {
 			if name, ok := j.in.Names.refusal(&v.Refusals[i]); ok {
 				if p, ok := j.port(name, v.Family); ok {
-					hashes[v.Refusals[i].Hash] = p
+					refused[v.Refusals[i].Hash] = p
 				}
 			}
 		}
-		for hash, cost := range v.RulesByPort() {
-			if p, ok := hashes[hash]; ok {
+		backends[v.Family]++
+		j.hashes, j.refused = append(j.hashes, hashes), append(j.refused, refused)
+		for hash, cost := range v.Costs {
+			if p, ok := j.entryOf(len(j.hashes)-1, hash); ok {
 				c := &j.entries[p].origin.cost
 				c.NAT, c.Filter = c.NAT+cost.NAT, c.Filter+cost.Filter
 			}
 		}
-		backends[v.Family]++
-		j.hashes = append(j.hashes, hashes)
 	}
+}
+
+// entryOf returns the entry of a hash in one of in.Rules.
+func (j *join) entryOf(rules int, hash string) (int, bool) {
+	i, ok := j.refused[rules][hash]
+	if !ok {
+		i, ok = j.hashes[rules][hash]
+	}
+	return i, ok
 }
 
 // make makes the row of an entry, without totals.
@@ -174,9 +192,10 @@ func (j *join) make(e *entry) {
 }
 
 // addresses gives ports the addresses that the rules show, where no API does.
-func (j *join) addresses(v *kubeproxy.View, hashes map[string]int) {
+func (j *join) addresses(rules int) {
+	v := j.in.Rules[rules].View
 	set := func(hash string, f kubeproxy.Frontend) {
-		i, ok := hashes[hash]
+		i, ok := j.entryOf(rules, hash)
 		if !ok {
 			return
 		}
@@ -253,7 +272,7 @@ func (j *join) finish(from shape, keep func(*entry) *ServicePort) {
 	}
 	if j.in.Names.catalog == nil {
 		for i := range j.in.Rules {
-			j.addresses(j.in.Rules[i].View, j.hashes[i])
+			j.addresses(i)
 		}
 	}
 	all := !from.counting && j.few()

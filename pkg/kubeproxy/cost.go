@@ -13,30 +13,41 @@ type Cost struct {
 	Filter int
 }
 
-// RulesByPort returns the cost of every Service port, by Hash. Chains whose
-// rules were not read count by nf_tables' use of them; where several rules
-// that were not read jump to such a chain, those jumps count as rules of it.
+// RulesByPort returns the cost of every Service port, by Hash: the sums of
+// Costs.
 func (v *View) RulesByPort() map[string]Cost {
 	costs := make(map[string]Cost, len(v.Ports))
-	add := func(hash string, nat, filter int) {
-		c := costs[hash]
-		costs[hash] = Cost{NAT: c.NAT + nat, Filter: c.Filter + filter}
-	}
-	for _, d := range v.Dispatch {
-		add(d.Hash, 1, 0)
-	}
-	for hash, p := range v.Ports {
-		add(hash, p.ownRules(), 0)
-	}
-	for _, r := range v.Refusals {
-		if r.Hash != "" && r.Table == "filter" {
-			add(r.Hash, 0, 1)
-		}
-	}
-	for _, h := range v.HealthChecks {
-		add(Hash(h.Port), 0, 1)
+	for hash, c := range v.Costs {
+		costs[hash] = Cost{NAT: costs[hash].NAT + c.NAT, Filter: costs[hash].Filter + c.Filter}
 	}
 	return costs
+}
+
+// Costs yields what Service ports cost, by Hash; one port's is in several
+// parts. Chains whose rules were not read count by nf_tables' use of them; where
+// several rules that were not read jump to such a chain, those jumps count as
+// rules of it.
+func (v *View) Costs(yield func(hash string, c Cost) bool) {
+	for i := range v.Dispatch {
+		if !yield(v.Dispatch[i].Hash, Cost{NAT: 1}) {
+			return
+		}
+	}
+	for hash, p := range v.Ports {
+		if !yield(hash, Cost{NAT: p.ownRules()}) {
+			return
+		}
+	}
+	for i := range v.Refusals {
+		if r := &v.Refusals[i]; r.Hash != "" && r.Table == "filter" && !yield(r.Hash, Cost{Filter: 1}) {
+			return
+		}
+	}
+	for i := range v.HealthChecks {
+		if !yield(Hash(v.HealthChecks[i].Port), Cost{Filter: 1}) {
+			return
+		}
+	}
 }
 
 // ownRules counts the rules of the port's chains and of its endpoints'.

@@ -120,6 +120,38 @@ func (p *parts) endpoints(port PortName) ([]Endpoint, bool) {
 	return nil, true
 }
 
+// EndpointsChanged lists the Services whose endpoints may be others in c than in
+// old. It returns false where the two do not share enough to tell.
+func (c *Catalog) EndpointsChanged(old *Catalog) ([]Name, bool) {
+	if c.parts == old.parts && len(c.Endpoints) == 0 && len(old.Endpoints) == 0 {
+		return nil, true
+	}
+	if len(c.Endpoints) > 0 || len(old.Endpoints) > 0 || c.parts == nil || old.parts == nil {
+		return nil, false
+	}
+	var changed []Name
+	for i := range c.parts {
+		now, was := c.parts[i], old.parts[i]
+		if len(now) == len(was) && (len(now) == 0 || &now[0] == &was[0]) {
+			continue
+		}
+		for len(now) > 0 || len(was) > 0 {
+			switch {
+			case len(was) == 0 || len(now) > 0 && now[0].name.Compare(was[0].name) < 0:
+				changed, now = append(changed, now[0].name), now[1:]
+			case len(now) == 0 || now[0].name.Compare(was[0].name) > 0:
+				changed, was = append(changed, was[0].name), was[1:]
+			default:
+				if now[0] != was[0] {
+					changed = append(changed, now[0].name)
+				}
+				now, was = now[1:], was[1:]
+			}
+		}
+	}
+	return changed, true
+}
+
 func (c *Catalog) nextParts(changed map[Name][]PortEndpoints) *parts {
 	if len(changed) == 0 {
 		return c.parts
