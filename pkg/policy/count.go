@@ -78,14 +78,20 @@ func subtractJumps(t *ruleset.Table, ownerOf func(string) string, at func(string
 	if !slices.ContainsFunc(t.Chains, unread) {
 		return
 	}
+	next := 0 // jumps are to chains in the table's order, mostly
 	for _, c := range t.Chains {
 		for i := range c.Rules {
 			name := c.Rules[i].Action.Chain
 			if name == "" {
 				continue
 			}
-			if to := t.Chain(name); to != nil && to.Unread && at(ownerOf(name)).Rules > 0 {
-				at(ownerOf(name)).Rules--
+			to, after := t.ChainNear(next, name)
+			if to == nil || !to.Unread {
+				continue
+			}
+			next = after
+			if owner := at(ownerOf(name)); owner.Rules > 0 {
+				owner.Rules--
 			}
 		}
 	}

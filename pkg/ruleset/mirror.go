@@ -94,6 +94,7 @@ type Stage struct {
 	tables     []*nftables.TableContent
 	anew       map[chainKey]bool // those that were made anew, of which old rules say nothing
 	current    StagedChain
+	next       int // where the chain after the current one is likely to be
 	chains     map[chainKey]*StagedChain
 	order      []chainKey
 	counters   []netfilter.Counter // where chains' are cut from
@@ -115,7 +116,7 @@ func (s *Stage) Heads(generation uint32, tables []nftables.TableContent) {
 		for j := range head.Chains {
 			c := &head.Chains[j].Chain
 			var known *Chain
-			known, next = old.chainNear(next, c.Name)
+			known, next = old.ChainNear(next, c.Name)
 			if known != nil && (known.Handle != c.Handle || old.Handle != head.Handle) {
 				s.anew[chainKey{old.Name, known.Name}] = true
 			}
@@ -129,7 +130,8 @@ func (s *Stage) Chain(table, name string) *StagedChain {
 	s.settle()
 	c := &s.current
 	*c = StagedChain{stage: s, key: chainKey{table, name}}
-	if old := s.mirror.set.Table(table).Chain(name); old != nil && (len(s.anew) == 0 || !s.anew[c.key]) {
+	var old *Chain
+	if old, s.next = s.mirror.set.Table(table).ChainNear(s.next, name); old != nil && (len(s.anew) == 0 || !s.anew[c.key]) {
 		c.old, c.state = old, old.state
 	}
 	return c

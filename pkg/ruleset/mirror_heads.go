@@ -49,7 +49,7 @@ func (m *Mirror) table(head *nftables.TableContent, old *Table, d *deltas) *Tabl
 	for i := range head.Chains {
 		h := &head.Chains[i].Chain
 		var known *Chain
-		known, next = old.chainNear(next, h.Name)
+		known, next = old.ChainNear(next, h.Name)
 		if known != nil && known.Handle == h.Handle {
 			if known.Use != h.Use {
 				known.Use = h.Use
@@ -81,24 +81,6 @@ func (m *Mirror) table(head *nftables.TableContent, old *Table, d *deltas) *Tabl
 		}
 	}
 	return t
-}
-
-// chainNear returns the chain of that name, which is likely to be number i or
-// one of the next: some are gone. next is the number after it.
-func (t *Table) chainNear(i int, name string) (c *Chain, next int) {
-	const near = 4
-	if t == nil {
-		return nil, 0
-	}
-	for j := i; j < len(t.Chains) && j < i+near; j++ {
-		if t.Chains[j].Name == name {
-			return t.Chains[j], j + 1
-		}
-	}
-	if c = t.Chain(name); c != nil {
-		return c, c.at + 1
-	}
-	return nil, i
 }
 
 // replace puts c, which is a copy of the chain of its name, in that one's place.

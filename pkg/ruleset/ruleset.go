@@ -79,6 +79,25 @@ func (t *Table) Chain(name string) *Chain {
 	return nil
 }
 
+// ChainNear returns the chain of that name, or nil, fast where it is number i or
+// one of the next; after is the number that follows it. Those who look up one
+// chain after another in the table's order spare themselves the look-up by name.
+func (t *Table) ChainNear(i int, name string) (c *Chain, after int) {
+	const near = 4
+	if t == nil {
+		return nil, 0
+	}
+	for j := max(i, 0); j < len(t.Chains) && j < i+near; j++ {
+		if t.Chains[j].Name == name {
+			return t.Chains[j], j + 1
+		}
+	}
+	if c = t.Chain(name); c == nil {
+		return nil, i
+	}
+	return c, c.at + 1
+}
+
 // Chain is one chain of a table.
 type Chain struct {
 	Name   string
