@@ -15,7 +15,54 @@ type endpoint struct {
 	connections uint64
 	counters    int    // in all sources
 	gone        bool   // it is in no rule: kept for the grace, exposed to nobody
+	over        bool   // so is the grace
 	left        uint64 // the round in which it went
+}
+
+// endpointList is the endpoints of one port: few are searched, many have an index.
+type endpointList struct {
+	all   []*endpoint
+	index map[netip.AddrPort]*endpoint // nil while they are few
+}
+
+// find returns the endpoint of an address, or nil.
+func (s *endpointList) find(addr netip.AddrPort) *endpoint {
+	if s.index != nil {
+		return s.index[addr]
+	}
+	for _, e := range s.all {
+		if e.addr == addr {
+			return e
+		}
+	}
+	return nil
+}
+
+func (s *endpointList) add(e *endpoint) {
+	s.all = append(s.all, e)
+	switch {
+	case s.index != nil:
+		s.index[e.addr] = e
+	case len(s.all) > indexAbove:
+		s.index = make(map[netip.AddrPort]*endpoint, 2*len(s.all))
+		for _, e := range s.all {
+			s.index[e.addr] = e
+		}
+	}
+}
+
+// remove takes out endpoints. Without any it keeps no memory.
+func (s *endpointList) remove(gone func(*endpoint) bool) {
+	s.all = slices.DeleteFunc(s.all, func(e *endpoint) bool {
+		if !gone(e) {
+			return false
+		}
+		delete(s.index, e.addr)
+		return true
+	})
+	if len(s.all) == 0 {
+		*s = endpointList{}
+	}
 }
 
 // departure is an endpoint that went in a round and may have come back since.
@@ -27,14 +74,11 @@ type departure struct {
 
 // endpoint returns the state of an address that is in the port's rules.
 func (p *port) endpoint(addr netip.AddrPort, l *Ledger, now time.Time) *endpoint {
-	e := p.endpoints[addr]
+	e := p.endpoints.find(addr)
 	switch {
 	case e == nil:
 		e = &endpoint{port: p, addr: addr, created: now}
-		if p.endpoints == nil {
-			p.endpoints = make(map[netip.AddrPort]*endpoint)
-		}
-		p.endpoints[addr] = e
+		p.endpoints.add(e)
 		l.touch(p)
 	case e.gone:
 		e.gone = false
@@ -72,7 +116,7 @@ func (rd *round) creditEndpoint(c *counter, n uint64) {
 // goes on from where it was.
 func (rd *round) leave() {
 	for _, e := range rd.emptied {
-		if e.counters == 0 && !e.gone && e.port.endpoints[e.addr] == e {
+		if e.counters == 0 && !e.gone && e.port.endpoints.find(e.addr) == e {
 			e.gone, e.left = true, rd.round
 			rd.departed = append(rd.departed, departure{endpoint: e, round: rd.round, since: rd.now})
 			rd.touch(e.port)
@@ -85,10 +129,17 @@ func (rd *round) leave() {
 // forgetEndpoints removes the endpoints whose grace is over.
 func (l *Ledger) forgetEndpoints(now time.Time) {
 	n := 0
+	var of []*port
 	for ; n < len(l.departed) && now.Sub(l.departed[n].since) >= grace; n++ {
 		d := l.departed[n]
 		if e := d.endpoint; e.gone && e.left == d.round {
-			delete(e.port.endpoints, e.addr)
+			e.over = true
+			of = append(of, e.port)
+		}
+	}
+	for i, p := range of {
+		if i == 0 || p != of[i-1] {
+			p.endpoints.remove(func(e *endpoint) bool { return e.over })
 		}
 	}
 	l.departed = slices.Delete(l.departed, 0, n)

@@ -87,13 +87,13 @@ func TestEndpointsComeAndGo(t *testing.T) {
 		}
 		r.apply(reading(nft, counters...))
 	}
-	if got, most := len(r.port(web).endpoints), 10*int(grace/time.Second); got > most+10 {
+	if got, most := len(r.port(web).endpoints.all), 10*int(grace/time.Second); got > most+10 {
 		t.Errorf("%d endpoints are kept, of at most %d within the grace", got, most)
 	}
 	r.apply(reading(nft))
 	r.now = r.now.Add(grace)
 	r.apply(reading(nft))
-	if got := len(r.port(web).endpoints) + len(r.departed) + cap(r.departed); got != 0 {
+	if got := len(r.port(web).endpoints.all) + len(r.departed) + cap(r.departed); got != 0 {
 		t.Errorf("%d endpoints are kept after the grace", got)
 	}
 }

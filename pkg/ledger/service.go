@@ -4,7 +4,6 @@ package ledger
 
 import (
 	"container/list"
-	"net/netip"
 	"slices"
 	"time"
 )
@@ -23,13 +22,23 @@ const (
 // service is a Service that is known.
 type service struct {
 	uid    string
-	round  uint64 // the call of Know that named it last
-	member bool   // it has totals of its own, until it is gone
-	joined uint64 // the round that made it a member by what it counted
-	was    bool   // it is gone and was a member
-	folded bool   // it was counted as folded into others
-	here   int    // ports that are not gone
-	ports  map[Port]*port
+	round  uint64  // the call of Know that named it last
+	member bool    // it has totals of its own, until it is gone
+	joined uint64  // the round that made it a member by what it counted
+	was    bool    // it is gone and was a member
+	folded bool    // it was counted as folded into others
+	here   int     // ports that are not gone
+	ports  []*port // few, mostly one
+}
+
+// port returns the port of that name, or nil.
+func (s *service) port(name Port) *port {
+	for _, p := range s.ports {
+		if p.name == name {
+			return p
+		}
+	}
+	return nil
 }
 
 type port struct {
@@ -38,7 +47,7 @@ type port struct {
 	svc       *service
 	seen      time.Time // when it was last known
 	round     uint64    // the call of Know that named it last
-	endpoints map[netip.AddrPort]*endpoint
+	endpoints endpointList
 
 	gone bool   // it is kept for the grace, exposed to nobody
 	dead bool   // it is forgotten
@@ -67,17 +76,17 @@ func (l *Ledger) Know(k Known, now time.Time) {
 		}
 		svc := l.services[name.Service]
 		if svc == nil {
-			svc = &service{ports: make(map[Port]*port)}
+			svc = &service{}
 			l.services[name.Service] = svc
 		}
 		if svc.round != l.round {
 			svc.round = l.round
 			l.identify(svc, k.UIDs[name.Service], now)
 		}
-		p := svc.ports[name]
+		p := svc.port(name)
 		if p == nil {
 			p = &port{name: name, svc: svc, born: l.round}
-			svc.ports[name] = p
+			svc.ports = append(svc.ports, p)
 			svc.here++
 			l.renew(p, now)
 			fresh = append(fresh, p)
@@ -132,7 +141,7 @@ func (l *Ledger) identify(svc *service, uid string, now time.Time) {
 // renew starts a port's totals at 0.
 func (l *Ledger) renew(p *port, now time.Time) {
 	p.Totals = Totals{Created: now}
-	for _, e := range p.endpoints {
+	for _, e := range p.endpoints.all {
 		e.created, e.connections = now, 0
 	}
 	l.touch(p)
@@ -141,7 +150,7 @@ func (l *Ledger) renew(p *port, now time.Time) {
 // miss takes note of the ports that the list of this round lacks.
 func (l *Ledger) miss(complete bool, now time.Time) {
 	for _, svc := range l.services {
-		for _, p := range svc.ports {
+		for _, p := range slices.Backward(svc.ports) { // remove takes it out
 			switch {
 			case p.round == l.round || p.gone:
 			case complete:
@@ -196,7 +205,7 @@ func (l *Ledger) remove(p *port) {
 	if p.element != nil {
 		l.recent.Remove(p.element)
 	}
-	delete(p.svc.ports, p.name)
+	p.svc.ports = slices.DeleteFunc(p.svc.ports, func(q *port) bool { return q == p })
 	if len(p.svc.ports) == 0 && l.services[p.name.Service] == p.svc {
 		delete(l.services, p.name.Service)
 	}
@@ -218,8 +227,8 @@ func (l *Ledger) admit(now time.Time) {
 		case few:
 			l.join(svc, now)
 		default:
-			for name := range svc.ports {
-				l.other(name, now)
+			for _, p := range svc.ports {
+				l.other(p.name, now)
 			}
 		}
 	}
@@ -243,5 +252,5 @@ func (l *Ledger) port(name Port) *port {
 	if svc == nil {
 		return nil
 	}
-	return svc.ports[name]
+	return svc.port(name)
 }

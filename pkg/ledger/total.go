@@ -142,11 +142,11 @@ func (l *Ledger) Ports() iter.Seq[PortTotal] {
 func (p *port) total() PortTotal {
 	t := PortTotal{Port: p.name, Totals: p.Totals}
 	t.Rejected = maps.Clone(p.Rejected)
-	for addr, e := range p.endpoints {
+	for _, e := range p.endpoints.all {
 		if e.gone {
 			continue
 		}
-		t.Endpoints = append(t.Endpoints, EndpointTotal{Addr: addr, Created: e.created, Connections: e.connections})
+		t.Endpoints = append(t.Endpoints, EndpointTotal{Addr: e.addr, Created: e.created, Connections: e.connections})
 	}
 	return t
 }
