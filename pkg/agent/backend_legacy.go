@@ -98,7 +98,7 @@ func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.D
 		if f.set.Family != t.family || !f.familyRules.read {
 			continue
 		}
-		if !f.doubted.IsZero() {
+		if f.doubted {
 			// Which table it is that is in doubt is not known.
 			return none, f.readAll(ctx, r)
 		}

@@ -30,10 +30,9 @@ type familyRules struct {
 	told     map[string]bool
 	fresh    bool // a reading has come since the ledger was told
 	applied  time.Time
-	// doubted is when the ledger was told of a reading that it doubts; zero where
-	// none is open. again: there was another one since.
-	doubted time.Time
-	again   bool
+	// doubted: the ledger doubts the reading that it was told last. again: there
+	// was another one since.
+	doubted, again bool
 }
 
 func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *familyRules {
@@ -97,10 +96,8 @@ func (f *familyRules) reading(names *correlate.Names) ledger.Reading {
 }
 
 // waits reports whether the ledger must not be told yet: it believes values that
-// fell when another reading has them, which must not lie within the same dip.
-func (f *familyRules) waits(now time.Time) bool {
-	return !f.doubted.IsZero() && (!f.again || now.Sub(f.doubted) < settleAfter)
-}
+// fell when another reading has them.
+func (f *familyRules) waits() bool { return f.doubted && !f.again }
 
 // repeat has the next reading tell what the last one told: the ledger doubts it.
 func (f *familyRules) repeat() {

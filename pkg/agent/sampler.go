@@ -74,12 +74,9 @@ type ruleSource struct {
 	collector
 	undecoded map[string]uint64 // in the newest reading that was whole, or since
 	outcome   ledger.Outcome
-	tight     bool // a pending outcome had its second reading in this pass
-	// watched is what the API has announced to change; it is not looked at
-	// before quiet.
-	watched watched
-	quiet   time.Time
-	cost    time.Duration // of a look at it
+	tight     bool          // a pending outcome had its second reading in this pass
+	watched   watched       // what the API has announced to change
+	cost      time.Duration // of a look at it
 }
 
 func newSampler(cfg Config, h host, k *kube) *sampler {
@@ -200,7 +197,7 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		if !f.fresh {
 			continue
 		}
-		if f.waits(now) {
+		if f.waits() {
 			src.outcome.Suspect = true
 			continue
 		}
@@ -208,10 +205,7 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		r := f.reading(s.names)
 		r.Listening = listening
 		o := s.ledger.Apply(r, now)
-		f.doubted = time.Time{}
-		if o.Suspect {
-			f.doubted = now
-		}
+		f.doubted = o.Suspect
 		if o.Suspect || o.Pending {
 			f.repeat()
 		}

@@ -136,18 +136,11 @@ func (s *sampler) round(ctx context.Context) (next time.Duration) {
 		case !src.Success || src.backend == s.nft && s.nft.notices.exact():
 			src.watched = newWatched()
 			continue
-		case begin.Before(src.quiet):
-			next = max(next, src.quiet.Sub(begin))
-			continue
 		}
 		src.outcome = ledger.Outcome{}
 		again, err := src.backend.look(ctx, &src.watched)
 		if err == nil {
 			s.tell(ctx, src, time.Now())
-		}
-		if src.outcome.Suspect {
-			// Within a dip a second look would see the same.
-			src.quiet = begin.Add(settleAfter)
 		}
 		if again == 0 {
 			spend(&src.cost, time.Since(begin))

@@ -31,7 +31,8 @@ type counter struct {
 	alive uint64
 	// low is the last of falls values in a row that were below last.
 	low   uint64
-	falls int
+	falls uint32
+	fell  uint32 // when the last of falls was, standing.at
 }
 
 // change is how a counter's value relates to the one before.
@@ -65,7 +66,7 @@ func (c *counter) next(value uint64, t standing, round uint64) step {
 	switch {
 	case value >= c.last:
 		s.delta = value - c.last
-	case c.doubt(value, t.needed):
+	case c.doubt(value, t):
 		s.change = held
 		return s
 	default:
@@ -83,13 +84,17 @@ func (c *counter) next(value uint64, t standing, round uint64) step {
 }
 
 // doubt notes a value below the last one and reports whether more readings
-// must confirm it. A confirming value does not fall again: that would be
-// another rewrite, with its own dip.
-func (c *counter) doubt(value uint64, needed int) bool {
+// must confirm it, each some time after the one before: two may lie within one
+// dip. A confirming value does not fall again: that would be another rewrite,
+// with its own dip.
+func (c *counter) doubt(value uint64, t standing) bool {
 	if c.falls > 0 && value < c.low {
 		c.falls = 0
 	}
-	c.falls++
+	if c.falls == 0 || t.at-c.fell >= dipMillis {
+		c.falls++
+		c.fell = t.at
+	}
 	c.low = value
-	return c.falls <= needed
+	return c.falls <= t.needed
 }

@@ -2,6 +2,8 @@
 
 package ledger
 
+import "time"
+
 // libiptc replaces a table of x_tables with one whose counters are all zero, and
 // adds the old values of the rules that it keeps in a second call. In between,
 // mostly some microseconds, a reading finds every counter of the table in a dip.
@@ -9,25 +11,27 @@ const (
 	// dipMost is how many packets may pass a rule within a dip, and dipFlood how
 	// many do where the node is busy and the writer has to wait for a processor.
 	dipMost, dipFlood = 4, 100
-	// dipLooks is how many readings in a row must confirm falls that look like
-	// a dip. Two dips in a row must not pass for a reset, because all that was
-	// counted before would be counted again.
-	dipLooks = 3
+	// dipLooks is how many readings in a row, each so many milliseconds after the
+	// one before, must confirm falls that look like a dip. Two dips in a row must
+	// not pass for a reset, because all that was counted before would be counted
+	// again.
+	dipLooks, dipMillis = 3, 100
 )
 
 // standing is how a table of x_tables stands in a reading; the zero value is
 // that of one in which values that fell were reset for certain.
 type standing struct {
-	needed   int  // how many readings in a row must confirm a fall
-	restored bool // values that fell may be older ones that were restored
-	unsure   bool // no witness tells
+	needed   uint32 // how many readings in a row must confirm a fall
+	at       uint32 // milliseconds since the source's first reading
+	restored bool   // values that fell may be older ones that were restored
+	unsure   bool   // no witness tells
 }
 
 // stand returns the standing of each table in r. Within a dip no counter stands
 // where it did, neither: one that does, and has counted more than may pass within
 // a dip, tells that those which fell were reset. kube-proxy's own syncs leave the
 // witnesses as they are, and so tell at once.
-func (s *source) stand(r *Reading) map[string]standing {
+func (s *source) stand(r *Reading, now time.Time) map[string]standing {
 	if !r.Dips {
 		return nil
 	}
@@ -52,7 +56,9 @@ func (s *source) stand(r *Reading) map[string]standing {
 	}
 	stand := make(map[string]standing, len(tables))
 	for name, t := range tables {
-		stand[name] = t.standing()
+		st := t.standing()
+		st.at = uint32(now.Sub(s.start).Milliseconds())
+		stand[name] = st
 	}
 	return stand
 }

@@ -77,7 +77,7 @@ func (l *Ledger) begin(s Source, now time.Time) *round {
 	l.forget(now)
 	src := l.sources[s]
 	if src == nil {
-		src = newSource()
+		src = newSource(now)
 		l.sources[s] = src
 	}
 	return &round{Ledger: l, src: src, now: now}
@@ -109,7 +109,7 @@ func (rd *round) read(r *Reading) {
 	src := rd.src
 	src.locate(r.Counters, rd.round)
 	src.carry(r, rd)
-	stand := src.stand(r)
+	stand := src.stand(r, rd.now)
 	for i := range r.Counters {
 		k := &r.Counters[i]
 		c := src.slots[i].c

@@ -2,8 +2,11 @@
 
 package ledger
 
+import "time"
+
 // source is the state of one Source between rounds.
 type source struct {
+	start     time.Time
 	readings  int // up to the two that make the baseline
 	baselined bool
 	chains    map[ChainName]*chain
@@ -36,8 +39,9 @@ type account struct {
 	split split
 }
 
-func newSource() *source {
+func newSource(now time.Time) *source {
 	return &source{
+		start:    now,
 		chains:   make(map[ChainName]*chain),
 		accounts: make(map[Port]*account),
 		restored: make(map[string]uint64),
