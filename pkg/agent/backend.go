@@ -23,9 +23,9 @@ type backend interface {
 	// answer, not an error.
 	read(context.Context) (undecoded map[string]uint64, err error)
 	// look reads what is watched alone, and drops from it what has been
-	// rewritten. again is when to look the next time; 0 leaves that to the
-	// caller.
-	look(context.Context, *watched) (again time.Duration, err error)
+	// rewritten. second is true right after a look that left something open.
+	// again is when to look the next time; 0 leaves that to the caller.
+	look(ctx context.Context, w *watched, second bool) (again time.Duration, err error)
 	// families are those of the kernel, always the same.
 	families() []*familyRules
 	// tell hands on what is known to have happened before the newest reading

@@ -115,17 +115,21 @@ func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.D
 }
 
 // look reads the tables that have something that is watched, of the families
-// whose mutex was left alone for long enough.
-func (b *legacyBackend) look(ctx context.Context, w *watched) (again time.Duration, err error) {
+// whose mutex was left alone for long enough; a second time at once, those of
+// which something is open.
+func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (again time.Duration, err error) {
 	for _, f := range b.known {
 		tables := w.tables(f.set.Family)
 		if len(tables) == 0 {
 			continue
 		}
 		begin := time.Now()
-		if rest := f.rest.Sub(begin); rest > 0 {
+		if rest := f.rest.Sub(begin); rest > 0 && !(second && f.pending) {
 			again = sooner(again, rest)
 			continue
+		}
+		if second {
+			tables = []string{"nat"} // refusals have no ways
 		}
 		for _, table := range tables {
 			d, err := b.readTable(ctx, legacyTable{f.set.Family, table})
@@ -134,10 +138,12 @@ func (b *legacyBackend) look(ctx context.Context, w *watched) (again time.Durati
 			}
 			w.rewritten(f.set.Family, []ruleset.Delta{d})
 		}
-		end := time.Now()
-		spend(&f.cost, end.Sub(begin))
+		spend(&f.cost, time.Since(begin))
 		rest := max(watchEvery, watchShare*f.cost)
-		f.rest, again = end.Add(rest), sooner(again, rest)
+		if second {
+			rest += f.rest.Sub(begin)
+		}
+		f.rest, again = time.Now().Add(rest), sooner(again, rest)
 	}
 	return again, nil
 }

@@ -33,6 +33,7 @@ type familyRules struct {
 	// doubted: the ledger doubts the reading that it was told last. again: there
 	// was another one since.
 	doubted, again bool
+	pending        bool // the ledger does not know yet which way connections came
 }
 
 func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *familyRules {

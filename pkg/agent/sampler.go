@@ -205,7 +205,7 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		r := f.reading(s.names)
 		r.Listening = listening
 		o := s.ledger.Apply(r, now)
-		f.doubted = o.Suspect
+		f.doubted, f.pending = o.Suspect, o.Pending
 		if o.Suspect || o.Pending {
 			f.repeat()
 		}

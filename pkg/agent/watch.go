@@ -137,11 +137,7 @@ func (s *sampler) round(ctx context.Context) (next time.Duration) {
 			src.watched = newWatched()
 			continue
 		}
-		src.outcome = ledger.Outcome{}
-		again, err := src.backend.look(ctx, &src.watched)
-		if err == nil {
-			s.tell(ctx, src, time.Now())
-		}
+		again := s.look(ctx, src)
 		if again == 0 {
 			spend(&src.cost, time.Since(begin))
 			again = watchShare * src.cost
@@ -151,7 +147,25 @@ func (s *sampler) round(ctx context.Context) (next time.Duration) {
 	return next
 }
 
-func (b *nftablesBackend) look(ctx context.Context, w *watched) (time.Duration, error) {
+// look reads what is watched of a source and tells the ledger; twice where the
+// way of connections is left open, as a rewrite would leave it open for good.
+func (s *sampler) look(ctx context.Context, src *ruleSource) (again time.Duration) {
+	for second := range 2 {
+		src.outcome = ledger.Outcome{}
+		next, err := src.backend.look(ctx, &src.watched, second > 0)
+		if err != nil {
+			return max(again, next)
+		}
+		again = next
+		s.tell(ctx, src, time.Now())
+		if !src.outcome.Pending {
+			break
+		}
+	}
+	return again
+}
+
+func (b *nftablesBackend) look(ctx context.Context, w *watched, _ bool) (time.Duration, error) {
 	r, err := b.get()
 	if err != nil {
 		return 0, err
