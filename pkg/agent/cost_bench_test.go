@@ -96,7 +96,7 @@ func newCostScene(b *testing.B, backend string, m kernelrules.Many) *costScene {
 // measure reports all figures of the scene.
 func (s *costScene) measure() {
 	save := s.prefix + "-" + s.backend + "-save"
-	s.report("save", s.median(3, 1, nil, func() { s.children(save, "-c") }))
+	s.report("save", s.median(5, 1, nil, func() { s.children(save, "-c") }))
 	s.report("bare", s.median(5, 1, nil, s.bare()))
 	s.api = newFakeWatcher()
 	s.api.catalog, s.api.state = s.listed(), apiState{Synced: true, Current: true}
@@ -114,7 +114,7 @@ func (s *costScene) measure() {
 		s.pass()
 		s.pass() // the one before looked again at what had moved
 	}
-	s.report("changed", s.median(5, 1, s.change, s.pass))
+	s.report("changed", s.median(9, 1, s.change, s.pass))
 	if got := s.sampler.latest.Load(); len(got.Services) != s.Services || got.Services[0].KernelCount < 2 {
 		s.Fatalf("%d rows, the first %+v", len(got.Services), got.Services[0])
 	}
