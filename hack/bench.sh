@@ -54,7 +54,7 @@ cat "$work/cost.txt" "$work/bench.txt" | "$work/ratios" > "$work/ratios.md" || m
 	## What a sampling costs
 
 	kube-proxy's rules of so many Services with three endpoints each, in namespaces: 11 rules and 4 chains a Service. CPU
-	is user and system time of all threads, medians of three or five. \`save -c\` is the process
+	is user and system time of all threads, medians of three to nine. \`save -c\` is the process
 	\`ip[6]tables-{nft,legacy}-save -c\`, whose text would still have to be parsed; the bare reading is one GET_ENTRIES of
 	nat into fresh memory, or the rules of KUBE-SERVICES without a look at them. All else is a whole sampling of the agent
 	with the API's picture of the same Services and every Service exposed: reading all sources, the ledger, the snapshot.
