@@ -152,7 +152,9 @@ func (rd *round) begun(cm *Commit, finals map[likeness][]final) {
 		if paired != nil {
 			old = paired[i]
 		}
-		saved := whole || old.ok && table.whole()
+		// Nothing tells which rule it was before whose port is not known now.
+		nameless := k.Kind == Refusal && k.Port == Port{}
+		saved := whole || old.ok && table.whole() || nameless
 		if k.Packets == 0 || rd.src.baselined && !saved {
 			continue
 		}
@@ -160,10 +162,10 @@ func (rd *round) begun(cm *Commit, finals map[likeness][]final) {
 		if k.Kind != External {
 			continue
 		}
-		// Some may be new packets after all.
-		var early uint64
+		// Some may be new packets after all: what was saved is not known.
+		early := cm.InFlight
 		if old.ok && k.Packets > old.final {
-			early = k.Packets - old.final
+			early += k.Packets - old.final
 		}
 		if !whole && table.after <= strong {
 			early = k.Packets

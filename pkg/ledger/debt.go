@@ -23,6 +23,7 @@ type debt struct {
 	round   uint64
 	t, e    uint64
 	slack   uint64 // connections that may be external ones in flight
+	blind   bool   // externals were lost
 	refused map[string]uint64
 }
 
@@ -67,8 +68,8 @@ func (rd *round) conclude(a *account) {
 	s := &a.split
 	low := s.e + s.unknown + s.cluster
 	switch {
-	case a.port == nil || a.port.gone: // the next Service of its name owes nothing, and is owed nothing
-	case s.t > low && rd.src.unnamed(External):
+	case a.port == nil:
+	case s.t > low && rd.src.unnamed(External) && !a.port.gone: // the next Service of its name is owed nothing
 		rd.debt(debtor{port: a.name}, &debt{t: s.t - low})
 	case low > s.t && rd.src.unnamed(Connection):
 		rd.debt(debtor{port: a.name}, &debt{slack: low - s.t})
@@ -101,6 +102,10 @@ func (rd *round) pay(who debtor, a *account) {
 		return // they may be an earlier Service's
 	}
 	a.split.owed(d)
+	if d.blind {
+		a.split.unknown += d.t
+	}
+	a.paid = rd.round
 	if t := rd.totals(a.port, rd.now); t != nil {
 		for reason, n := range d.refused {
 			t.refuse(reason, n)
@@ -127,10 +132,35 @@ func (l *Ledger) settleDebts(p *port, src *source, now time.Time) {
 	t := l.totals(p, now)
 	var s split
 	s.t, s.e, s.unknown = d.t, d.e, d.slack
+	if d.blind {
+		s.unknown += d.t
+	}
 	t.Cluster += s.give(d.t)
 	t.External += d.e
 	for reason, n := range d.refused {
 		t.refuse(reason, n)
+	}
+}
+
+// blind notes that externals of a port that is not known were lost: of the
+// connections that are owed to it some may be theirs.
+func (rd *round) blind(name Port) {
+	if name == (Port{}) {
+		return
+	}
+	rd.debt(debtor{port: name}, &debt{})
+	if d := rd.src.debts[debtor{port: name}]; d != nil {
+		d.blind = true
+	}
+}
+
+// settle pays known ports that have no counter left, once no External counter
+// is without a name.
+func (rd *round) settle() {
+	for who := range rd.src.debts {
+		if p := rd.port(who.port); p != nil && !p.gone {
+			rd.settleDebts(p, rd.src, rd.now)
+		}
 	}
 }
 

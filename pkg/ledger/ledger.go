@@ -55,6 +55,7 @@ func (l *Ledger) Apply(r Reading, now time.Time) Outcome {
 	switch {
 	case rd.src.baselined:
 		rd.read(&r)
+		rd.settle()
 	case r.Cover == nil:
 		rd.baseline(&r)
 	default:
@@ -234,7 +235,7 @@ func (rd *round) account(name Port) *account {
 		a.port = rd.port(name)
 	}
 	if p := a.port; p != nil && a.floor != max(p.floor, p.born) {
-		a.floor, a.split = max(p.floor, p.born), split{unknown: a.split.unknown + a.split.late}
+		a.floor, a.split = max(p.floor, p.born), split{unknown: a.split.unknown + a.split.late + a.split.ghosts}
 	}
 	if len(rd.src.debts) > 0 {
 		rd.pay(debtor{port: name}, a)
@@ -250,8 +251,11 @@ func (rd *round) advance(c *counter, value uint64, t standing, isNew bool) {
 		c.kept = max(c.kept, value)
 		return
 	}
-	if !c.credited && c.stepped < a.port.floor {
-		c.last = max(c.last, c.kept) // an earlier Service's
+	if !c.credited && c.stepped < a.port.floor && c.kept > c.last {
+		if c.kind == External && a.paid == rd.round {
+			a.split.unknown += c.kept - c.last // some may be of what was owed
+		}
+		c.last = c.kept // an earlier Service's
 	}
 	st := c.next(value, t, rd.round)
 	if isNew {
@@ -361,6 +365,7 @@ func (rd *round) gone(c *counter) {
 		a.split.gone(c.kind)
 	case c.kind == External:
 		a.blind = rd.round
+		rd.blind(a.name)
 	}
 }
 
@@ -383,6 +388,9 @@ func (rd *round) drop(c *counter) {
 func (rd *round) credit(a *account, cluster, external uint64) {
 	if cluster+external == 0 || a.port == nil {
 		return
+	}
+	if a.port.gone {
+		a.split.ghosts += external
 	}
 	if t := rd.totals(a.port, rd.now); t != nil {
 		t.Cluster += cluster

@@ -28,7 +28,8 @@ func (p *modelPort) tell(r *run) {
 	case p.known && told != p.uid:
 		p.renew(p.whole)
 	case !p.known && p.api && !p.ever:
-		p.exempt = p.exempt || p.unkept
+		// Nothing tells whose packets those of unnamed rules were that are gone.
+		p.exempt = p.exempt || p.unkept || !p.named && len(p.conns) == 0
 		p.known, p.ever = true, true
 	case !p.known && p.api:
 		p.known = true
@@ -136,15 +137,19 @@ func (r *run) check(first bool) {
 	clear(r.replaced)
 }
 
-// reserved is how many of the port's next connections the ledger holds back from
-// the cluster's share.
-func (r *run) reserved(p *modelPort) uint64 {
-	a := r.l.sources[r.source].accounts[p.Port]
-	if a == nil {
-		return 0
+// reserved is how many of the port's connections the ledger holds back from the
+// cluster's share: of the next, and of those owed while an External counter has
+// no name.
+func (r *run) reserved(p *modelPort) (n uint64) {
+	src := r.l.sources[r.source]
+	if d := src.debts[debtor{port: p.Port}]; d != nil {
+		n = -d.t
 	}
-	low := a.split.e + a.split.unknown + a.split.cluster
-	return low - min(low, a.split.t)
+	if a := src.accounts[p.Port]; a != nil {
+		low := a.split.e + a.split.unknown + a.split.cluster
+		n += low - min(low, a.split.t)
+	}
+	return n
 }
 
 // seeds is how many runs of each source are made: SVCSCOPE_SEEDS, or 1000.

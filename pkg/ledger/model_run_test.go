@@ -54,11 +54,13 @@ type run struct {
 	story    []string        // what the ledger was told
 	replaced map[string]bool // since the last check
 	dips     int             // in a row
+	deaf     bool            // there are no witnesses
 }
 
 // drive runs steps random ones.
 func drive(d dice, source Source, steps int, stop func(string, ...any)) {
 	r := &run{model: newModel(d, source), l: New([]int{10, 10, 10, 1}[d.IntN(4)]), now: start, stop: stop, replaced: make(map[string]bool), dips: 1}
+	r.deaf = d.IntN(3) == 0
 	for _, p := range r.ports {
 		p.api = !r.flip(4)
 	}
@@ -242,7 +244,7 @@ func (r *run) read(cover []*modelPort, burst int) *dump {
 			d.Cover[ChainName{"filter", "KUBE-SERVICES"}] = struct{}{}
 		}
 	}
-	if r.source == nft && (cover == nil || !r.flip(4)) {
+	if r.source == leg && !r.deaf || r.source == nft && (cover == nil || !r.flip(4)) {
 		for table, w := range r.witness {
 			d.Witnesses = append(d.Witnesses, Witness{ID: w.ID, Rule: [16]byte{table[0]}, Packets: w.Packets})
 		}
@@ -284,6 +286,14 @@ func (r *run) dip(d *dump) {
 	for i := range d.Counters {
 		if k := &d.Counters[i]; k.ID.Table != table {
 			k.Packets = min(k.Packets/2, uint64(r.IntN(2)))
+			if k.Kind == External { // its packets pass a Connection counter, too
+				k.Packets = 0
+			}
+		}
+	}
+	for i := range d.Witnesses {
+		if w := &d.Witnesses[i]; w.ID.Table != table {
+			w.Packets = min(w.Packets/2, uint64(r.IntN(3)))
 		}
 	}
 }

@@ -102,7 +102,7 @@ func newModel(d dice, source Source) *model {
 		m.build(p)
 	}
 	for table := range m.tables {
-		m.witness[table] = &rule{Counter: Counter{ID: m.id(table, 0, 0, 0)}}
+		m.witness[table] = &rule{Counter: Counter{ID: m.id(table, 0, 0, 0), Packets: uint64(1000 * d.IntN(2))}}
 	}
 	return m
 }

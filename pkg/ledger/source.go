@@ -34,6 +34,7 @@ type account struct {
 	port  *port  // nil while the Service is not known
 	round uint64 // that touched it last
 	floor uint64 // the higher one of the port's floor and born
+	paid  uint64 // the round that paid it what was owed
 	blind uint64 // the round that lost an External counter with kept packets
 	live  [Refusal + 1]int
 	split split

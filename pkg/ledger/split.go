@@ -12,6 +12,7 @@ type split struct {
 	cluster uint64 // what was given out as cluster
 	unknown uint64 // connections whose externals were lost with a reset
 	late    uint64 // externals of the last reading: it may lack their connections
+	ghosts  uint64 // externals while the Service was gone: rules without a name may have their connections
 
 	hold hold
 	tally
