@@ -117,6 +117,9 @@ func (rd *round) read(r *Reading) {
 		isNew := c == nil
 		if isNew {
 			c = rd.add(k, src.slots[i].chain, i)
+			if src.slots[i].nameless {
+				c.last = k.Packets
+			}
 		}
 		rd.bind(c, k)
 		rd.advance(c, k.Packets, stand[k.ID.Table], isNew)

@@ -31,7 +31,7 @@ func (m *model) restore() {
 	}
 	for _, p := range m.ports {
 		if counters {
-			p.held += inFlight // may be new, too
+			p.held += 2 * inFlight // may be new, too
 		}
 	}
 	old := slices.Clone(rules[:len(rules)-1])

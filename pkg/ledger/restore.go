@@ -63,6 +63,8 @@ func (s *source) carry(r *Reading, rd *round) {
 		like := k.likeness(sl.chain)
 		olds := gone[like]
 		if len(olds) == 0 {
+			// Nothing tells which rule it was before whose port is not known.
+			sl.nameless = k.Kind == Refusal && k.Port == Port{}
 			continue
 		}
 		c := olds[0]

@@ -26,6 +26,8 @@ type source struct {
 type slot struct {
 	chain *chain
 	c     *counter // nil for a new one
+	// nameless: it may be an older one, restored, of which nothing is known.
+	nameless bool
 }
 
 // account is what one port has in one source.
