@@ -18,7 +18,7 @@ const (
 	share = 10
 	// free is what they may take of any session. Restores of a small table
 	// take some milliseconds, and kube-proxy's sync around them some tens.
-	free = 2 * time.Millisecond
+	free = time.Millisecond
 	// lengthsKept is how many lengths of sessions are remembered.
 	lengthsKept = 16
 	// enoughLengths are so many that a plan is made of them: to wait for

@@ -24,10 +24,11 @@ const (
 	// watchFor is how long kube-proxy may take to write what the API said.
 	watchFor = 5 * time.Second
 	// watchEvery is the least time between two rounds, of which a round takes at
-	// most a tenth. Of x_tables that holds for each family: a reading holds the
-	// mutex that a writer of the family needs.
-	watchEvery = 2 * time.Millisecond
-	watchShare = 10
+	// most a tenth. Of x_tables readings take at most a twentieth of the time of
+	// each family: they hold the mutex that a writer of the family needs.
+	watchEvery  = 2 * time.Millisecond
+	watchShare  = 10
+	legacyShare = 20
 )
 
 // watched is what is read over and over.
