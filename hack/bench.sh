@@ -56,7 +56,9 @@ cat "$work/cost.txt" "$work/bench.txt" | "$work/ratios" > "$work/ratios.md" || m
 	kube-proxy's rules of so many Services with three endpoints each, in namespaces: 11 rules and 4 chains a Service. CPU
 	is user and system time of all threads, medians of three to nine. \`save -c\` is the process
 	\`ip[6]tables-{nft,legacy}-save -c\`, whose text would still have to be parsed; the bare reading is one GET_ENTRIES of
-	nat into fresh memory, or the rules of KUBE-SERVICES without a look at them. All else is a whole sampling of the agent
+	nat, or the rules of KUBE-SERVICES without a look at them. The agent gives the memory of a large table back after each
+	reading, and so pays for fresh memory as the bare reading does; a call into memory that is kept, 66 MB at 10,000
+	Services, costs less. Reading, comparing and decoding take more than 1.3 times such a call. All else is a whole sampling of the agent
 	with the API's picture of the same Services and every Service exposed: reading all sources, the ledger, the snapshot.
 	With n % active, each of them got one connection since the last sampling. A changed Service is one partial sync, as
 	kube-proxy writes it, and one new picture of the API.

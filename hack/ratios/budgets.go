@@ -60,6 +60,9 @@ func ruleBudgets(rulesets []ruleset) []check {
 			ratio("CPU of iptables-nft-save -c : one Service changed", r.cpu("save")/r.cpu("changed"), 5, 0)
 		} else {
 			ratio("CPU of nothing new : bare GET_ENTRIES", r.cpu("idle")/r.cpu("bare"), 0, 1.3)
+			if warm := r.cpu("warm"); warm > 0 {
+				all = append(all, check{name("CPU of nothing new : GET_ENTRIES into kept memory"), r.cpu("idle") / warm, 0, 1.3, "x", false})
+			}
 			ratio("CPU of iptables-legacy-save -c : nothing new", r.cpu("save")/r.cpu("idle"), 3, 0)
 		}
 	}

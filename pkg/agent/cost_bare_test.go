@@ -21,7 +21,17 @@ func (s *costScene) bare() func() {
 	if s.backend == "nft" {
 		return s.bareDump
 	}
-	return s.bareEntries
+	return func() { s.bareEntries(nil) }
+}
+
+// warm is the bare reading of x_tables into memory that is kept from one call to
+// the next; nil in nf_tables.
+func (s *costScene) warm() func() {
+	if s.backend == "nft" {
+		return nil
+	}
+	var kept []byte
+	return func() { s.bareEntries(&kept) }
 }
 
 func (s *costScene) bareDump() {
@@ -40,8 +50,9 @@ func (s *costScene) bareDump() {
 }
 
 // bareEntries is IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES as in
-// include/uapi/linux/netfilter_ipv4/ip_tables.h; IPv6 has the same.
-func (s *costScene) bareEntries() {
+// include/uapi/linux/netfilter_ipv4/ip_tables.h; IPv6 has the same. It takes
+// fresh memory, unless there is a place to keep it.
+func (s *costScene) bareEntries(keep *[]byte) {
 	const (
 		getInfo    = 64
 		getEntries = 65
@@ -70,11 +81,21 @@ func (s *costScene) bareEntries() {
 	info := make([]byte, infoSize)
 	ask(getInfo, info)
 	size := binary.NativeEndian.Uint32(info[sizeAt:])
-	b, err := unix.Mmap(-1, 0, header+int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		s.Fatal(err)
+	var b []byte
+	if keep != nil {
+		b = *keep
 	}
-	defer func() { _ = unix.Munmap(b) }()
+	if b == nil {
+		b, err = unix.Mmap(-1, 0, header+int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		if err != nil {
+			s.Fatal(err)
+		}
+	}
+	if keep != nil {
+		*keep = b
+	} else {
+		defer func() { _ = unix.Munmap(b) }()
+	}
 	binary.NativeEndian.PutUint32(b[32:], size)
 	ask(getEntries, b)
 }

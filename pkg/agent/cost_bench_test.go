@@ -98,6 +98,10 @@ func (s *costScene) measure() {
 	save := s.prefix + "-" + s.backend + "-save"
 	s.report("save", s.median(5, 1, nil, func() { s.children(save, "-c") }))
 	s.report("bare", s.median(5, 1, nil, s.bare()))
+	if warm := s.warm(); warm != nil {
+		warm()
+		s.report("warm", s.median(5, 1, nil, warm))
+	}
 	s.api = newFakeWatcher()
 	s.api.catalog, s.api.state = s.listed(), apiState{Synced: true, Current: true}
 	var kept float64
