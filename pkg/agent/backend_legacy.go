@@ -118,6 +118,10 @@ func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.D
 // whose mutex was left alone for long enough; a second time at once, those of
 // which something is open.
 func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (again time.Duration, err error) {
+	b.lock.drain(time.Now())
+	if b.lock.busy(time.Now()) {
+		return watchEvery, nil
+	}
 	for _, f := range b.known {
 		tables := w.tables(f.set.Family)
 		if len(tables) == 0 {

@@ -87,6 +87,10 @@ func (l *legacyLock) read(r tableRead) {
 	}
 }
 
+// busy reports whether a writer is at work for whose session readings are
+// planned.
+func (l *legacyLock) busy(now time.Time) bool { return l.sessions != nil && l.sessions.busy(now) }
+
 // next returns which table to read next, and when; ok is false where that
 // depends on what happens.
 func (l *legacyLock) next() (t legacyTable, at time.Time, ok bool) {

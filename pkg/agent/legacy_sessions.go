@@ -19,6 +19,12 @@ const (
 	// free is what they may take of any session. Restores of a small table
 	// take some milliseconds, and kube-proxy's sync around them some tens.
 	free = time.Millisecond
+	// afterwards is how long after a session its tables are read: kube-proxy is
+	// about to write the next one, or to go on with its sync, on processors that
+	// readings would take. What a new rule counts until then is not lost.
+	afterwards = 50 * time.Millisecond
+	// heldFor is how long a session keeps what is watched from being read.
+	heldFor = 100 * time.Millisecond
 	// lengthsKept is how many lengths of sessions are remembered.
 	lengthsKept = 16
 	// enoughLengths are so many that a plan is made of them: to wait for
@@ -162,7 +168,7 @@ func (s *sessions) stop(now time.Time) {
 	for _, t := range s.tables {
 		t.plan = t.plan[:0]
 		t.longest = max(t.longest, length)
-		t.due = now.Add(t.cost) // the next session often follows at once
+		t.due = now.Add(max(t.cost, afterwards))
 		if rest := t.end.Add((share - 1) * t.cost); rest.After(t.due) {
 			t.due = rest
 		}
@@ -171,6 +177,10 @@ func (s *sessions) stop(now time.Time) {
 
 // held reports whether a writer may be at work.
 func (s *sessions) held() bool { return s.opened > 0 }
+
+// busy reports whether a writer is at work for whose session readings are
+// planned.
+func (s *sessions) busy(now time.Time) bool { return s.held() && now.Sub(s.begin) < heldFor }
 
 // lockOpen returns for how long the lock file was open until now.
 func (s *sessions) lockOpen(now time.Time) time.Duration {

@@ -27,17 +27,22 @@ func (s *sampler) lockDue(now time.Time) (time.Duration, bool) {
 	return max(0, at.Sub(now)), ok
 }
 
-// readDue reads the table that is due.
+// readDue reads the tables that are due.
 func (s *sampler) readDue(ctx context.Context) {
-	table, at, ok := s.legacy.lock.next()
-	if !ok || at.After(time.Now()) {
-		return
+	read := false
+	for ctx.Err() == nil {
+		table, at, ok := s.legacy.lock.next()
+		if !ok || at.After(time.Now()) {
+			break
+		}
+		if _, err := s.legacy.readTable(ctx, table); err != nil {
+			// The next sampling reads all of it, and says why if it cannot.
+			s.legacy.lock.skip(table)
+			continue
+		}
+		read = true
 	}
-	src := s.sources[1]
-	if _, err := s.legacy.readTable(ctx, table); err != nil {
-		// The next sampling reads all of it, and says why if it cannot.
-		s.legacy.lock.skip(table)
-		return
+	if read {
+		s.tell(ctx, s.sources[1], time.Now())
 	}
-	s.tell(ctx, src, time.Now())
 }
