@@ -143,7 +143,7 @@ func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (agai
 			w.rewritten(f.set.Family, []ruleset.Delta{d})
 		}
 		spend(&f.cost, time.Since(begin))
-		rest := max(watchEvery, legacyShare*f.cost)
+		rest := max(legacyEvery, legacyShare*f.cost)
 		if second {
 			rest += f.rest.Sub(begin)
 		}

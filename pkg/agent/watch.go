@@ -25,9 +25,11 @@ const (
 	watchFor = 5 * time.Second
 	// watchEvery is the least time between two rounds, of which a round takes at
 	// most a tenth. Of x_tables readings take at most a twentieth of the time of
-	// each family: they hold the mutex that a writer of the family needs.
+	// each family, and come less often: they hold the mutex that a writer of the
+	// family needs, and take a processor from it.
 	watchEvery  = 2 * time.Millisecond
 	watchShare  = 10
+	legacyEvery = 10 * time.Millisecond
 	legacyShare = 20
 )
 
