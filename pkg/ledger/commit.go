@@ -162,10 +162,10 @@ func (rd *round) begun(cm *Commit, finals map[likeness][]final) {
 		if k.Kind != External {
 			continue
 		}
-		// Some may be new packets after all: what was saved is not known.
-		early := cm.InFlight
+		// Some may be new packets after all.
+		var early uint64
 		if old.ok && k.Packets > old.final {
-			early += k.Packets - old.final
+			early = k.Packets - old.final
 		}
 		if !whole && table.after <= strong {
 			early = k.Packets

@@ -68,7 +68,8 @@ func (r *run) within() {
 		sum.cluster += got.cluster
 		sum.external += got.external
 		sum.refused += got.refused
-		if most := p.truth.minus(p.start); got.exceeds(most) {
+		most := p.truth.minus(p.start)
+		if got.exceeds(ways{most.cluster + p.early, most.external, most.refused}) || got.cluster+got.external > most.cluster+most.external {
 			r.fail("%s: %+v, of at most %+v", p.Service.Name, got, most)
 		}
 		for _, e := range t.Endpoints {
@@ -128,7 +129,7 @@ func (r *run) check(first bool) {
 		exempt := first || p.exempt || r.source == leg
 		p.exempt = false
 		if !exempt && !r.replaced["nat"] &&
-			(missing.cluster > p.deficit.cluster+allowed || missing.external > p.deficit.external+allowed) ||
+			(int64(missing.cluster) > int64(p.deficit.cluster+allowed) || missing.external > p.deficit.external+allowed) ||
 			!exempt && !r.replaced["filter"] && missing.refused > p.deficit.refused+allowed {
 			r.fail("%s: missing %+v after %+v; allowed %d, replaced %v", p.Service.Name, missing, p.deficit, allowed, r.replaced)
 		}

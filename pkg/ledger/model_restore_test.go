@@ -29,11 +29,6 @@ func (m *model) restore() {
 			p.held += strong // so few may be new, and are no measure
 		}
 	}
-	for _, p := range m.ports {
-		if counters {
-			p.held += 2 * inFlight // may be new, too
-		}
-	}
 	old := slices.Clone(rules[:len(rules)-1])
 	m.commit(old, func() []*rule {
 		if !handles {

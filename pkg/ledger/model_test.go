@@ -48,6 +48,7 @@ type modelPort struct {
 	inFlight  uint64 // packets that were within rules while a commit replaced them
 	held      uint64 // what the ledger may hold back for them
 	window    uint64 // packets that passed new rules before the kernel told of them
+	early     uint64 // of those, externals that pass for restored ones
 	modelSeries
 }
 
@@ -250,6 +251,9 @@ func (m *model) commit(old []*rule, install func() []*rule) {
 			m.traffic(1)
 		}
 		r.at.window += r.Packets - r.restored
+		if r.Kind == External && r.restored > 0 {
+			r.at.early += r.Packets - r.restored
+		}
 		n.begun = append(n.begun, told{r.Counter, r.at})
 	}
 	for _, f := range flights {
