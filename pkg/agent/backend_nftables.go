@@ -115,7 +115,8 @@ func (b *nftablesBackend) commit(p *pass) {
 		}
 	}
 	if p.tables != nil {
-		b.heads.Put(p.tables)
+		tables := p.tables
+		b.heads.Put(&tables)
 	}
 }
 

@@ -24,7 +24,10 @@ func (b *nftablesBackend) plan(ctx context.Context, p *pass) error {
 // kube-proxy's but for endpoints' chains that were read once, the built-in
 // ones, and others' that are new or have another size.
 func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
-	earlier, _ := b.heads.Get().([]nftables.TableContent)
+	var earlier []nftables.TableContent
+	if kept, ok := b.heads.Get().(*[]nftables.TableContent); ok {
+		earlier = *kept
+	}
 	tables, err := p.attempt.Heads(ctx, earlier)
 	if err != nil {
 		return err

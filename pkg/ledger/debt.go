@@ -40,13 +40,9 @@ func (rd *round) owe(c *counter, k *Counter, inFlight uint64) {
 	if n == 0 || who == (debtor{}) {
 		return
 	}
-	d := rd.src.debts[who]
+	d := rd.owed(who)
 	if d == nil {
-		if len(rd.src.debts) >= maxDebts {
-			return
-		}
-		d = &debt{since: rd.now, round: rd.round}
-		rd.src.debts[who] = d
+		return
 	}
 	switch c.kind {
 	case Connection:
@@ -60,6 +56,16 @@ func (rd *round) owe(c *counter, k *Counter, inFlight uint64) {
 		}
 		d.refused[c.reason] += n
 	}
+}
+
+// owed returns what is owed to who, made if need be; nil where there are too many.
+func (rd *round) owed(who debtor) *debt {
+	d := rd.src.debts[who]
+	if d == nil && len(rd.src.debts) < maxDebts {
+		d = &debt{since: rd.now, round: rd.round}
+		rd.src.debts[who] = d
+	}
+	return d
 }
 
 // conclude ends the account of a port without counters. The other side of what
@@ -79,13 +85,9 @@ func (rd *round) conclude(a *account) {
 
 // debt adds to what is owed.
 func (rd *round) debt(who debtor, n *debt) {
-	d := rd.src.debts[who]
+	d := rd.owed(who)
 	if d == nil {
-		if len(rd.src.debts) >= maxDebts {
-			return
-		}
-		d = &debt{since: rd.now, round: rd.round}
-		rd.src.debts[who] = d
+		return
 	}
 	d.t += n.t
 	d.slack += n.slack
@@ -148,8 +150,7 @@ func (rd *round) blind(name Port) {
 	if name == (Port{}) {
 		return
 	}
-	rd.debt(debtor{port: name}, &debt{})
-	if d := rd.src.debts[debtor{port: name}]; d != nil {
+	if d := rd.owed(debtor{port: name}); d != nil {
 		d.blind = true
 	}
 }
