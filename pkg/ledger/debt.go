@@ -104,9 +104,6 @@ func (rd *round) pay(who debtor, a *account) {
 		return // they may be an earlier Service's
 	}
 	a.split.owed(d)
-	if d.blind {
-		a.split.unknown += d.t
-	}
 	a.paid = rd.round
 	if t := rd.totals(a.port, rd.now); t != nil {
 		for reason, n := range d.refused {
@@ -119,7 +116,15 @@ func (s *split) owed(d *debt) {
 	s.any = true
 	s.dT += d.t
 	s.dE += d.e
-	s.unknown += d.slack
+	s.unknown += d.doubtful()
+}
+
+// doubtful is how many of the connections may be external ones.
+func (d *debt) doubtful() uint64 {
+	if d.blind {
+		return d.slack + d.t
+	}
+	return d.slack
 }
 
 // settleDebts pays a port that has just become known in the sources where no
@@ -133,10 +138,7 @@ func (l *Ledger) settleDebts(p *port, src *source, now time.Time) {
 	delete(src.debts, who)
 	t := l.totals(p, now)
 	var s split
-	s.t, s.e, s.unknown = d.t, d.e, d.slack
-	if d.blind {
-		s.unknown += d.t
-	}
+	s.t, s.e, s.unknown = d.t, d.e, d.doubtful()
 	t.Cluster += s.give(d.t)
 	t.External += d.e
 	for reason, n := range d.refused {

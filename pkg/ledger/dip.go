@@ -45,8 +45,9 @@ func (s *source) stand(r *Reading, now time.Time) map[string]standing {
 		return t
 	}
 	for i := range r.Witnesses {
-		if w := &r.Witnesses[i]; s.stood(w) != nil {
-			of(w.ID.Table).witness(s.stood(w).Packets, w.Packets)
+		w := &r.Witnesses[i]
+		if old := s.stood(w); old != nil {
+			of(w.ID.Table).witness(old.Packets, w.Packets)
 		}
 	}
 	for i := range r.Counters {

@@ -117,8 +117,8 @@ type Reading struct {
 	ConnectionsFirst bool
 	// Dips tells that a value below the last one need not be a reset:
 	// libiptc replaces an x_tables table with zeroed counters and adds the
-	// old values in a second call. Such a value is held until later
-	// readings confirm it.
+	// old values in a second call. Such a value is held until a witness or
+	// later readings tell.
 	Dips bool
 }
 
