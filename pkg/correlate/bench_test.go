@@ -69,12 +69,12 @@ func newCluster(tb testing.TB, n int) *cluster {
 	}
 	slices.SortFunc(c.catalog.Services, func(a, b *service.Service) int { return a.Name.Compare(b.Name) })
 	c.ledger = ledger.New(n)
-	c.ledger.Know(KnownPorts(nil, NewNames(c.catalog, nil)), c.now)
+	c.ledger.Know(KnownPorts(nil, NewNames(c.catalog)), c.now)
 	for i, f := range bothFamilies() {
 		rs := clusterRules(tb, f, n)
 		rules := NewRules(rs)
 		c.rules = append(c.rules, rules)
-		c.reading[i] = Reading(rs, rules.View, NewNames(c.catalog, nil))
+		c.reading[i] = wholeReading(rs, rules.View, NewNames(c.catalog))
 		for range 2 {
 			c.ledger.Apply(c.reading[i], c.now)
 		}
@@ -139,7 +139,7 @@ func (c *cluster) inputs(names *Names) Inputs {
 func BenchmarkBuild(b *testing.B) {
 	const n = 10_000
 	c := newCluster(b, n)
-	names := NewNames(c.catalog, nil)
+	names := NewNames(c.catalog)
 	for _, bb := range []struct {
 		name   string
 		change func(*Builder)
@@ -149,7 +149,7 @@ func BenchmarkBuild(b *testing.B) {
 		{"rules changed", func(*Builder) { c.rules[0].View.Version++ }},
 		{"API changed", func(*Builder) {
 			c.catalog = c.catalog.Next(&service.Change{Node: c.catalog.Node})
-			names = NewNames(c.catalog, nil)
+			names = NewNames(c.catalog)
 		}},
 		{"at first", func(builder *Builder) { *builder = Builder{} }},
 	} {

@@ -218,8 +218,7 @@ func (b *Builder) join(in *Inputs, from shape) {
 // every row is the same. Without the API there is more of that than a row tells.
 func (b *Builder) keeps(from shape) bool {
 	last := b.shape
-	if b.at == nil || !from.counting || from.names.catalog == nil || last.names.catalog == nil ||
-		!maps.Equal(from.names.endpoints, last.names.endpoints) {
+	if b.at == nil || !from.counting || from.names.catalog == nil || last.names.catalog == nil {
 		return false
 	}
 	last.names = from.names

@@ -132,7 +132,7 @@ func (in input) build(t *testing.T) *Snapshot {
 		rules := NewRules(rs)
 		latest[rs.Backend] = rules
 		l.Know(KnownPorts([]Rules{rules}, in.names), at)
-		l.Apply(Reading(rs, rules.View, in.names), at)
+		l.Apply(wholeReading(rs, rules.View, in.names), at)
 	}
 	var rules []Rules
 	for _, b := range []ruleset.Backend{ruleset.NFT, ruleset.Legacy} {
@@ -150,7 +150,7 @@ func fromNFT(n int) []ruleset.Backend {
 
 func TestNamesFromComments(t *testing.T) {
 	s := input{
-		names: NewNames(nil, nil), max: 10, backend: fromNFT(3),
+		names: NewNames(nil), max: 10, backend: fromNFT(3),
 		texts: []string{save(1, 1, 1, 1), save(1, 1, 1, 1), save(11, 21, 6, 4)},
 	}.build(t)
 	want := []*ServicePort{{
@@ -191,7 +191,7 @@ var addrs = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})
 
 func TestTheAPIDecidesWhichServicesThereAre(t *testing.T) {
 	s := input{
-		names: NewNames(catalog(), nil), max: 10, backend: fromNFT(3),
+		names: NewNames(catalog()), max: 10, backend: fromNFT(3),
 		texts: []string{save(1, 1, 1, 1), save(1, 1, 1, 1), save(11, 21, 6, 4)},
 	}.build(t)
 	var got []string
@@ -235,7 +235,7 @@ func TestEndpointsThatDependOnAnUnknownNode(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := catalog()
 			tt.change(c)
-			s := Build(Inputs{Names: NewNames(c, nil), Ledger: ledger.New(10), Kube: tt.kube}, at)
+			s := Build(Inputs{Names: NewNames(c), Ledger: ledger.New(10), Kube: tt.kube}, at)
 			p := s.Services[1]
 			if p.APICount != tt.want {
 				t.Errorf("%d endpoints expected, want %d", p.APICount, tt.want)
@@ -250,33 +250,9 @@ func TestEndpointsThatDependOnAnUnknownNode(t *testing.T) {
 	}
 }
 
-func TestLargeClustersHaveNoComments(t *testing.T) {
-	var b strings.Builder
-	for line := range strings.Lines(save(1, 2, 0, 0)) {
-		if strings.HasPrefix(line, "[1:0] -A KUBE-SVC") || strings.HasPrefix(line, "[2:0] -A KUBE-SVC") {
-			before, after, _ := strings.Cut(line, "-m comment --comment \"")
-			_, after, _ = strings.Cut(after, "\" ")
-			line = before + after
-		}
-		if !strings.Contains(line, "DNAT") {
-			b.WriteString(line)
-		}
-	}
-	known := map[string]netip.AddrPort{
-		kubeproxy.EndpointChain(web, pod1): pod1, kubeproxy.EndpointChain(web, pod2): pod2,
-	}
-	s := input{
-		names: NewNames(catalog(), known), max: 10, backend: fromNFT(2), texts: []string{b.String(), b.String()},
-	}.build(t)
-	p := s.Services[1]
-	if p.KernelCount != 2 || p.Endpoints[0].Addr != pod1 || p.Endpoints[1].Addr != pod2 {
-		t.Errorf("%d endpoints in the kernel, want the 2 whose chains were read before: %v", p.KernelCount, p.Endpoints)
-	}
-}
-
 func TestBothBackendsAreSummed(t *testing.T) {
 	s := input{
-		names: NewNames(nil, nil), max: 10,
+		names: NewNames(nil), max: 10,
 		backend: []ruleset.Backend{ruleset.NFT, ruleset.NFT, ruleset.Legacy, ruleset.Legacy, ruleset.NFT, ruleset.Legacy, ruleset.Legacy},
 		texts: []string{
 			save(0, 0, 0, 0), save(0, 0, 0, 0), save(0, 0, 0, 0), save(0, 0, 0, 0),
@@ -293,7 +269,7 @@ func TestBothBackendsAreSummed(t *testing.T) {
 
 func TestServicesAboveTheCap(t *testing.T) {
 	s := input{
-		names: NewNames(nil, nil), max: 1, backend: fromNFT(4),
+		names: NewNames(nil), max: 1, backend: fromNFT(4),
 		texts: []string{save(0, 0, 0, 0), save(0, 0, 0, 0), save(1, 0, 0, 0), save(1, 0, 0, 2)},
 	}.build(t)
 	if s.Services[0].Exposed || !s.Services[1].Exposed {
@@ -316,7 +292,7 @@ func TestRefusalsByAddress(t *testing.T) {
 	// A comment cut short: the hash of what it says is nobody's.
 	text := strings.NewReplacer("10.96.0.11", "10.96.0.10", "shop/ghost has", "shop/we has")
 	s := input{
-		names: NewNames(c, nil), max: 10, backend: fromNFT(3),
+		names: NewNames(c), max: 10, backend: fromNFT(3),
 		texts: []string{text.Replace(save(0, 0, 0, 0)), text.Replace(save(0, 0, 0, 0)), text.Replace(save(0, 0, 0, 9))},
 	}.build(t)
 	if got := s.Services[1].Rejected[NoEndpoints]; got != 9 {
@@ -328,7 +304,7 @@ func TestIdentityWithoutHandles(t *testing.T) {
 	ids := func(text string) map[ledger.ID]bool {
 		rs := parse(t, ruleset.Legacy, text)
 		out := map[ledger.ID]bool{}
-		for _, c := range Reading(rs, kubeproxy.NewView(rs), NewNames(nil, nil)).Counters {
+		for _, c := range wholeReading(rs, kubeproxy.NewView(rs), NewNames(nil)).Counters {
 			out[c.ID] = true
 		}
 		return out
@@ -345,4 +321,9 @@ func TestIdentityWithoutHandles(t *testing.T) {
 	if twice := ids(strings.Replace(save(1, 2, 3, 4), line, line+line, 1)); len(twice) != 5 {
 		t.Errorf("%d identities with one rule twice, want 5", len(twice))
 	}
+}
+
+// wholeReading is all counters of kube-proxy's rules, as read by nobody before.
+func wholeReading(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names) ledger.Reading {
+	return NewCounters().Whole(rs, v, names)
 }

@@ -61,7 +61,7 @@ func (n *randomNode) step() {
 		}
 		n.rules, n.gone = nil, nil
 	case 1: // another API, or none
-		n.names = NewNames(n.variant(), nil)
+		n.names = NewNames(n.variant())
 	case 2: // the same names
 		same := *n.names
 		n.names = &same
@@ -160,7 +160,7 @@ func (n *randomNode) read() {
 		n.rules = []Rules{fresh}
 	}
 	n.ledger.Know(KnownPorts([]Rules{fresh}, n.names), n.now)
-	n.ledger.Apply(Reading(rs, fresh.View, n.names), n.now)
+	n.ledger.Apply(wholeReading(rs, fresh.View, n.names), n.now)
 	n.in.Names, n.in.Rules, n.in.Ledger = n.names, n.rules, n.ledger
 }
 
@@ -170,7 +170,7 @@ func TestBuilderMakesWhatBuildMakes(t *testing.T) {
 	for seed := range uint64(20) {
 		n := &randomNode{
 			t: t, rand: rand.New(rand.NewPCG(seed, 1)), ledger: ledger.New(1 + int(seed%3)*2),
-			api: catalog(), names: NewNames(nil, nil), text: func(s string) string { return s }, now: at,
+			api: catalog(), names: NewNames(nil), text: func(s string) string { return s }, now: at,
 		}
 		n.api.Endpoints[web][0].NodeName = "node-a"
 		local := *n.api.Services[1]
@@ -222,7 +222,7 @@ func checkLast(t *testing.T, last *Snapshot, rows []ServicePort, next *Snapshot)
 
 func TestBuilderFollowsActivity(t *testing.T) {
 	c := newCluster(t, 20)
-	names := NewNames(c.catalog, nil)
+	names := NewNames(c.catalog)
 	b := &Builder{}
 	first := b.Build(c.inputs(names), at)
 	if again := b.Build(c.inputs(names), at); &again.Services[0] != &first.Services[0] {
@@ -246,8 +246,8 @@ func TestBuilderFollowsActivity(t *testing.T) {
 	c.catalog = c.catalog.Next(&service.Change{
 		Node: c.catalog.Node, Services: map[service.Name]*service.Service{ghost.Name: nil},
 	})
-	c.ledger.Know(KnownPorts(nil, NewNames(c.catalog, nil)), at)
-	names = NewNames(c.catalog, nil)
+	c.ledger.Know(KnownPorts(nil, NewNames(c.catalog)), at)
+	names = NewNames(c.catalog)
 	c.rules[0].View.Version++
 	if third := b.Build(c.inputs(names), at); len(third.Services) != 38 || third.Services[0] != second.Services[0] ||
 		third.Services[37] != second.Services[39] {
@@ -317,7 +317,7 @@ func TestBuilderSeesThatTheNodeIsAnother(t *testing.T) {
 		want int
 	}{{"node-a", 1}, {"node-b", 0}, {"node-a", 1}} {
 		c = c.Next(&service.Change{Node: service.Node{Name: tt.node}})
-		s := b.Build(Inputs{Names: NewNames(c, nil), Ledger: l}, at)
+		s := b.Build(Inputs{Names: NewNames(c), Ledger: l}, at)
 		if got := s.Services[1].APICount; got != tt.want {
 			t.Errorf("on %s %d endpoints are expected, want %d", tt.node, got, tt.want)
 		}

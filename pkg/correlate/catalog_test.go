@@ -21,7 +21,7 @@ func TestEndpointsAreThoseOfTheFamily(t *testing.T) {
 	c.Endpoints[web] = append(c.Endpoints[web], service.Endpoint{
 		Addr: netip.MustParseAddrPort("[fd77::2]:8080"), Ready: true, Serving: true,
 	})
-	s := Build(Inputs{Names: NewNames(c, nil), Ledger: ledger.New(10)}, at)
+	s := Build(Inputs{Names: NewNames(c), Ledger: ledger.New(10)}, at)
 	got := map[Family]int{}
 	for _, p := range s.Services {
 		if p.Port == web {
@@ -37,7 +37,7 @@ func TestEndpointsAreThoseOfTheFamily(t *testing.T) {
 func TestServicesOfAnotherProxy(t *testing.T) {
 	c := catalog()
 	c.Services[1].ProxyName = "other"
-	names := NewNames(c, nil)
+	names := NewNames(c)
 	s := Build(Inputs{Names: names, Ledger: ledger.New(10)}, at)
 	if len(s.Services) != 1 || s.Services[0].Port == web {
 		t.Errorf("Services %v, want fresh alone", s.Services)
@@ -53,7 +53,7 @@ func TestGaugesAboveTheCapAreSummed(t *testing.T) {
 	first, other := save(0, 0, 0, 0), catalog()
 	other.Services[0].Ports[0].Protocol = service.TCP // fresh, without endpoints
 	s := input{
-		names: NewNames(other, nil), max: 1, backend: fromNFT(2), texts: []string{first, first},
+		names: NewNames(other), max: 1, backend: fromNFT(2), texts: []string{first, first},
 	}.build(t)
 	if len(s.Other) != 1 {
 		t.Fatalf("other %+v, want one", s.Other)
@@ -73,7 +73,7 @@ COMMIT
 `, 1)
 	}
 	s := input{
-		names: NewNames(catalog(), nil), max: 10, backend: fromNFT(3), texts: []string{text("1"), text("1"), text("8")},
+		names: NewNames(catalog()), max: 10, backend: fromNFT(3), texts: []string{text("1"), text("1"), text("8")},
 	}.build(t)
 	if got := s.Services[1].Rejected[NoEndpoints]; got != 7 {
 		t.Errorf("web refused %d, want 7", got)

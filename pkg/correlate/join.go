@@ -4,7 +4,6 @@ package correlate
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
@@ -50,7 +49,7 @@ type join struct {
 
 // sameNames reports whether two names give the same.
 func sameNames(a, b *Names) bool {
-	return a == b || a != nil && b != nil && a.catalog == b.catalog && maps.Equal(a.endpoints, b.endpoints)
+	return a == b || a != nil && b != nil && a.catalog == b.catalog
 }
 
 // newJoin begins with the API's Services, or with none where it is not known.
@@ -239,7 +238,7 @@ func (j *join) endpoints(p *ServicePort, chains *kubeproxy.PortChains) {
 		p.Endpoints = make([]Endpoint, 0, len(chains.Endpoints))
 	}
 	for i := range chains.Endpoints {
-		addr := j.in.Names.addr(&chains.Endpoints[i])
+		addr := chains.Endpoints[i].Addr
 		if !addr.IsValid() {
 			p.KernelCount++
 			continue

@@ -35,7 +35,7 @@ func TestProxyMode(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tt.in.Names, tt.in.Ledger = NewNames(nil, nil), ledger.New(1)
+			tt.in.Names, tt.in.Ledger = NewNames(nil), ledger.New(1)
 			s := Build(tt.in, at)
 			if s.Node.ProxyMode != tt.want {
 				t.Errorf("mode %s, want %s", s.Node.ProxyMode, tt.want)
@@ -52,7 +52,7 @@ func bothFamilies() []Family { return []Family{netfilter.IPv4, netfilter.IPv6} }
 // TestUnreadRulesAreNotCountedAsZero has a catalog of IPv4 Services.
 func TestUnreadRulesAreNotCountedAsZero(t *testing.T) {
 	l := ledger.New(10)
-	names := NewNames(catalog(), nil)
+	names := NewNames(catalog())
 	l.Know(KnownPorts(nil, names), at)
 	for range 2 {
 		l.Apply(ledger.Reading{Source: LedgerSource(ruleset.Legacy, netfilter.IPv4)}, at)
@@ -84,7 +84,7 @@ func TestUnreadRulesAreNotCountedAsZero(t *testing.T) {
 
 func TestOtherModesAreNotCountedAsZero(t *testing.T) {
 	l := ledger.New(10)
-	names := NewNames(catalog(), nil)
+	names := NewNames(catalog())
 	l.Know(KnownPorts(nil, names), at)
 	for range 2 {
 		l.Apply(ledger.Reading{Source: LedgerSource(ruleset.NFT, netfilter.IPv4)}, at)

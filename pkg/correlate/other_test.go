@@ -11,7 +11,7 @@ import (
 // TestAPICountsBeforeAnyReading: where no rules can be read, what the API says
 // is shown by Service up to the cap, and summed above it.
 func TestAPICountsBeforeAnyReading(t *testing.T) {
-	names := NewNames(catalog(), nil)
+	names := NewNames(catalog())
 	for _, limit := range []int{1, 2} {
 		l := ledger.New(limit)
 		l.Know(KnownPorts(nil, names), at)

@@ -19,16 +19,12 @@ import (
 type Names struct {
 	catalog *service.Catalog // nil where the API is not known
 	byHash  map[string]service.PortName
-	// endpoints has the address of endpoints' chains whose rules neither
-	// show nor comment it, by the chain's name.
-	endpoints map[string]netip.AddrPort
 }
 
 // NewNames returns the names of a catalog; nil, or one that is not synced,
-// leaves comments only. endpoints may give addresses to KUBE-SEP chains whose
-// rules are not read; it may be nil.
-func NewNames(c *service.Catalog, endpoints map[string]netip.AddrPort) *Names {
-	n := &Names{endpoints: endpoints}
+// leaves comments only.
+func NewNames(c *service.Catalog) *Names {
+	n := &Names{}
 	if c != nil && c.Synced {
 		n.catalog, n.byHash = c, kubeproxy.NamesFromCatalog(c)
 	}
@@ -39,11 +35,11 @@ func NewNames(c *service.Catalog, endpoints map[string]netip.AddrPort) *Names {
 // has of them is shared: only endpoints differ, which are looked up.
 func (n *Names) Next(c *service.Catalog) *Names {
 	if n == nil {
-		return NewNames(c, nil)
+		return NewNames(c)
 	}
-	next := &Names{catalog: c, byHash: n.byHash, endpoints: n.endpoints}
+	next := &Names{catalog: c, byHash: n.byHash}
 	if c == nil || !c.Synced || !next.SameServices(n) {
-		return NewNames(c, n.endpoints)
+		return NewNames(c)
 	}
 	return next
 }
@@ -59,14 +55,6 @@ func (n *Names) SameServices(m *Names) bool {
 	}
 	a, b := n.catalog.Services, m.catalog.Services
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
-}
-
-// addr is the address of an endpoint; not valid where nothing tells it.
-func (n *Names) addr(e *kubeproxy.EndpointChains) netip.AddrPort {
-	if e.Addr.IsValid() {
-		return e.Addr
-	}
-	return n.endpoints[e.Chain]
 }
 
 // port names the port of a set of chains; ok is false where nothing does.
@@ -94,11 +82,6 @@ func (n *Names) refusal(r *kubeproxy.Refusal) (name service.PortName, ok bool) {
 		}
 	}
 	return r.Name, r.Named && r.Name.Protocol != ""
-}
-
-// Reading returns all counters of kube-proxy's rules (Counters.Whole).
-func Reading(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names) ledger.Reading {
-	return NewCounters().Whole(rs, v, names)
 }
 
 // Counters makes readings for the ledger of the rules of one backend and
