@@ -35,10 +35,12 @@ type legacyFamily struct {
 	// the ledger hears of them once more. It sets the connections of one
 	// reading against the externals of the next, and believes a value that
 	// fell when it is still there.
-	moved map[string]bool
-	lock  *legacyLock
-	cost  time.Duration // of a look at what is watched
-	rest  time.Time     // until then there is none
+	moved  map[string]bool
+	lock   *legacyLock
+	looks  [2]time.Duration // what the first and the second look at what is watched cost
+	looked bool             // the first one was had
+	rest   time.Time        // until then there is none
+	pace   pace
 }
 
 // legacyTable names a table.
@@ -128,10 +130,11 @@ func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (agai
 			continue
 		}
 		begin := time.Now()
-		if rest := f.rest.Sub(begin); rest > 0 && !(second && f.pending) {
-			again = sooner(again, rest)
+		if rest := f.rest.Sub(begin); rest > 0 && !(second && f.looked && f.pending) {
+			again, f.looked = sooner(again, rest), false
 			continue
 		}
+		f.looked = !second
 		if second {
 			tables = []string{"nat"} // refusals have no ways
 		}
@@ -142,14 +145,28 @@ func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (agai
 			}
 			w.rewritten(f.set.Family, []ruleset.Delta{d})
 		}
-		spend(&f.cost, time.Since(begin))
-		rest := max(legacyEvery, legacyShare*f.cost)
-		if second {
-			rest += f.rest.Sub(begin)
-		}
+		rest := f.paused(time.Since(begin), second)
 		f.rest, again = time.Now().Add(rest), sooner(again, rest)
 	}
 	return again, nil
+}
+
+// paused returns how long to leave the family's mutex alone after a look that
+// took so long.
+func (f *legacyFamily) paused(took time.Duration, second bool) time.Duration {
+	cost, share := time.Duration(0), time.Duration(legacyShare)
+	if second {
+		spend(&f.looks[1], took)
+		cost = f.looks[1]
+	} else {
+		spend(&f.looks[0], took)
+	}
+	cost += f.looks[0]
+	quiet, near := f.pace.expect(time.Now())
+	if near {
+		share = legacyNear
+	}
+	return max(legacyEvery, share*cost, quiet)
 }
 
 // sooner returns the smaller of two times; 0 is none.
@@ -216,6 +233,7 @@ func (f *legacyFamily) take(deltas []ruleset.Delta) {
 	case slices.ContainsFunc(deltas, func(d ruleset.Delta) bool { return !d.Same() }):
 		f.change.Total++
 		f.change.Last = time.Now()
+		f.pace.wrote(f.change.Last)
 	}
 	again := f.moved
 	f.update(deltas)

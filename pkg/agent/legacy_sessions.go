@@ -47,9 +47,9 @@ const (
 // writers: from an opening of the lock file to its last closing. It is fed with
 // what happens and asked what is next; it has no clock of its own.
 //
-// A table is read once or twice in a session, to know what rules have counted
-// before the writer replaces them, and once after it. Where that costs too
-// much of the session, only after it.
+// A table is read once in a session, to know what rules have counted before the
+// writer replaces them, and once after it. Where that costs too much of the
+// session, only after it.
 type sessions struct {
 	opened  int       // descriptors of the lock file
 	least   int       // the lowest value of opened since leastAt
@@ -68,7 +68,7 @@ type sessionTable struct {
 	until   float64       // the part of a session after which a reading has ended
 	longest time.Duration // of the sessions since the last reading
 	late    bool          // a reading in the session at hand came after the change
-	plan    []time.Time   // when to read in the session at hand
+	plan    time.Time     // when to read in the session at hand; zero: not any more
 	due     time.Time     // when to read after it; zero: never
 	end     time.Time     // of the last reading
 	good    time.Time     // of the last one that was not late
@@ -140,13 +140,13 @@ func (s *sessions) start(now time.Time) {
 	spent := make(map[netfilter.Family]time.Duration) // by what is planned: each has its own mutex
 	for _, name := range s.byCost() {
 		t, f := s.tables[name], name.family
-		t.plan = t.plan[:0]
-		if spent[f]+t.cost <= allowed(s.all.usual()) {
-			t.plan, spent[f] = append(t.plan, now), spent[f]+t.cost
+		at, usual := time.Duration(0), s.all.usual()
+		if until := time.Duration(float64(t.lengths.usual())*t.until) - t.cost; until > t.cost {
+			at, usual = until, t.lengths.usual()
 		}
-		usual := t.lengths.usual()
-		if at := time.Duration(float64(usual)*t.until) - t.cost; spent[f]+t.cost <= allowed(usual) && at > t.cost {
-			t.plan, spent[f] = append(t.plan, now.Add(at)), spent[f]+t.cost
+		t.plan = time.Time{}
+		if spent[f]+t.cost <= allowed(usual) {
+			t.plan, spent[f] = now.Add(at), spent[f]+t.cost
 		}
 	}
 }
@@ -166,7 +166,7 @@ func (s *sessions) stop(now time.Time) {
 	s.end, s.open = now, s.open+length
 	s.all.add(length)
 	for _, t := range s.tables {
-		t.plan = t.plan[:0]
+		t.plan = time.Time{}
 		t.longest = max(t.longest, length)
 		t.due = now.Add(max(t.cost, afterwards))
 		if rest := t.end.Add((share - 1) * t.cost); rest.After(t.due) {
@@ -196,10 +196,7 @@ func (s *sessions) next() (t legacyTable, at time.Time, ok bool) {
 	for name, table := range s.tables {
 		when := table.due
 		if s.held() {
-			when = time.Time{}
-			if len(table.plan) > 0 {
-				when = table.plan[0]
-			}
+			when = table.plan
 		}
 		if when.IsZero() || ok && !earlier(when, at, name, t) {
 			continue
@@ -242,7 +239,7 @@ func (s *sessions) read(r tableRead) {
 	switch {
 	case late:
 		t.late, t.until = true, max(t.until-0.1, leastEnd)
-	case inSession && !r.changed && len(t.plan) > 0 && t.plan[0].After(s.begin):
+	case inSession && !r.changed && t.plan.After(s.begin):
 		t.until = min(t.until+0.01, mostEnd)
 	}
 	if closed {
@@ -258,8 +255,8 @@ func (s *sessions) read(r tableRead) {
 		t.good = r.end
 	}
 	t.end = r.end
-	if len(t.plan) > 0 && !t.plan[0].After(r.end) {
-		t.plan = slices.Delete(t.plan, 0, 1)
+	if !t.plan.After(r.end) {
+		t.plan = time.Time{}
 	}
 	if !s.held() && r.begin.After(s.end) {
 		t.due = time.Time{}
@@ -280,8 +277,8 @@ func (s *sessions) skip(t legacyTable) {
 	table := s.tables[t]
 	switch {
 	case table == nil:
-	case s.held() && len(table.plan) > 0:
-		table.plan = slices.Delete(table.plan, 0, 1)
+	case s.held():
+		table.plan = time.Time{}
 	default:
 		table.due = time.Time{}
 	}

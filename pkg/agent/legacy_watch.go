@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
 // watchLock begins to watch the lock file of iptables-legacy, where it is there.
@@ -35,11 +36,13 @@ func (s *sampler) readDue(ctx context.Context) {
 		if !ok || at.After(time.Now()) {
 			break
 		}
-		if _, err := s.legacy.readTable(ctx, table); err != nil {
+		d, err := s.legacy.readTable(ctx, table)
+		if err != nil {
 			// The next sampling reads all of it, and says why if it cannot.
 			s.legacy.lock.skip(table)
 			continue
 		}
+		s.sources[1].watched.rewritten(table.family, []ruleset.Delta{d})
 		read = true
 	}
 	if read {

@@ -26,11 +26,13 @@ const (
 	// watchEvery is the least time between two rounds, of which a round takes at
 	// most a tenth. Of x_tables readings take at most a twentieth of the time of
 	// each family, and come less often: they hold the mutex that a writer of the
-	// family needs, and take a processor from it.
+	// family needs, and take a processor from it. Where the writer keeps a pace
+	// there are none until shortly before it writes, and then more.
 	watchEvery  = 2 * time.Millisecond
 	watchShare  = 10
 	legacyEvery = 10 * time.Millisecond
 	legacyShare = 20
+	legacyNear  = 5
 )
 
 // watched is what is read over and over.

@@ -258,7 +258,7 @@ func (s *churned) judgeEndpoints(w *watcher, m metrics) {
 func (s *churned) syncCost(i int, p promise) {
 	t := s.t
 	t.Helper()
-	rounds, syncs, most := 4, 15, 1.05
+	rounds, syncs, most := 6, 20, 1.05
 	if s.fillers > 2000 { // seconds each
 		rounds, syncs = 2, 5
 	}
@@ -292,8 +292,10 @@ func (s *churned) syncCost(i int, p promise) {
 // came with them.
 func (s *churned) timeSyncs(n int, took map[string][]time.Duration) {
 	s.t.Helper()
-	// The first may have begun before whatever changed.
-	s.waitSyncs(s.syncs(), 1)
+	// The first may have begun before whatever changed, and an agent has just
+	// been started: what that costs is not what it costs from then on.
+	const first = 4
+	s.waitSyncs(s.syncs(), first)
 	skip := len(s.lab.Syncs())
 	s.waitSyncs(s.syncs(), n)
 	for _, one := range s.lab.Syncs()[skip:] {
