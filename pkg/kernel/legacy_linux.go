@@ -99,7 +99,7 @@ func (r *Legacy) Tables(ctx context.Context, family netfilter.Family) ([]string,
 		return nil, fmt.Errorf("list tables (%v): %w", family, ErrAbsent)
 	}
 	path := filepath.Join(r.procNet, file)
-	b, err := readSmall(path)
+	b, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("list tables (%v): %s: %w", family, path, ErrAbsent)
@@ -110,32 +110,6 @@ func (r *Legacy) Tables(ctx context.Context, family netfilter.Family) ([]string,
 		return nil, fmt.Errorf("list tables (%v): %w", family, err)
 	}
 	return strings.Fields(string(b)), nil
-}
-
-// readSmall reads a file under /proc, without the runtime's poller: before every
-// reading of a table, that is a good part of a small one's cost.
-func readSmall(path string) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer func() { _ = unix.Close(fd) }()
-	const most = 4096 // a table's name has at most 31 bytes
-	b := make([]byte, 0, 512)
-	for len(b) < most {
-		b = slices.Grow(b, 256)
-		n, err := unix.Read(fd, b[len(b):cap(b)])
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return nil, &os.PathError{Op: "read", Path: path, Err: err}
-		case n == 0:
-			return b, nil
-		default:
-			b = b[:len(b)+n]
-		}
-	}
-	return nil, &os.PathError{Op: "read", Path: path, Err: unix.EFBIG}
 }
 
 // Read reads one table and calls use with it. The table and all that refers to
