@@ -91,6 +91,12 @@ func (l *legacyLock) read(r tableRead) {
 // planned.
 func (l *legacyLock) busy(now time.Time) bool { return l.sessions != nil && l.sessions.busy(now) }
 
+// twice reports whether a table may be read twice in the session at hand: that
+// costs next to nothing.
+func (l *legacyLock) twice(t legacyTable) bool {
+	return l.sessions != nil && l.sessions.held() && l.sessions.tables[t] != nil && l.sessions.tables[t].cost < free/4
+}
+
 // next returns which table to read next, and when; ok is false where that
 // depends on what happens.
 func (l *legacyLock) next() (t legacyTable, at time.Time, ok bool) {

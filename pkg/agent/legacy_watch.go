@@ -5,9 +5,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
@@ -28,24 +30,49 @@ func (s *sampler) lockDue(now time.Time) (time.Duration, bool) {
 	return max(0, at.Sub(now)), ok
 }
 
-// readDue reads the tables that are due.
+// readDue reads the tables that are due. What leaves open which way connections
+// came is read a second time, as the end of the session would leave it open for
+// good: since the reading before, which may be long ago.
 func (s *sampler) readDue(ctx context.Context) {
+	var nat []netfilter.Family
 	read := false
 	for ctx.Err() == nil {
 		table, at, ok := s.legacy.lock.next()
 		if !ok || at.After(time.Now()) {
 			break
 		}
-		d, err := s.legacy.readTable(ctx, table)
-		if err != nil {
-			// The next sampling reads all of it, and says why if it cannot.
-			s.legacy.lock.skip(table)
-			continue
+		if s.readOne(ctx, table) {
+			read = true
+			if table.name == "nat" {
+				nat = append(nat, table.family)
+			}
 		}
-		s.sources[1].watched.rewritten(table.family, []ruleset.Delta{d})
-		read = true
 	}
-	if read {
-		s.tell(ctx, s.sources[1], time.Now())
+	if !read {
+		return
 	}
+	src := s.sources[1]
+	s.tell(ctx, src, time.Now())
+	again := false
+	for _, f := range src.families() {
+		table := legacyTable{f.set.Family, "nat"}
+		if f.pending && slices.Contains(nat, f.set.Family) && s.legacy.lock.twice(table) {
+			again = s.readOne(ctx, table) || again
+		}
+	}
+	if again {
+		s.tell(ctx, src, time.Now())
+	}
+}
+
+// readOne reads a table and reports whether that went well.
+func (s *sampler) readOne(ctx context.Context, table legacyTable) bool {
+	d, err := s.legacy.readTable(ctx, table)
+	if err != nil {
+		// The next sampling reads all of it, and says why if it cannot.
+		s.legacy.lock.skip(table)
+		return false
+	}
+	s.sources[1].watched.rewritten(table.family, []ruleset.Delta{d})
+	return true
 }
