@@ -24,8 +24,8 @@ type backend interface {
 	read(context.Context) (undecoded map[string]uint64, err error)
 	// look reads what is watched alone, and drops from it what has been
 	// rewritten. second is true right after a look that left something open.
-	// again is when to look the next time; 0 leaves that to the caller.
-	look(ctx context.Context, w *watched, second bool) (again time.Duration, err error)
+	// next is when to look again; the zero time leaves that to the caller.
+	look(ctx context.Context, w *watched, second bool) (next time.Time, err error)
 	// families are those of the kernel, always the same.
 	families() []*familyRules
 	// tell hands on what is known to have happened before the newest reading

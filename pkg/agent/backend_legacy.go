@@ -37,9 +37,10 @@ type legacyFamily struct {
 	// fell when it is still there.
 	moved  map[string]bool
 	lock   *legacyLock
-	looks  [2]time.Duration // what the first and the second look at what is watched cost
-	looked bool             // the first one was had
-	rest   time.Time        // until then there is none
+	costs  map[string]time.Duration // of looks at tables that are watched
+	looked bool                     // the first look was had
+	rest   time.Time                // until then there is none
+	last   time.Time                // of them
 	pace   pace
 }
 
@@ -55,6 +56,7 @@ func newLegacyBackend(open func() (legacyReader, error)) *legacyBackend {
 		follow := ruleset.NewXTables(f)
 		b.known = append(b.known, &legacyFamily{
 			familyRules: newFamily(ruleset.Legacy, f, follow.Ruleset()), follow: follow, lock: b.lock,
+			costs:  make(map[string]time.Duration),
 			change: correlate.RulesetChanges{Backend: ruleset.Legacy, Family: f, Writer: writerUnknown},
 		})
 	}
@@ -119,62 +121,71 @@ func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.D
 // look reads the tables that have something that is watched, of the families
 // whose mutex was left alone for long enough; a second time at once, those of
 // which something is open.
-func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (again time.Duration, err error) {
-	b.lock.drain(time.Now())
-	if b.lock.busy(time.Now()) {
-		return watchEvery, nil
-	}
+func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (next time.Time, err error) {
+	now := time.Now()
+	b.lock.drain(now)
+	busy := b.lock.busy(now)
 	for _, f := range b.known {
 		tables := w.tables(f.set.Family)
 		if len(tables) == 0 {
 			continue
 		}
-		begin := time.Now()
-		if rest := f.rest.Sub(begin); rest > 0 && !(second && f.looked && f.pending) {
-			again, f.looked = sooner(again, rest), false
+		if time.Now().Before(f.rest) && !(second && f.looked && f.pending) {
+			f.looked, next = false, earlier(next, f.rest)
 			continue
 		}
-		f.looked = !second
+		if busy && !f.missed(now) {
+			next = earlier(next, now.Add(watchEvery))
+			continue
+		}
+		f.looked, f.last = !second, now
 		if second {
 			tables = []string{"nat"} // refusals have no ways
 		}
 		for _, table := range tables {
+			begin := time.Now()
 			d, err := b.readTable(ctx, legacyTable{f.set.Family, table})
 			if err != nil {
-				return watchEvery, err
+				return next, err
 			}
+			f.spend(table, time.Since(begin))
 			w.rewritten(f.set.Family, []ruleset.Delta{d})
 		}
-		rest := f.paused(time.Since(begin), second)
-		f.rest, again = time.Now().Add(rest), sooner(again, rest)
+		f.rest = time.Now().Add(f.paused(tables, second))
+		next = earlier(next, f.rest)
 	}
-	return again, nil
+	return next, nil
 }
 
-// paused returns how long to leave the family's mutex alone after a look that
-// took so long.
-func (f *legacyFamily) paused(took time.Duration, second bool) time.Duration {
+// missed reports whether a write is expected before which nothing was looked at:
+// not even a writer at work is left alone then.
+func (f *legacyFamily) missed(now time.Time) bool {
+	_, near := f.pace.expect(now, 0)
+	return near && now.Sub(f.last) > oneSync
+}
+
+// spend notes what a look at a table took.
+func (f *legacyFamily) spend(table string, took time.Duration) {
+	cost := f.costs[table]
+	spend(&cost, took)
+	f.costs[table] = cost
+}
+
+// paused returns how long to leave the family's mutex alone after a look at
+// these tables.
+func (f *legacyFamily) paused(tables []string, second bool) time.Duration {
 	cost, share := time.Duration(0), time.Duration(legacyShare)
-	if second {
-		spend(&f.looks[1], took)
-		cost = f.looks[1]
-	} else {
-		spend(&f.looks[0], took)
+	for _, table := range tables {
+		cost += f.costs[table]
 	}
-	cost += f.looks[0]
-	quiet, near := f.pace.expect(time.Now())
+	if second {
+		cost *= 2
+	}
+	quiet, near := f.pace.expect(time.Now(), cost)
 	if near {
 		share = legacyNear
 	}
 	return max(legacyEvery, share*cost, quiet)
-}
-
-// sooner returns the smaller of two times; 0 is none.
-func sooner(a, b time.Duration) time.Duration {
-	if a == 0 {
-		return b
-	}
-	return min(a, b)
 }
 
 // readAll reads all tables of the family, or fails.
@@ -233,7 +244,7 @@ func (f *legacyFamily) take(deltas []ruleset.Delta) {
 	case slices.ContainsFunc(deltas, func(d ruleset.Delta) bool { return !d.Same() }):
 		f.change.Total++
 		f.change.Last = time.Now()
-		f.pace.wrote(f.change.Last)
+		f.pace.wrote(f.lock.wrote(f.change.Last))
 	}
 	again := f.moved
 	f.update(deltas)

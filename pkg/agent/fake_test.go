@@ -75,11 +75,13 @@ func (f *fakeBackend) families() []*familyRules {
 func (*fakeBackend) tell(context.Context, *correlate.Names, func(ledger.Commit)) (bool, error) {
 	return false, nil
 }
-func (*fakeBackend) look(context.Context, *watched, bool) (time.Duration, error) { return 0, nil }
-func (*fakeBackend) unseen(*familyRules, string) (time.Duration, bool)           { return 0, false }
-func (*fakeBackend) changes() []correlate.RulesetChanges                         { return nil }
-func (*fakeBackend) stats() kernel.ReadStats                                     { return kernel.ReadStats{} }
-func (*fakeBackend) close() error                                                { return nil }
+func (*fakeBackend) look(context.Context, *watched, bool) (next time.Time, err error) {
+	return next, nil
+}
+func (*fakeBackend) unseen(*familyRules, string) (time.Duration, bool) { return 0, false }
+func (*fakeBackend) changes() []correlate.RulesetChanges               { return nil }
+func (*fakeBackend) stats() kernel.ReadStats                           { return kernel.ReadStats{} }
+func (*fakeBackend) close() error                                      { return nil }
 
 // emptyRules is legacy without tables.
 func emptyRules() *ruleset.Ruleset {

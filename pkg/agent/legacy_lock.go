@@ -41,7 +41,7 @@ func (l *legacyLock) retry(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	l.w, l.sessions = w, newSessions(now)
+	l.w, l.sessions = w, newSessions()
 	if l.created.IsZero() {
 		l.created = now
 	}
@@ -67,13 +67,14 @@ func (l *legacyLock) take(e kernel.LockEvent, ok bool, now time.Time) {
 	l.w, l.sessions, l.tried = nil, nil, time.Time{}
 }
 
-// drain takes what has come.
+// drain takes what has come until now.
 func (l *legacyLock) drain(now time.Time) {
 	for l.w != nil {
 		select {
 		case e, ok := <-l.w.Events():
 			l.take(e, ok, now)
 		default:
+			l.sessions.expire(now)
 			return
 		}
 	}
@@ -90,6 +91,15 @@ func (l *legacyLock) read(r tableRead) {
 // busy reports whether a writer is at work for whose session readings are
 // planned.
 func (l *legacyLock) busy(now time.Time) bool { return l.sessions != nil && l.sessions.busy(now) }
+
+// wrote returns when rules were written that a reading finds new, as far as is
+// known: in the last session, whose begin counts.
+func (l *legacyLock) wrote(read time.Time) time.Time {
+	if s := l.sessions; s != nil && !s.held() && read.Sub(s.end) < time.Second {
+		return s.begin
+	}
+	return read
+}
 
 // twice reports whether a table may be read twice in the session at hand: that
 // costs next to nothing.

@@ -7,19 +7,20 @@ import "time"
 const (
 	// oneSync is within what kube-proxy writes the tables of one sync.
 	oneSync = 100 * time.Millisecond
-	// paceEven is the part of a gap by which the one after it may differ where
-	// the writer keeps a pace.
+	// paceEven is the part of the least gap by which the newest ones may differ
+	// from it where the writer keeps a pace.
 	paceEven = 8
-	// paceLead is the part of a gap before and after the expected write in which
-	// it is waited for.
-	paceLead = 16
+	// paceLead is the part of a gap that a look should have ended before the
+	// expected write, and paceLate the one after it in which it is waited for.
+	paceLead = 512
+	paceLate = 16
 )
 
 // pace is the rhythm of a writer while it keeps one: kube-proxy writes a stream
 // of changes at its least interval (--iptables-min-sync-period).
 type pace struct {
 	last time.Time
-	gaps [2]time.Duration
+	gaps [4]time.Duration // the newest first; 0 is none
 }
 
 // wrote notes that new rules were seen.
@@ -28,19 +29,38 @@ func (p *pace) wrote(at time.Time) {
 	if gap < oneSync {
 		return
 	}
-	p.last, p.gaps = at, [2]time.Duration{p.gaps[1], gap}
+	p.last = at
+	copy(p.gaps[1:], p.gaps[:])
+	p.gaps[0] = gap
 }
 
-// expect says in how long the next write is to be waited for, and whether it is
-// now; neither without a pace, or where the write is overdue.
-func (p *pace) expect(now time.Time) (quiet time.Duration, near bool) {
-	least, most := min(p.gaps[0], p.gaps[1]), max(p.gaps[0], p.gaps[1])
-	if least == 0 || most-least > least/paceEven {
+// least is the shortest of the newest gaps that are even; 0 without two.
+func (p *pace) least() time.Duration {
+	least, most := p.gaps[0], p.gaps[0]
+	for i, gap := range p.gaps[1:] {
+		l, m := min(least, gap), max(most, gap)
+		if gap == 0 || m-l > l/paceEven {
+			if i == 0 {
+				return 0
+			}
+			break
+		}
+		least, most = l, m
+	}
+	return least
+}
+
+// expect says in how long to look next, so that a look of that cost is over just
+// before the next write, and whether that is waited for now; neither without a
+// pace, or where the write is overdue.
+func (p *pace) expect(now time.Time, cost time.Duration) (quiet time.Duration, near bool) {
+	least := p.least()
+	if least == 0 {
 		return 0, false
 	}
-	next, lead := p.last.Add(least), least/paceLead
-	if d := next.Add(-lead).Sub(now); d > 0 {
+	next := p.last.Add(least)
+	if d := next.Add(-least/paceLead - cost - cost/2).Sub(now); d > 0 {
 		return d, false
 	}
-	return 0, now.Before(next.Add(lead))
+	return 0, now.Before(next.Add(least / paceLate))
 }

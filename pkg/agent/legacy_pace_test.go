@@ -13,21 +13,26 @@ func TestPace(t *testing.T) {
 		name   string
 		writes []time.Duration
 		now    time.Duration
+		cost   time.Duration
 		quiet  time.Duration
 		near   bool
 	}{
-		{"never written", nil, s, 0, false},
-		{"two writes make no pace", []time.Duration{10 * s, 11 * s}, 11 * s, 0, false},
-		{"just written", []time.Duration{10 * s, 11 * s, 12 * s}, 12 * s, s - s/paceLead, false},
-		{"halfway", []time.Duration{10 * s, 11 * s, 12 * s}, 12*s + s/2, s/2 - s/paceLead, false},
-		{"it will be written", []time.Duration{10 * s, 11 * s, 12 * s}, 13*s - s/paceLead, 0, true},
-		{"late", []time.Duration{10 * s, 11 * s, 12 * s}, 13*s + s/20, 0, true},
-		{"overdue", []time.Duration{10 * s, 11 * s, 12 * s}, 13*s + s/10, 0, false},
-		{"two tables of one sync", []time.Duration{10 * s, 10*s + 5*ms, 11 * s, 11*s + 5*ms, 12 * s, 12*s + 5*ms}, 12*s + s/2, s/2 - s/paceLead, false},
-		{"the shorter gap counts", []time.Duration{10 * s, 11*s + 100*ms, 12*s + 100*ms}, 12*s + 600*ms, s/2 - s/paceLead, false},
-		{"no pace", []time.Duration{10 * s, 11 * s, 13 * s}, 13*s + s/2, 0, false},
-		{"a pace that was broken", []time.Duration{10 * s, 11 * s, 12 * s, 12*s + 300*ms}, 12*s + 500*ms, 0, false},
-		{"another pace", []time.Duration{10 * s, 11 * s, 15 * s, 19 * s}, 20 * s, 3*s - 4*s/paceLead, false},
+		{"never written", nil, s, 0, 0, false},
+		{"two writes make no pace", []time.Duration{10 * s, 11 * s}, 11 * s, 0, 0, false},
+		{"just written", []time.Duration{10 * s, 11 * s, 12 * s}, 12 * s, 0, s - s/paceLead, false},
+		{"halfway", []time.Duration{10 * s, 11 * s, 12 * s}, 12*s + s/2, 0, s/2 - s/paceLead, false},
+		{"a look takes long", []time.Duration{10 * s, 11 * s, 12 * s}, 12*s + s/2, 100 * ms, s/2 - s/paceLead - 150*ms, false},
+		{"it will be written", []time.Duration{10 * s, 11 * s, 12 * s}, 13*s - s/paceLead, 0, 0, true},
+		{"a look would be over too late", []time.Duration{10 * s, 11 * s, 12 * s}, 13*s - 50*ms, 100 * ms, 0, true},
+		{"late", []time.Duration{10 * s, 11 * s, 12 * s}, 13*s + s/20, 0, 0, true},
+		{"overdue", []time.Duration{10 * s, 11 * s, 12 * s}, 13*s + s/10, 0, 0, false},
+		{"two tables of one sync", []time.Duration{10 * s, 10*s + 5*ms, 11 * s, 11*s + 5*ms, 12 * s, 12*s + 5*ms}, 12*s + s/2, 0, s/2 - s/paceLead, false},
+		{"the shorter gap counts", []time.Duration{10 * s, 11*s + 100*ms, 12*s + 100*ms}, 12*s + 600*ms, 0, s/2 - s/paceLead, false},
+		{"the shortest of four", []time.Duration{10 * s, 11 * s, 12*s + 100*ms, 13*s + 200*ms, 14*s + 300*ms}, 14*s + 500*ms, 0, s - 200*ms - s/paceLead, false},
+		{"not of five", []time.Duration{10 * s, 11 * s, 12*s + 100*ms, 13*s + 200*ms, 14*s + 300*ms, 15*s + 400*ms}, 15*s + 600*ms, 0, s - 100*ms - 11*s/10/paceLead, false},
+		{"no pace", []time.Duration{10 * s, 11 * s, 13 * s}, 13*s + s/2, 0, 0, false},
+		{"a pace that was broken", []time.Duration{10 * s, 11 * s, 12 * s, 12*s + 300*ms}, 12*s + 500*ms, 0, 0, false},
+		{"another pace", []time.Duration{10 * s, 11 * s, 15 * s, 19 * s}, 20 * s, 0, 3*s - 4*s/paceLead, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -36,8 +41,33 @@ func TestPace(t *testing.T) {
 			for _, w := range tt.writes {
 				p.wrote(at(w))
 			}
-			if quiet, near := p.expect(at(tt.now)); quiet != tt.quiet || near != tt.near {
+			if quiet, near := p.expect(at(tt.now), tt.cost); quiet != tt.quiet || near != tt.near {
 				t.Errorf("quiet for %v, near %v, want %v and %v", quiet, near, tt.quiet, tt.near)
+			}
+		})
+	}
+}
+
+// TestMissed has a family that is about to be written, looked at or not.
+func TestMissed(t *testing.T) {
+	at := func(d time.Duration) time.Time { return time.Unix(1000, 0).Add(d) }
+	for _, tt := range []struct {
+		name      string
+		now, last time.Duration
+		want      bool
+	}{
+		{"nothing is expected yet", 12*time.Second + 500*ms, 11 * time.Second, false},
+		{"not looked at", 13 * time.Second, 12 * time.Second, true},
+		{"looked at", 13 * time.Second, 13*time.Second - 20*ms, false},
+		{"overdue", 13*time.Second + 200*ms, 12 * time.Second, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := legacyFamily{last: at(tt.last)}
+			for _, w := range []time.Duration{10 * time.Second, 11 * time.Second, 12 * time.Second} {
+				f.pace.wrote(at(w))
+			}
+			if got := f.missed(at(tt.now)); got != tt.want {
+				t.Errorf("missed: %v, want %v", got, tt.want)
 			}
 		})
 	}

@@ -30,9 +30,14 @@ const (
 	// enoughLengths are so many that a plan is made of them: to wait for
 	// more loses whole intervals.
 	enoughLengths = 1
-	// unsureFor is how long the count of openings may stay above 0 before it is
-	// taken to be wrong.
-	unsureFor = 10 * time.Second
+	// patient is how many times the longest session may pass without an event
+	// before the count of openings is taken to be wrong: the kernel tells of two
+	// closings that follow each other at once as of one.
+	patient = 2
+	// leastPatience is the least of that, and unknownPatience what it is while no
+	// session is known.
+	leastPatience   = 100 * time.Millisecond
+	unknownPatience = time.Second
 )
 
 // How far into a session of usual length a reading may end. A commit's last
@@ -51,14 +56,14 @@ const (
 // writer replaces them, and once after it. Where that costs too much of the
 // session, only after it.
 type sessions struct {
-	opened  int       // descriptors of the lock file
-	least   int       // the lowest value of opened since leastAt
-	leastAt time.Time // see drift
-	begin   time.Time // of the session at hand or the last one
-	end     time.Time // of the last one
-	open    time.Duration
-	all     lengths // of sessions of whatever kind
-	tables  map[legacyTable]*sessionTable
+	opened int       // descriptors of the lock file
+	heard  time.Time // the last event
+	lost   bool      // the last session was taken to be over without a closing
+	begin  time.Time // of the session at hand or the last one
+	end    time.Time // of the last one
+	open   time.Duration
+	all    lengths // of sessions of whatever kind that were seen to end
+	tables map[legacyTable]*sessionTable
 }
 
 // sessionTable is what is known of one table.
@@ -93,50 +98,65 @@ func (l lengths) usual() time.Duration {
 	return slices.Sorted(slices.Values(l))[len(l)/8]
 }
 
-// newSessions begins when the watch of the lock file does: a session that is
-// under way then is not known.
-func newSessions(now time.Time) *sessions {
-	return &sessions{leastAt: now, tables: make(map[legacyTable]*sessionTable)}
+// newSessions knows of no session: not of one that is under way, either.
+func newSessions() *sessions {
+	return &sessions{tables: make(map[legacyTable]*sessionTable)}
 }
 
 // event takes what happened to the lock file.
 func (s *sessions) event(e kernel.LockEvent) {
 	switch e.Kind {
 	case kernel.LockOpened:
+		s.expire(e.At)
 		if s.opened == 0 {
 			s.start(e.At)
 		}
 		s.opened++
 	case kernel.LockClosed:
-		if s.opened == 0 {
-			return // of an opening that was not seen
-		}
-		s.opened--
-		s.drift(e.At)
-		if s.opened == 0 {
-			s.stop(e.At)
-		}
+		s.closed(e.At)
 	case kernel.LockOverflow:
 		if s.opened > 0 {
 			s.stop(e.At)
 		}
 		s.opened = 0
 	}
+	s.heard = e.At
 }
 
-// drift corrects a count of openings that never comes down to 0: the kernel
-// tells of two closings that follow each other at once as of one.
-func (s *sessions) drift(now time.Time) {
-	s.least = min(s.least, s.opened)
-	if now.Sub(s.leastAt) < unsureFor {
+func (s *sessions) closed(now time.Time) {
+	switch {
+	case s.opened > 1:
+		s.opened--
+		s.after(now) // should nothing be heard of the others
 		return
+	case s.opened == 0 && !s.lost:
+		return // of an opening that was not seen
+	case s.lost: // it took longer than any before
+		s.open -= s.end.Sub(s.begin)
 	}
-	s.opened -= s.least
-	s.least, s.leastAt = s.opened, now
+	s.opened, s.lost = 0, false
+	s.all.add(now.Sub(s.begin))
+	s.stop(now)
+}
+
+// expire ends a session of which nothing was heard for long.
+func (s *sessions) expire(now time.Time) {
+	if s.opened > 0 && now.Sub(s.heard) >= s.patience() {
+		s.stop(s.heard)
+		s.opened, s.lost = 0, true
+	}
+}
+
+// patience is for how long nothing may be heard of a session.
+func (s *sessions) patience() time.Duration {
+	if len(s.all) == 0 {
+		return unknownPatience
+	}
+	return max(leastPatience, patient*slices.Max(s.all))
 }
 
 func (s *sessions) start(now time.Time) {
-	s.begin = now
+	s.begin, s.lost = now, false
 	spent := make(map[netfilter.Family]time.Duration) // by what is planned: each has its own mutex
 	for _, name := range s.byCost() {
 		t, f := s.tables[name], name.family
@@ -164,10 +184,16 @@ func allowed(length time.Duration) time.Duration { return max(free, length/share
 func (s *sessions) stop(now time.Time) {
 	length := now.Sub(s.begin)
 	s.end, s.open = now, s.open+length
-	s.all.add(length)
 	for _, t := range s.tables {
 		t.plan = time.Time{}
 		t.longest = max(t.longest, length)
+	}
+	s.after(now)
+}
+
+// after has the tables read when a session is over, as it is now.
+func (s *sessions) after(now time.Time) {
+	for _, t := range s.tables {
 		t.due = now.Add(max(t.cost, afterwards))
 		if rest := t.end.Add((share - 1) * t.cost); rest.After(t.due) {
 			t.due = rest
@@ -196,9 +222,9 @@ func (s *sessions) next() (t legacyTable, at time.Time, ok bool) {
 	for name, table := range s.tables {
 		when := table.due
 		if s.held() {
-			when = table.plan
+			when = s.within(table)
 		}
-		if when.IsZero() || ok && !earlier(when, at, name, t) {
+		if when.IsZero() || ok && !sooner(when, at, name, t) {
 			continue
 		}
 		t, at, ok = name, when, true
@@ -206,8 +232,20 @@ func (s *sessions) next() (t legacyTable, at time.Time, ok bool) {
 	return t, at, ok
 }
 
-// earlier orders what is due by time, and then by name: maps have no order.
-func earlier(a, b time.Time, t, u legacyTable) bool {
+// within returns when to read a table in a session: as planned, or when the
+// session must be over.
+func (s *sessions) within(t *sessionTable) time.Time {
+	if !t.plan.IsZero() || t.due.IsZero() {
+		return t.plan
+	}
+	if over := s.heard.Add(s.patience()); over.After(t.due) {
+		return over
+	}
+	return t.due
+}
+
+// sooner orders what is due by time, and then by name: maps have no order.
+func sooner(a, b time.Time, t, u legacyTable) bool {
 	if !a.Equal(b) {
 		return a.Before(b)
 	}
@@ -277,7 +315,7 @@ func (s *sessions) skip(t legacyTable) {
 	table := s.tables[t]
 	switch {
 	case table == nil:
-	case s.held():
+	case s.held() && !table.plan.IsZero():
 		table.plan = time.Time{}
 	default:
 		table.due = time.Time{}

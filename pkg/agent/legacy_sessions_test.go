@@ -31,7 +31,7 @@ func newBench(t *testing.T, nat, filter time.Duration) *bench {
 	t.Helper()
 	now := time.Unix(1000, 0)
 	b := &bench{
-		t: t, s: newSessions(now), now: now.Add(unsureFor), reads: map[legacyTable]int{}, gap: map[legacyTable]time.Duration{},
+		t: t, s: newSessions(), now: now, reads: map[legacyTable]int{}, gap: map[legacyTable]time.Duration{},
 		cost: map[legacyTable]time.Duration{natTable: nat, filterTable: filter},
 	}
 	for table := range b.cost {
@@ -44,6 +44,7 @@ func (b *bench) read(table legacyTable, changed bool) {
 	b.reads[table]++
 	begin := b.now
 	b.now = b.now.Add(b.cost[table])
+	b.s.expire(b.now)
 	if b.s.held() {
 		b.inside += b.cost[table]
 	}
@@ -116,13 +117,13 @@ func TestSessionsReadJustBeforeTheWrite(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t, tt.cost, 80*time.Microsecond)
 			spent := time.Duration(0)
-			for i := range 60 {
+			for i := range 62 {
 				length := tt.length
 				if i%3 == 0 {
 					length = tt.shorter
 				}
 				b.sync(length)
-				if i < 10 {
+				if i < 12 {
 					b.reads, b.late, b.inside, spent = map[legacyTable]int{}, 0, 0, 0
 					continue
 				}
@@ -186,12 +187,12 @@ func TestSessionsMoveAwayFromTheWrite(t *testing.T) {
 
 func TestSessionsTellHowLongTheLockIsOpen(t *testing.T) {
 	start := time.Unix(1000, 0)
-	s := newSessions(start)
+	s := newSessions()
 	at := func(d time.Duration) time.Time { return start.Add(d) }
 	event := func(k kernel.LockEventKind, d time.Duration) { s.event(kernel.LockEvent{Kind: k, At: at(d)}) }
 	event(kernel.LockOpened, 12*time.Second)
-	event(kernel.LockOpened, 14*time.Second) // waits
-	event(kernel.LockClosed, 15*time.Second)
+	event(kernel.LockOpened, 12*time.Second+500*ms) // waits
+	event(kernel.LockClosed, 13*time.Second)
 	if !s.held() {
 		t.Error("the second one holds the lock")
 	}
@@ -208,20 +209,50 @@ func TestSessionsTellHowLongTheLockIsOpen(t *testing.T) {
 
 // TestSessionsForgetWhatWasMerged has two closings told as one.
 func TestSessionsForgetWhatWasMerged(t *testing.T) {
-	s := newSessions(time.Unix(1000, 0))
-	now := time.Unix(1000, 0)
-	step := func(kinds ...kernel.LockEventKind) {
-		for _, k := range kinds {
-			now = now.Add(10 * ms)
-			s.event(kernel.LockEvent{Kind: k, At: now})
-		}
+	b := newBench(t, 300*time.Microsecond, 80*time.Microsecond)
+	for range 3 {
+		b.sync(25 * ms)
 	}
-	step(kernel.LockOpened, kernel.LockOpened, kernel.LockClosed)
-	for i := 0; s.held(); i++ {
-		if i == 100 {
-			t.Fatal("the lock is held for ever")
+	begin := b.now
+	for _, kind := range []kernel.LockEventKind{kernel.LockOpened, kernel.LockOpened, kernel.LockClosed} {
+		b.s.event(kernel.LockEvent{Kind: kind, At: b.now})
+		b.until(b.now.Add(10*ms), func(legacyTable) bool { return false })
+	}
+	if !b.s.held() {
+		t.Fatal("the second writer is at work, for all that is known")
+	}
+	table, at, ok := b.s.next()
+	if wait := at.Sub(begin); !ok || wait < leastPatience || wait > 2*leastPatience {
+		t.Fatalf("%v is read %v later (%v), want it %v after the last event", table, wait, ok, leastPatience)
+	}
+	b.now = at
+	b.s.expire(b.now)
+	if b.s.held() {
+		t.Error("the lock is still held")
+	}
+	if got := b.s.lockOpen(b.now); got < 3*29*ms+20*ms || got > 3*29*ms+25*ms {
+		t.Errorf("open for %v in all, want what was seen of it", got)
+	}
+}
+
+// TestSessionsWaitForLongOnes has sessions that take longer than any before.
+func TestSessionsWaitForLongOnes(t *testing.T) {
+	s := newSessions()
+	now := time.Unix(1000, 0)
+	for i, tt := range []struct {
+		length  time.Duration
+		patient bool
+	}{{50 * ms, true}, {700 * ms, false}, {700 * ms, true}, {800 * ms, true}, {2 * time.Second, false}, {2 * time.Second, true}} {
+		s.event(kernel.LockEvent{Kind: kernel.LockOpened, At: now})
+		now = now.Add(tt.length)
+		s.expire(now.Add(-ms))
+		if s.held() != tt.patient {
+			t.Errorf("session %d of %v: still held %v, want %v", i, tt.length, s.held(), tt.patient)
+		}
+		s.event(kernel.LockEvent{Kind: kernel.LockClosed, At: now})
+		if s.held() {
+			t.Errorf("session %d: held after its end", i)
 		}
 		now = now.Add(time.Second)
-		step(kernel.LockOpened, kernel.LockClosed)
 	}
 }

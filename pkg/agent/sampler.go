@@ -77,6 +77,7 @@ type ruleSource struct {
 	tight     bool          // a pending outcome had its second reading in this pass
 	watched   watched       // what the API has announced to change
 	cost      time.Duration // of a look at it
+	rest      time.Time     // until then there is none
 }
 
 func newSampler(cfg Config, h host, k *kube) *sampler {

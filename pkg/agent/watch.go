@@ -131,51 +131,67 @@ func addHashes(hashes map[string]bool, c *service.Catalog, name service.Name) {
 
 // round reads what is watched, and returns after which time to do so again; 0
 // when there is nothing left.
-func (s *sampler) round(ctx context.Context) (next time.Duration) {
+func (s *sampler) round(ctx context.Context) time.Duration {
+	var next time.Time
 	for _, src := range s.sources {
-		begin := time.Now()
-		src.watched.expire(begin)
+		now := time.Now()
+		src.watched.expire(now)
 		switch {
 		case !src.watched.any():
 			continue
 		case !src.Success || src.backend == s.nft && s.nft.notices.exact():
 			src.watched = newWatched()
 			continue
+		case !now.Before(src.rest):
+			src.rest = s.look(ctx, src)
 		}
-		again := s.look(ctx, src)
-		if again == 0 {
-			spend(&src.cost, time.Since(begin))
-			again = watchShare * src.cost
-		}
-		next = max(next, watchEvery, again)
+		next = earlier(next, src.rest)
 	}
-	return next
+	if next.IsZero() {
+		return 0
+	}
+	return max(time.Until(next), time.Microsecond)
 }
 
 // look reads what is watched of a source and tells the ledger; twice where the
 // way of connections is left open, as a rewrite would leave it open for good.
-func (s *sampler) look(ctx context.Context, src *ruleSource) (again time.Duration) {
+// It returns when to look again.
+func (s *sampler) look(ctx context.Context, src *ruleSource) (next time.Time) {
+	begin := time.Now()
 	for second := range 2 {
 		src.outcome = ledger.Outcome{}
-		next, err := src.backend.look(ctx, &src.watched, second > 0)
+		rest, err := src.backend.look(ctx, &src.watched, second > 0)
 		if err != nil {
-			return max(again, next)
+			return time.Now().Add(max(watchEvery, watchShare*src.cost))
 		}
-		again = next
+		next = rest
 		s.tell(ctx, src, time.Now())
 		if !src.outcome.Pending {
 			break
 		}
 	}
-	return again
+	if next.IsZero() {
+		now := time.Now()
+		spend(&src.cost, now.Sub(begin))
+		next = now.Add(max(watchEvery, watchShare*src.cost))
+	}
+	return next
 }
 
-func (b *nftablesBackend) look(ctx context.Context, w *watched, _ bool) (time.Duration, error) {
+// earlier returns the earlier one of two times; the zero time is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (b *nftablesBackend) look(ctx context.Context, w *watched, _ bool) (next time.Time, err error) {
 	r, err := b.get()
 	if err != nil {
-		return 0, err
+		return next, err
 	}
-	return 0, b.take(ctx, r, func(ctx context.Context, p *pass) error {
+	return next, b.take(ctx, r, func(ctx context.Context, p *pass) error {
 		p.watched = w
 		p.moved = b.moved
 		for f := range w.refusals {

@@ -34,19 +34,23 @@ func TestAnnouncedChanges(t *testing.T) {
 				s.announced(time.Now())
 				s.announced(time.Now()) // once more, before the first is written
 				cluster := 0
+				round := func() time.Duration {
+					wait(t.Context(), time.Until(s.sources[0].rest))
+					return s.round(t.Context())
+				}
 				for range 2 {
-					if s.round(t.Context()) == 0 {
+					if round() == 0 {
 						t.Fatal("nothing is watched")
 					}
 					connect(t, f.cluster(), 7)
-					s.round(t.Context()) // the last look
+					round() // the last look
 					f.restore(t, "nft", f.chains())
 					f.restore(t, "nft", f.rules(""))
 					connect(t, f.cluster(), 3)
-					s.round(t.Context())
+					round()
 					cluster += 10
 				}
-				if d := s.round(t.Context()); d != 0 {
+				if d := round(); d != 0 {
 					t.Errorf("watched still: %+v", s.sources[0].watched)
 				}
 				s.pass(t.Context())
