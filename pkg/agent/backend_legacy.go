@@ -134,7 +134,7 @@ func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (next
 			f.looked, next = false, earlier(next, f.rest)
 			continue
 		}
-		if busy && !f.missed(now) {
+		if busy && !second && !f.missed(now) {
 			next = earlier(next, now.Add(watchEvery))
 			continue
 		}

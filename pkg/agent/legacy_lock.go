@@ -92,11 +92,11 @@ func (l *legacyLock) read(r tableRead) {
 // planned.
 func (l *legacyLock) busy(now time.Time) bool { return l.sessions != nil && l.sessions.busy(now) }
 
-// wrote returns when rules were written that a reading finds new, as far as is
-// known: in the last session, whose begin counts.
+// wrote returns when a writer began to write the rules that a reading finds new,
+// as far as is known: with the last sessions.
 func (l *legacyLock) wrote(read time.Time) time.Time {
 	if s := l.sessions; s != nil && !s.held() && read.Sub(s.end) < time.Second {
-		return s.begin
+		return s.burst
 	}
 	return read
 }

@@ -60,6 +60,7 @@ type sessions struct {
 	heard  time.Time // the last event
 	lost   bool      // the last session was taken to be over without a closing
 	begin  time.Time // of the session at hand or the last one
+	burst  time.Time // the begin of the first one of those that followed each other at once
 	end    time.Time // of the last one
 	open   time.Duration
 	all    lengths // of sessions of whatever kind that were seen to end
@@ -157,11 +158,14 @@ func (s *sessions) patience() time.Duration {
 
 func (s *sessions) start(now time.Time) {
 	s.begin, s.lost = now, false
+	if now.Sub(s.end) > oneSync {
+		s.burst = now
+	}
 	spent := make(map[netfilter.Family]time.Duration) // by what is planned: each has its own mutex
 	for _, name := range s.byCost() {
 		t, f := s.tables[name], name.family
 		at, usual := time.Duration(0), s.all.usual()
-		if until := time.Duration(float64(t.lengths.usual())*t.until) - t.cost; until > t.cost {
+		if until := time.Duration(float64(t.lengths.usual())*t.until) - t.cost; until > max(t.cost, free) {
 			at, usual = until, t.lengths.usual()
 		}
 		t.plan = time.Time{}

@@ -310,16 +310,16 @@ func TestIdentityWithoutHandles(t *testing.T) {
 		return out
 	}
 	base := ids(save(1, 2, 3, 4))
-	if len(base) != 4 {
-		t.Fatalf("%d identities, want 4", len(base))
+	if len(base) != 5 {
+		t.Fatalf("%d identities, want 5", len(base))
 	}
 	if diff := cmp.Diff(base, ids(strings.ReplaceAll(save(9, 9, 9, 9), "shop/web:http ->", "shop/web:http  ->"))); diff != "" {
 		t.Errorf("counters and comments changed identities (-want +got):\n%s", diff)
 	}
 	jump := "-j " + kubeproxy.EndpointChain(web, pod2) + "\n"
 	line := "[2:0] -A " + kubeproxy.ServiceChain(web) + " -m comment --comment \"shop/web:http -> 10.244.0.3:8080\" " + jump
-	if twice := ids(strings.Replace(save(1, 2, 3, 4), line, line+line, 1)); len(twice) != 5 {
-		t.Errorf("%d identities with one rule twice, want 5", len(twice))
+	if twice := ids(strings.Replace(save(1, 2, 3, 4), line, line+line, 1)); len(twice) != 6 {
+		t.Errorf("%d identities with one rule twice, want 6", len(twice))
 	}
 }
 

@@ -118,6 +118,7 @@ func (c *Counters) Drop(d *ruleset.Delta) {
 // known for have the zero Port.
 func (c *Counters) Whole(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names) ledger.Reading {
 	b := c.builder(rs, names)
+	b.dispatch(v, nil)
 	for _, p := range v.Ports {
 		b.port(p)
 	}
@@ -130,6 +131,7 @@ func (c *Counters) Whole(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names) l
 // that they have none any more.
 func (c *Counters) Part(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names, hashes map[string]bool) ledger.Reading {
 	b := c.builder(rs, names)
+	b.dispatch(v, hashes)
 	b.reading.Cover = make(ledger.Cover, 4*len(hashes)+3)
 	for hash := range hashes {
 		for _, name := range kubeproxy.ChainsOf(hash) {
@@ -194,6 +196,26 @@ type readingBuilder struct {
 	reading  ledger.Reading
 	rs       *ruleset.Ruleset
 	names    *Names
+	// dispatched has the packets that were sent on by the cluster address, by
+	// hash, where that is to be told.
+	dispatched map[string]uint64
+}
+
+// dispatch counts what was sent on by the cluster addresses of ports with these
+// hashes; nil is all of them. In nf_tables a reading is not of all chains, and
+// another one costs little.
+func (b *readingBuilder) dispatch(v *kubeproxy.View, hashes map[string]bool) {
+	if b.rs.Backend != ruleset.Legacy {
+		return
+	}
+	b.dispatched = make(map[string]uint64)
+	for i := range v.Dispatch {
+		d := &v.Dispatch[i]
+		toEndpoints := d.Target == kubeproxy.KindService || d.Target == kubeproxy.KindLocal
+		if toEndpoints && d.Frontend.Kind != kubeproxy.NodePort && (hashes == nil || hashes[d.Hash]) {
+			b.dispatched[d.Hash] += d.Rule.Counter.Packets
+		}
+	}
 }
 
 func (b *readingBuilder) port(p *kubeproxy.PortChains) {
@@ -206,6 +228,18 @@ func (b *readingBuilder) port(p *kubeproxy.PortChains) {
 	}
 	for j := range p.EndpointJumps() {
 		b.add("nat", j.Chain, j.Index, ledger.Counter{Kind: ledger.Connection, Group: p.Hash, Port: port, Endpoint: p.Address(j.Target)})
+	}
+	if n, ok := b.dispatched[p.Hash]; ok {
+		chain := p.Service
+		if chain == nil {
+			chain = p.Local
+		}
+		// The rules of KUBE-SERVICES are many, and all are written at each sync:
+		// their sum has an identity that costs nothing.
+		b.reading.Counters = append(b.reading.Counters, ledger.Counter{
+			ID: ledger.ID{Table: "nat", Digest: [16]byte{'d'}}, Kind: ledger.Dispatch, Group: p.Hash, Port: port,
+			Chain: chain.Name, Packets: n,
+		})
 	}
 	for j := range p.ExternalJumps() {
 		b.add("nat", j.Chain, j.Index, ledger.Counter{Kind: ledger.External, Group: p.Hash, Port: port})

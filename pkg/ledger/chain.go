@@ -4,6 +4,7 @@ package ledger
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 )
 
@@ -22,16 +23,20 @@ type chain struct {
 	index    map[ident]*counter // of this round; nil until needed
 }
 
-// ident is an ID without its table's name.
+// ident is an ID without its table's name: the handles of the table and the
+// rule, or else a digest.
 type ident struct {
-	tableHandle uint64
-	ruleHandle  uint64
-	digest      [16]byte
-	ordinal     uint32
+	hi, lo  uint64
+	ordinal uint32
+	handle  bool
 }
 
 func identOf(id *ID) ident {
-	return ident{id.TableHandle, id.RuleHandle, id.Digest, id.Ordinal}
+	if id.RuleHandle != 0 {
+		return ident{hi: id.TableHandle, lo: id.RuleHandle, ordinal: id.Ordinal, handle: true}
+	}
+	hi, lo := binary.NativeEndian.Uint64(id.Digest[:8]), binary.NativeEndian.Uint64(id.Digest[8:])
+	return ident{hi: hi, lo: lo, ordinal: id.Ordinal}
 }
 
 // find returns the counter of id, or nil. Counters that are read in the same
@@ -58,13 +63,13 @@ func (ch *chain) search(key ident) *counter {
 	if ch.index == nil {
 		ch.index = make(map[ident]*counter, len(ch.counters))
 		for i, c := range ch.counters {
-			c.at = i
+			c.at = int32(i)
 			ch.index[c.id] = c
 		}
 	}
 	c := ch.index[key]
 	if c != nil {
-		ch.next = c.at + 1
+		ch.next = int(c.at) + 1
 	}
 	return c
 }
@@ -76,7 +81,7 @@ func (ch *chain) add(c *counter) {
 	ch.next = len(ch.counters)
 	ch.dirty = true
 	if ch.index != nil {
-		c.at = len(ch.counters) - 1
+		c.at = int32(len(ch.counters) - 1)
 		ch.index[c.id] = c
 	}
 }

@@ -170,7 +170,7 @@ func (rd *round) begun(cm *Commit, finals map[likeness][]final) {
 		if !whole && table.after <= strong {
 			early = k.Packets
 		}
-		c.account.split.unknown += early
+		c.ahead += early
 	}
 	rd.tidy()
 }

@@ -7,7 +7,6 @@ import "net/netip"
 // counter is the state of one kernel counter.
 type counter struct {
 	id       ident
-	kind     Kind
 	reason   string
 	endpoint netip.AddrPort
 	chain    *chain
@@ -18,14 +17,8 @@ type counter struct {
 	base    uint64 // value that its incarnation began with, credited to nobody
 	seen    uint64 // round that held it last
 	stepped uint64 // round up to which its packets are taken
-	ahead   uint64 // externals of the baseline that it may have read before their connections
-	place   int    // in the last reading
-	at      int    // in the chain, while that has an index
-	ended   bool   // it has its final value
+	ahead   uint64 // externals that it began with and whose connections may be counted
 	kept    uint64 // highest value while its Service was not known
-	// credited tells that packets have gone to the port's total, or would
-	// have. Until then a counter whose Service is not known yet keeps its packets.
-	credited bool
 	// alive is the round that first held a packet of this incarnation; 0
 	// while there is none.
 	alive uint64
@@ -33,6 +26,14 @@ type counter struct {
 	low   uint64
 	falls uint32
 	fell  uint32 // when the last of falls was, standing.at
+
+	place int32 // in the last reading
+	at    int32 // in the chain, while that has an index
+	kind  Kind
+	ended bool // it has its final value
+	// credited tells that packets have gone to the port's total, or would
+	// have. Until then a counter whose Service is not known yet keeps its packets.
+	credited bool
 }
 
 // change is how a counter's value relates to the one before.
@@ -71,7 +72,7 @@ func (c *counter) next(value uint64, t standing, round uint64) step {
 		return s
 	default:
 		s.change, c.alive, c.base = reset, 0, 0
-		if c.id.ruleHandle == 0 && (t.restored || t.unsure && before <= strong || value >= before-value) {
+		if !c.id.handle && (t.restored || t.unsure && before <= strong || value >= before-value) {
 			c.base = value
 		}
 		s.delta = value - c.base

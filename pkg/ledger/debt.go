@@ -2,10 +2,7 @@
 
 package ledger
 
-import (
-	"maps"
-	"time"
-)
+import "time"
 
 // maxDebts bounds the ports of a source for which packets are kept.
 const maxDebts = 4096
@@ -47,6 +44,7 @@ func (rd *round) owe(c *counter, k *Counter, inFlight uint64) {
 	switch c.kind {
 	case Connection:
 		d.t += n
+		d.blind = d.blind || c.stepped < c.account.blind
 	case External:
 		d.e += n
 		d.slack += inFlight + c.ahead
@@ -95,21 +93,25 @@ func (rd *round) debt(who debtor, n *debt) {
 
 // pay gives an account what is owed to it.
 func (rd *round) pay(who debtor, a *account) {
-	d := rd.src.debts[who]
-	if d == nil || a.port == nil {
+	if a.port == nil {
 		return
 	}
-	delete(rd.src.debts, who)
-	if d.round < a.port.floor {
-		return // they may be an earlier Service's
+	if d := rd.src.claim(who, a.port); d != nil {
+		a.split.owed(d)
+		a.paid = rd.round
+		rd.totals(a.port, rd.now).refuseAll(d.refused)
 	}
-	a.split.owed(d)
-	a.paid = rd.round
-	if t := rd.totals(a.port, rd.now); t != nil {
-		for reason, n := range d.refused {
-			t.refuse(reason, n)
-		}
+}
+
+// claim takes what is owed out of the debts; nil where that is nothing, or an
+// earlier Service's.
+func (s *source) claim(who debtor, p *port) *debt {
+	d := s.debts[who]
+	delete(s.debts, who)
+	if d == nil || d.round < p.floor {
+		return nil
 	}
+	return d
 }
 
 func (s *split) owed(d *debt) {
@@ -127,23 +129,23 @@ func (d *debt) doubtful() uint64 {
 	return d.slack
 }
 
-// settleDebts pays a port that has just become known in the sources where no
-// counter of it is left, and forgets old debts.
+// settleDebts pays a port in a source where no counter of it is left, once no
+// External counter is without a name.
 func (l *Ledger) settleDebts(p *port, src *source, now time.Time) {
-	who := debtor{port: p.name}
-	d := src.debts[who]
-	if d == nil || src.accounts[p.name] != nil || src.unnamed(External) {
+	if src.accounts[p.name] != nil || src.unnamed(External) {
 		return
 	}
-	delete(src.debts, who)
-	t := l.totals(p, now)
-	var s split
-	s.t, s.e, s.unknown = d.t, d.e, d.doubtful()
-	t.Cluster += s.give(d.t)
-	t.External += d.e
-	for reason, n := range d.refused {
-		t.refuse(reason, n)
+	d := src.claim(debtor{port: p.name}, p)
+	if d == nil {
+		return
 	}
+	var a account
+	a.split.owed(d)
+	cluster, external := a.split.finish(&a, 0, false)
+	t := l.totals(p, now)
+	t.Cluster += cluster
+	t.External += external
+	t.refuseAll(d.refused)
 }
 
 // blind notes that externals of a port that is not known were lost: of the
@@ -157,8 +159,7 @@ func (rd *round) blind(name Port) {
 	}
 }
 
-// settle pays known ports that have no counter left, once no External counter
-// is without a name.
+// settle pays known ports that have no counter left.
 func (rd *round) settle() {
 	for who := range rd.src.debts {
 		if p := rd.port(who.port); p != nil && !p.gone {
@@ -167,6 +168,16 @@ func (rd *round) settle() {
 	}
 }
 
-func (s *source) forgetDebts(now time.Time) {
-	maps.DeleteFunc(s.debts, func(_ debtor, d *debt) bool { return now.Sub(d.since) >= grace })
+// forgetDebts drops old debts. Connections that are still counted for a Service
+// that is not known may have come by externals of which they tell.
+func (s *source) forgetDebts(round uint64, now time.Time) {
+	for who, d := range s.debts {
+		if now.Sub(d.since) < grace {
+			continue
+		}
+		delete(s.debts, who)
+		if a := s.accounts[who.port]; a != nil && (d.e > 0 || d.slack > 0 || d.blind) {
+			a.blind = round
+		}
+	}
 }

@@ -51,7 +51,8 @@ func (s *source) stand(r *Reading, now time.Time) map[string]standing {
 		}
 	}
 	for i := range r.Counters {
-		if c := s.slots[i].c; c != nil {
+		// Dispatch counters are reset at every sync.
+		if c := s.slots[i].c; c != nil && c.kind != Dispatch {
 			of(r.Counters[i].ID.Table).counter(c, r.Counters[i].Packets)
 		}
 	}

@@ -94,7 +94,7 @@ func (rd *round) end() {
 	for _, a := range rd.src.touched {
 		if a.live[Connection]+a.live[External] == 0 {
 			rd.conclude(a)
-			if a.live[Refusal] == 0 {
+			if a.live[Refusal]+a.live[Dispatch] == 0 {
 				delete(rd.src.accounts, a.name)
 			}
 		}
@@ -182,7 +182,7 @@ func (rd *round) baseline(r *Reading) {
 
 // add makes the state of a new counter.
 func (rd *round) add(k *Counter, ch *chain, place int) *counter {
-	c := &counter{id: identOf(&k.ID), kind: k.Kind, seen: rd.round, stepped: rd.round, place: place}
+	c := &counter{id: identOf(&k.ID), kind: k.Kind, seen: rd.round, stepped: rd.round, place: int32(place)}
 	ch.add(c)
 	return c
 }
@@ -264,7 +264,7 @@ func (rd *round) advance(c *counter, value uint64, t standing, isNew bool) {
 	if isNew {
 		st.change = fresh
 	}
-	if st.change == held {
+	if st.change == held && c.kind != Dispatch {
 		rd.out.Suspect = true
 		rd.src.held[c.chain.name.Table] = true
 	}
@@ -318,7 +318,7 @@ func (rd *round) count(c *counter, n uint64) {
 
 // lose notes that packets of a counter may have been lost.
 func (rd *round) lose(c *counter) {
-	if c.kind != Refusal && (c.account.port == nil || c.account.port.gone) {
+	if c.kind == Dispatch || c.kind != Refusal && (c.account.port == nil || c.account.port.gone) {
 		return
 	}
 	if rd.out.Replaced == nil {

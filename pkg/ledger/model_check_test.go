@@ -12,6 +12,7 @@ import (
 // tell notes what the ledger is told of the port.
 func (p *modelPort) tell(r *run) {
 	told := p.toldUID
+	r.introduced = r.introduced || p.api && !p.known
 	p.toldUID = p.uid
 	p.met = p.met && p.known
 	switch {
@@ -126,10 +127,13 @@ func (r *run) check(first bool) {
 		p.inFlight, p.window, p.held = 0, 0, 0
 		missing := p.truth.minus(p.start).minus(t.ways())
 		missing.cluster += r.reserved(p)
+		if int64(missing.cluster) < 0 { // what is owed may be an earlier Service's
+			missing.cluster = 0
+		}
 		exempt := first || p.exempt || r.source == leg
 		p.exempt = false
 		if !exempt && !r.replaced["nat"] &&
-			(int64(missing.cluster) > int64(p.deficit.cluster+allowed) || missing.external > p.deficit.external+allowed) ||
+			(missing.cluster > p.deficit.cluster+allowed || missing.external > p.deficit.external+allowed) ||
 			!exempt && !r.replaced["filter"] && missing.refused > p.deficit.refused+allowed {
 			r.fail("%s: missing %+v after %+v; allowed %d, replaced %v", p.Service.Name, missing, p.deficit, allowed, r.replaced)
 		}
@@ -144,7 +148,7 @@ func (r *run) check(first bool) {
 func (r *run) reserved(p *modelPort) (n uint64) {
 	src := r.l.sources[r.source]
 	if d := src.debts[debtor{port: p.Port}]; d != nil {
-		n = -d.t
+		n = d.slack - d.t
 	}
 	if a := src.accounts[p.Port]; a != nil {
 		low := a.split.e + a.split.unknown + a.split.cluster

@@ -54,7 +54,7 @@ func (m *model) flush() {
 	m.commit(m.rules(table), func() []*rule {
 		for _, p := range m.ports {
 			if table == "nat" {
-				p.conns, p.ext = nil, nil
+				p.conns, p.ext, p.disp = nil, nil, nil
 			} else {
 				p.refusals = nil
 			}

@@ -55,6 +55,8 @@ type run struct {
 	replaced map[string]bool // since the last check
 	dips     int             // in a row
 	deaf     bool            // there are no witnesses
+	// introduced: a Service came to be known since the last reading.
+	introduced bool
 }
 
 // drive runs steps random ones.
@@ -228,6 +230,15 @@ func (r *run) read(cover []*modelPort, burst int) *dump {
 	if r.source == leg {
 		ext(ports)
 	}
+	disp := func(now bool) {
+		for _, p := range ports {
+			if now && p.disp != nil {
+				take(p.disp)
+			}
+		}
+	}
+	first := r.flip(2)
+	disp(first)
 	for _, p := range ports {
 		take(p.conns...)
 		if cover != nil {
@@ -235,6 +246,7 @@ func (r *run) read(cover []*modelPort, burst int) *dump {
 			d.Cover[ChainName{"nat", "EXT-" + p.Service.Name}] = struct{}{}
 		}
 	}
+	disp(!first)
 	if r.source == nft {
 		ext(ports)
 	}
@@ -268,9 +280,11 @@ func (r *run) apply(d *dump) Outcome {
 	for table := range out.Replaced {
 		r.replaced[table] = true
 	}
-	if d.Listening && out.Replaced != nil {
+	// What was reset while its Service was not known is told when it is.
+	if d.Listening && out.Replaced != nil && !r.introduced {
 		r.fail("a loss in %v while listening", out.Replaced)
 	}
+	r.introduced = false
 	return out
 }
 

@@ -41,6 +41,7 @@ type modelPort struct {
 	named    bool // its rules' comments name it
 	conns    []*rule
 	ext      *rule
+	disp     *rule // x_tables only
 	refusals []*rule
 
 	truth     ways
@@ -121,7 +122,7 @@ func (m *model) id(table string, port, kind, n int) ID {
 
 // build gives a port new rules that have counted nothing.
 func (m *model) build(p *modelPort) {
-	p.conns, p.ext, p.refusals = nil, nil, nil
+	p.conns, p.ext, p.disp, p.refusals = nil, nil, nil, nil
 	i := slices.Index(m.ports, p)
 	if i < 0 {
 		i = len(m.ports)
@@ -147,6 +148,9 @@ func (m *model) build(p *modelPort) {
 	if !m.flip(3) {
 		p.ext = add("nat", "EXT-"+p.Service.Name, External, 0)
 	}
+	if m.source == leg && !m.flip(4) {
+		p.disp = add("nat", "SVC-"+p.Service.Name, Dispatch, 0)
+	}
 }
 
 // rules lists the port's rules in a table; the ones of nat in the order in
@@ -158,6 +162,9 @@ func (p *modelPort) rules(table string) []*rule {
 	rules := slices.Clone(p.conns)
 	if p.ext != nil {
 		rules = append(rules, p.ext)
+	}
+	if p.disp != nil {
+		rules = append(rules, p.disp)
 	}
 	return rules
 }
@@ -199,13 +206,20 @@ func (m *model) flight(p *modelPort) hop {
 	p.endpoints[conn.Endpoint]++
 	if p.ext == nil || m.flip(2) {
 		p.truth.cluster++
-		return jump
+		if p.disp == nil {
+			return jump
+		}
+		return pass(p.disp, jump)
 	}
 	p.truth.external++
-	ext := p.ext
+	return pass(p.ext, jump)
+}
+
+// pass is the way through a rule and on.
+func pass(r *rule, on hop) hop {
 	return func() hop {
-		ext.Packets++
-		return jump
+		r.Packets++
+		return on
 	}
 }
 
@@ -229,7 +243,8 @@ func (m *model) commit(old []*rule, install func() []*rule) {
 	}
 	for _, r := range old {
 		r.at.lose(m, r)
-		if r == r.at.ext && (shuffled || !containsAll(old, r.at.conns)) {
+		// Of one that is not known yet the order is not kept.
+		if r == r.at.ext && (shuffled || !r.at.known || !containsAll(old, r.at.conns)) {
 			r.at.held += inFlight
 		}
 	}
@@ -288,6 +303,7 @@ func (m *model) sync() {
 				begun = append(begun, p.rules("nat")...)
 			} else {
 				m.swap(p.refusals, true)
+				m.undispatch(p)
 			}
 			begun = append(begun, p.rules("filter")...)
 		}
@@ -308,6 +324,9 @@ func (m *model) swap(rules []*rule, handles bool) []*rule {
 		if r.at != nil && r.at.ext == r {
 			r.at.ext = &n
 		}
+		if r.at != nil && r.at.disp == r {
+			r.at.disp = &n
+		}
 		if r.at != nil {
 			for _, own := range [][]*rule{r.at.conns, r.at.refusals} {
 				if j := slices.Index(own, r); j >= 0 {
@@ -319,10 +338,21 @@ func (m *model) swap(rules []*rule, handles bool) []*rule {
 	return slices.Clone(rules)
 }
 
+// undispatch writes KUBE-SERVICES anew, as each sync does.
+func (m *model) undispatch(p *modelPort) {
+	if p.disp != nil {
+		m.swap([]*rule{p.disp}, false)
+	}
+}
+
 // zero makes one chain or one rule anew under its handle, as iptables -Z and
 // -R do.
 func (m *model) zero() {
 	p := m.ports[m.IntN(len(m.ports))]
+	if p.disp != nil && m.flip(4) {
+		m.undispatch(p)
+		return
+	}
 	rules := slices.Clone(p.conns)
 	switch {
 	case len(p.refusals) > 0:

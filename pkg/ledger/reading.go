@@ -51,6 +51,12 @@ const (
 	External
 	// Refusal counts packets that a rule refuses.
 	Refusal
+	// Dispatch counts connections that are about to be given to an endpoint,
+	// and came by the cluster address: a jump from KUBE-SERVICES to KUBE-SVC
+	// or KUBE-SVL. It is told in the chain that it leads to, or not at all:
+	// with it the way of most connections is known at once. It is not for
+	// Commits.
+	Dispatch
 )
 
 // Counter is the value of one kernel counter and what it means.

@@ -39,7 +39,8 @@ func (c *counter) likeness() likeness {
 // before that was read; the packets since are lost to the save.
 func (s *source) carry(r *Reading, rd *round) {
 	doubt := r.Cover != nil && r.Witnesses == nil && len(s.witnesses) > 0
-	for table := range s.restoredBy(r) {
+	restored := s.restoredBy(r)
+	for table := range restored {
 		s.restored[table] = rd.round
 	}
 	if r.Listening || len(s.restored) == 0 && !doubt {
@@ -75,11 +76,12 @@ func (s *source) carry(r *Reading, rd *round) {
 			rd.gone(c) // or it may be new after all
 		}
 		gone[like] = olds[1:]
-		c.id, c.seen, c.place = identOf(&k.ID), rd.round, i
+		c.id, c.seen, c.place = identOf(&k.ID), rd.round, int32(i)
 		c.last = min(c.last, k.Packets)
 		if c.kind == External {
-			// Should it be new, other new counters have its connections.
+			// Should it be new, counters that look restored have its connections.
 			c.account.split.baseE += c.last
+			c.account.split.carried = restored[k.ID.Table] <= 4*strong
 		}
 		sl.c = c
 		rd.lose(c)
@@ -90,8 +92,8 @@ func (s *source) carry(r *Reading, rd *round) {
 // equal rule, with values that go on from the old ones, or nearly: they may
 // have been saved before the last reading. Rules that are made anew start at
 // 0, and pass half of what all the old ones have counted in their lives only
-// where that was next to nothing.
-func (s *source) restoredBy(r *Reading) map[string]bool {
+// where that was next to nothing: it is returned by table.
+func (s *source) restoredBy(r *Reading) map[string]uint64 {
 	type sum struct{ before, after uint64 }
 	sums := make(map[string]sum)
 	kept := make(map[string]bool)
@@ -108,10 +110,10 @@ func (s *source) restoredBy(r *Reading) map[string]bool {
 		t := sums[w.ID.Table]
 		sums[w.ID.Table] = sum{t.before + s.witnesses[i].Packets, t.after + w.Packets}
 	}
-	tables := make(map[string]bool)
+	tables := make(map[string]uint64)
 	for name, t := range sums {
 		if !kept[name] && t.after > 0 && t.after >= t.before-min(t.before, t.after) {
-			tables[name] = true
+			tables[name] = t.before
 		}
 	}
 	return tables
@@ -161,7 +163,7 @@ func (s *source) missing(round uint64) map[likeness][]*counter {
 		}
 	}
 	for _, cs := range gone {
-		slices.SortFunc(cs, func(a, b *counter) int { return cmp.Compare(a.id.ruleHandle, b.id.ruleHandle) })
+		slices.SortFunc(cs, func(a, b *counter) int { return cmp.Compare(a.id.lo, b.id.lo) })
 	}
 	return gone
 }

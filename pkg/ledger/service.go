@@ -106,7 +106,7 @@ func (l *Ledger) Know(k Known, now time.Time) {
 		l.admit(now)
 	}
 	for _, src := range l.sources {
-		src.forgetDebts(now)
+		src.forgetDebts(l.round, now)
 		for _, p := range fresh {
 			l.settleDebts(p, src, now)
 		}

@@ -38,7 +38,7 @@ type account struct {
 	floor uint64 // the higher one of the port's floor and born
 	paid  uint64 // the round that paid it what was owed
 	blind uint64 // the round that lost an External counter with kept packets
-	live  [Refusal + 1]int
+	live  [Dispatch + 1]int
 	split split
 }
 
@@ -83,7 +83,7 @@ func (s *source) locate(counters []Counter, round uint64) {
 		}
 		c := ch.find(&k.ID)
 		if c != nil {
-			c.seen, c.place = round, i
+			c.seen, c.place = round, int32(i)
 		}
 		s.slots = append(s.slots, slot{chain: ch, c: c})
 	}

@@ -9,6 +9,8 @@ package ledger
 type split struct {
 	// Since the epoch: the last time when all counters started anew.
 	t, e    uint64 // Σ deltas of Connection and External counters
+	d       uint64 // Σ deltas of Dispatch counters
+	behind  bool   // d lacks what they had counted when they were reset
 	cluster uint64 // what was given out as cluster
 	unknown uint64 // connections whose externals were lost with a reset
 	late    uint64 // externals of the last reading: it may lack their connections
@@ -31,7 +33,7 @@ type hold struct {
 
 // tally is what one reading tells of one port.
 type tally struct {
-	dT, dE         uint64
+	dT, dE, dD     uint64
 	keptT          uint64 // part of dT from counters that kept their incarnation
 	valueT, valueE uint64 // Σ of all values
 	baseE          uint64 // Σ bases of External counters that are new incarnations
@@ -41,22 +43,30 @@ type tally struct {
 	lostT, lostE   bool   // some counter was reset or is gone
 	held           bool
 	reused         bool // a counter was reset, or may be, under its identity
+	resetD, freshD bool // a Dispatch counter was reset, or is new
 	any            bool // a counter was read, or is lost or ended
 	nT, nE         int  // counters read
 	endedE         bool // an External counter has its final value
+	carried        bool // External counters live on in a restored table
 	early          bool // External counters were read after Connection counters
 	mixed          bool // and a Connection counter's may be younger
 }
 
 // add notes one counter's step; c.last is the value after it.
 func (s *split) add(c *counter, st step, round uint64) {
+	if c.kind == Dispatch {
+		s.dD += st.delta
+		s.resetD = s.resetD || st.change == reset
+		s.freshD = s.freshD || st.change == fresh
+		return
+	}
 	since := round
 	if s.hold.since != 0 {
 		since = s.hold.since
 	}
 	// A handle outlives no rewrite; elsewhere a counter that had no packets
 	// looks the same after one.
-	kept := st.change == grown && (c.id.ruleHandle != 0 || c.alive != 0 && c.alive < since)
+	kept := st.change == grown && (c.id.handle || c.alive != 0 && c.alive < since)
 	s.any = true
 	s.kept = s.kept || kept
 	s.held = s.held || st.change == held
@@ -119,6 +129,7 @@ func (s *split) settle(r *Reading, a *account, round uint64, nameless bool) (clu
 	}
 	s.t += now.dT
 	s.e += now.dE
+	s.d += now.dD
 	s.late = now.dE
 	s.hold.keptT += now.keptT
 	now.lostT, now.lostE = now.lostT || s.hold.lostT, now.lostE || s.hold.lostE
@@ -137,7 +148,10 @@ func (s *split) settle(r *Reading, a *account, round uint64, nameless bool) (clu
 	switch {
 	case (now.lostT || now.lostE) && !now.kept && all:
 		// All counters started anew with one commit: so does the account.
-		s.t, s.e, s.cluster, s.unknown = now.valueT, now.valueE, 0, 0
+		s.t, s.e, s.d, s.cluster, s.unknown = now.valueT, now.valueE, 0, 0, 0
+		if now.resetD || now.freshD {
+			s.d, now.resetD = now.dD, false
+		}
 		before = 0
 		s.cluster = min(s.open(), now.baseT) // credited to nobody
 	case now.lostE || now.lostT && now.reused || now.baseE > 0:
@@ -146,10 +160,28 @@ func (s *split) settle(r *Reading, a *account, round uint64, nameless bool) (clu
 	if now.nE < a.live[External] || nameless && a.port != nil && a.port.gone {
 		return 0, now.dE, false // some externals are not read yet
 	}
-	if r.ConnectionsFirst || now.nE == 0 {
+	certain := r.ConnectionsFirst || now.nE == 0
+	if certain {
 		before = s.t
 	}
-	return s.give(before), now.dE, now.nE > 0 && s.open() > 0
+	s.behind = s.behind || now.resetD
+	cluster = s.give(before)
+	if !certain {
+		cluster += s.dispatch()
+	}
+	return cluster, now.dE, now.nE > 0 && s.open() > 0
+}
+
+// dispatch returns how many more connections have come by the cluster's address
+// as Dispatch counters tell, which may have come again after a reset: where all
+// that the reading before had is given out, they have told of it by now.
+func (s *split) dispatch() uint64 {
+	if s.behind && s.open() == 0 {
+		s.d, s.behind = max(s.d, s.cluster), false
+	}
+	n := min(s.d-min(s.d, s.cluster), s.open())
+	s.cluster += n
+	return n
 }
 
 // finish closes a commit, of which a.live counts what is left of the port's
@@ -189,7 +221,11 @@ func (s *split) ambiguous(now *tally, then *hold) uint64 {
 	}
 	// What External counters began with is credited to nobody, other than the
 	// packets of new Connection counters.
-	switch fresh := s.t - then.t - then.keptT; {
+	fresh := s.t - then.t
+	if !now.carried {
+		fresh -= then.keptT
+	}
+	switch {
 	case fresh > 0 && now.early:
 		n += now.baseE // their connections may be read the next time
 	default:

@@ -38,7 +38,7 @@ func (rd *round) sweep(cover Cover) {
 func (rd *round) gone(c *counter) {
 	a := rd.account(c.account.name)
 	switch {
-	case c.kind == Refusal:
+	case c.kind == Refusal, c.kind == Dispatch:
 	case c.credited || a.port != nil:
 		a.split.gone(c.kind)
 	case c.kind == External:

@@ -25,6 +25,16 @@ func (t *Totals) refuse(reason string, n uint64) {
 	t.Rejected[reason] += n
 }
 
+// refuseAll adds refusals by reason; nil drops them.
+func (t *Totals) refuseAll(refused map[string]uint64) {
+	if t == nil {
+		return
+	}
+	for reason, n := range refused {
+		t.refuse(reason, n)
+	}
+}
+
 // EndpointTotal is one endpoint's share of a port's connections.
 type EndpointTotal struct {
 	Addr        netip.AddrPort
