@@ -29,19 +29,24 @@ type legacyFamily struct {
 	*familyRules
 	follow *ruleset.XTables
 	change correlate.RulesetChanges
-	// held is what readings found that failed behind it.
-	held []ruleset.Delta
+	// failed: tables were read whose reading did not count, as another one's of
+	// the family failed.
+	failed bool
 	// moved are the hashes of ports whose counters moved at the last reading:
 	// the ledger hears of them once more. It sets the connections of one
 	// reading against the externals of the next, and believes a value that
 	// fell when it is still there.
-	moved  map[string]bool
-	lock   *legacyLock
-	costs  map[string]time.Duration // of looks at tables that are watched
-	looked bool                     // the first look was had
-	rest   time.Time                // until then there is none
-	last   time.Time                // of them
-	pace   pace
+	moved map[string]bool
+	lock  *legacyLock
+	looks map[string]*tableLooks
+	pace  pace
+}
+
+// tableLooks is how a table is looked at that has something that is watched.
+type tableLooks struct {
+	cost time.Duration // of a look
+	last time.Time     // when the last one began
+	rest time.Time     // until then there is none
 }
 
 // legacyTable names a table.
@@ -56,7 +61,7 @@ func newLegacyBackend(open func() (legacyReader, error)) *legacyBackend {
 		follow := ruleset.NewXTables(f)
 		b.known = append(b.known, &legacyFamily{
 			familyRules: newFamily(ruleset.Legacy, f, follow.Ruleset()), follow: follow, lock: b.lock,
-			costs:  make(map[string]time.Duration),
+			looks:  make(map[string]*tableLooks),
 			change: correlate.RulesetChanges{Backend: ruleset.Legacy, Family: f, Writer: writerUnknown},
 		})
 	}
@@ -98,94 +103,108 @@ func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.D
 	if err != nil {
 		return none, err
 	}
-	for _, f := range b.known {
-		if f.set.Family != t.family || !f.familyRules.read {
-			continue
-		}
-		if f.doubted {
-			// Which table it is that is in doubt is not known.
-			return none, f.readAll(ctx, r)
-		}
-		d, err := f.readTable(ctx, r, t.name)
-		if errors.Is(err, kernel.ErrAbsent) {
-			return none, nil
-		}
-		if err == nil {
-			f.take([]ruleset.Delta{d})
-		}
-		return d, err
+	f := b.family(t.family)
+	if f == nil || !f.familyRules.read {
+		return none, nil
 	}
-	return none, nil
+	if f.doubted {
+		// Which table it is that is in doubt is not known.
+		return none, f.readAll(ctx, r)
+	}
+	d, err := f.readTable(ctx, r, t.name)
+	if errors.Is(err, kernel.ErrAbsent) {
+		return none, nil
+	}
+	if err == nil {
+		f.take([]ruleset.Delta{d})
+	}
+	return d, err
 }
 
-// look reads the tables that have something that is watched, of the families
-// whose mutex was left alone for long enough; a second time at once, those of
-// which something is open.
+// look reads the tables that have something that is watched, where the family's
+// mutex was left alone for long enough; a second time at once, those of which
+// the way of connections is open.
 func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (next time.Time, err error) {
-	now := time.Now()
-	b.lock.drain(now)
-	busy := b.lock.busy(now)
+	b.lock.drain(time.Now())
 	for _, f := range b.known {
-		tables := w.tables(f.set.Family)
-		if len(tables) == 0 {
-			continue
-		}
-		if time.Now().Before(f.rest) && !(second && f.looked && f.pending) {
-			f.looked, next = false, earlier(next, f.rest)
-			continue
-		}
-		if busy && !second && !f.missed(now) {
-			next = earlier(next, now.Add(watchEvery))
-			continue
-		}
-		f.looked, f.last = !second, now
-		if second {
-			tables = []string{"nat"} // refusals have no ways
-		}
-		for _, table := range tables {
-			begin := time.Now()
-			d, err := b.readTable(ctx, legacyTable{f.set.Family, table})
-			if err != nil {
-				return next, err
+		for _, table := range w.tables(f.set.Family) {
+			l := f.look(table)
+			if f.wants(l, second && table == "nat" && f.pending) {
+				if err := b.lookAt(ctx, w, legacyTable{f.set.Family, table}, l); err != nil {
+					return next, err
+				}
 			}
-			f.spend(table, time.Since(begin))
-			w.rewritten(f.set.Family, []ruleset.Delta{d})
+			next = earlier(next, l.rest)
 		}
-		f.rest = time.Now().Add(f.paused(tables, second))
-		next = earlier(next, f.rest)
 	}
 	return next, nil
 }
 
-// missed reports whether a write is expected before which nothing was looked at:
-// not even a writer at work is left alone then.
-func (f *legacyFamily) missed(now time.Time) bool {
+// look returns how a table of the family is looked at.
+func (f *legacyFamily) look(table string) *tableLooks {
+	l := f.looks[table]
+	if l == nil {
+		l = &tableLooks{}
+		f.looks[table] = l
+	}
+	return l
+}
+
+// wants reports whether to look at a table now. A writer at work is left alone,
+// but for a look right after another one, or where a write is expected before
+// which nothing was looked at.
+func (f *legacyFamily) wants(l *tableLooks, again bool) bool {
+	now := time.Now()
+	if again {
+		return now.Sub(l.last) < oneSync
+	}
+	if now.Before(l.rest) {
+		return false
+	}
+	if f.lock.busy(now) && !f.missed(l, now) {
+		l.rest = now.Add(watchEvery)
+		return false
+	}
+	return true
+}
+
+// missed reports whether a write is expected before which a table was not
+// looked at.
+func (f *legacyFamily) missed(l *tableLooks, now time.Time) bool {
 	_, near := f.pace.expect(now, 0)
-	return near && now.Sub(f.last) > oneSync
+	return near && now.Sub(l.last) > oneSync
 }
 
-// spend notes what a look at a table took.
-func (f *legacyFamily) spend(table string, took time.Duration) {
-	cost := f.costs[table]
-	spend(&cost, took)
-	f.costs[table] = cost
+func (b *legacyBackend) lookAt(ctx context.Context, w *watched, t legacyTable, l *tableLooks) error {
+	l.last = time.Now()
+	d, err := b.readTable(ctx, t)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	spend(&l.cost, now.Sub(l.last))
+	w.rewritten(t.family, []ruleset.Delta{d})
+	l.rest = now.Add(b.family(t.family).paused(l.cost, now))
+	return nil
 }
 
-// paused returns how long to leave the family's mutex alone after a look at
-// these tables.
-func (f *legacyFamily) paused(tables []string, second bool) time.Duration {
-	cost, share := time.Duration(0), time.Duration(legacyShare)
-	for _, table := range tables {
-		cost += f.costs[table]
-	}
-	if second {
-		cost *= 2
-	}
-	quiet, near := f.pace.expect(time.Now(), cost)
+// paused returns how long to leave a table alone after a look of that cost.
+func (f *legacyFamily) paused(cost time.Duration, now time.Time) time.Duration {
+	share := time.Duration(legacyShare)
+	quiet, near := f.pace.expect(now, cost)
 	if near {
 		share = legacyNear
 	}
 	return max(legacyEvery, share*cost, quiet)
+}
+
+func (b *legacyBackend) family(f netfilter.Family) *legacyFamily {
+	for _, known := range b.known {
+		if known.set.Family == f {
+			return known
+		}
+	}
+	return nil
 }
 
 // readAll reads all tables of the family, or fails.
@@ -201,7 +220,7 @@ func (f *legacyFamily) readAll(ctx context.Context, r legacyReader) error {
 			continue // it went since
 		}
 		if err != nil {
-			f.hold(deltas)
+			f.failed = true
 			return err
 		}
 		deltas = append(deltas, d)
@@ -225,19 +244,12 @@ func (f *legacyFamily) readTable(ctx context.Context, r legacyReader, name strin
 	return d, nil
 }
 
-// hold keeps what changed in tables whose reading cannot be used: the next one
-// does not find it again.
-func (f *legacyFamily) hold(deltas []ruleset.Delta) {
-	for i := range deltas {
-		deltas[i].Moved = slices.Clone(deltas[i].Moved)
-	}
-	f.held = append(f.held, deltas...)
-}
-
 // take makes a reading count.
 func (f *legacyFamily) take(deltas []ruleset.Delta) {
-	deltas = append(f.held, deltas...)
-	f.held = nil
+	if f.failed { // what changed behind a failure is in no delta
+		f.failed = false
+		f.renew()
+	}
 	switch {
 	case f.change.Created.IsZero():
 		f.change.Created = time.Now()
@@ -245,6 +257,9 @@ func (f *legacyFamily) take(deltas []ruleset.Delta) {
 		f.change.Total++
 		f.change.Last = time.Now()
 		f.pace.wrote(f.lock.wrote(f.change.Last))
+	}
+	for i := range deltas {
+		f.saw(deltas[i].Table)
 	}
 	again := f.moved
 	f.update(deltas)

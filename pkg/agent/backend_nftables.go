@@ -112,6 +112,10 @@ func (b *nftablesBackend) commit(p *pass) {
 		}
 		if p.watched != nil {
 			p.watched.rewritten(f, deltas)
+			continue
+		}
+		for _, t := range b.known[f].set.Tables { // all that moved was read
+			b.known[f].saw(t.Name)
 		}
 	}
 	if p.tables != nil {

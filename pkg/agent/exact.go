@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -37,23 +38,36 @@ func (g *gate) wants(rules int) bool {
 	return g.max > 0 && !g.full
 }
 
-// listen joins or leaves, as the gate says, and logs it.
-func (s *sampler) listen(now time.Time) {
-	b := s.nft
-	if b.notices.open == nil || b.notices.mute {
-		return
+// listen joins or leaves, as the gate says, and logs it. It reports whether it
+// has joined: a reading of all rules has to follow.
+func (s *sampler) listen(now time.Time) bool {
+	rules, want := s.gated(now)
+	if !want || s.nft.notices.listener != nil {
+		s.leave(rules, want)
+		return false
+	}
+	err := s.nft.notices.join()
+	s.joined(err, rules)
+	return err == nil
+}
+
+// gated returns how many rules there are or will be, and whether to listen.
+func (s *sampler) gated(now time.Time) (rules int, want bool) {
+	if n := &s.nft.notices; n.open == nil || n.mute {
+		return 0, n.listener != nil // that left by itself
 	}
 	rules, ready := s.load(now)
-	want := ready && s.gate.wants(rules)
-	switch joined := b.notices.listener != nil; {
-	case want && !joined:
-		err := b.notices.join()
-		s.joined(err, rules)
-	case !want && joined:
-		err := b.notices.leave()
-		s.log.Info("no more listening to changes of rules: counts of rewritten rules may be lost",
-			"rules", rules, "max", s.cfg.MaxRules, "err", err)
+	return rules, ready && s.gate.wants(rules)
+}
+
+// leave ends the listening that is not wanted.
+func (s *sampler) leave(rules int, want bool) {
+	if want || s.nft.notices.listener == nil {
+		return
 	}
+	err := s.nft.notices.leave()
+	s.log.Info("no more listening to changes of rules: counts of rewritten rules may be lost",
+		"rules", rules, "max", s.cfg.MaxRules, "err", err)
 }
 
 // joined logs how it went, a failure once.
@@ -89,8 +103,8 @@ func (s *sampler) load(now time.Time) (rules int, ready bool) {
 	if rules > s.gate.max {
 		return rules, true // whatever is to come
 	}
-	if s.catalog != nil && s.catalog.Synced {
-		return max(rules, correlate.ExpectedRules(s.catalog)), true
+	if c := cmp.Or(s.kube.catalog(), s.catalog); c != nil && c.Synced {
+		return max(rules, correlate.ExpectedRules(c)), true
 	}
 	state := s.kube.state()
 	return rules, !state.enabled && now.Sub(s.gate.stood) >= stoodFor
@@ -127,16 +141,17 @@ func (b *nftablesBackend) measure(ctx context.Context, r nftablesReader) {
 	}
 }
 
-// blind adds the time since the last look at tables in which counters were
-// lost: since the family's last reading, or to the end of the writer's session.
-func (s *sampler) blind(src *ruleSource, f *familyRules, tables map[string]bool) {
-	if f.applied.IsZero() {
-		return
-	}
-	for table := range tables {
+// blind adds the time for which counters that were lost were not looked at:
+// since the chains were read last, or the family as a whole, or to the end of
+// the writer's session.
+func (s *sampler) blind(src *ruleSource, f *familyRules, tables map[string]time.Time) {
+	for table, since := range tables {
+		if whole := f.seen[table]; whole.After(since) {
+			since = whole
+		}
 		d, known := src.unseen(f, table)
 		if !known {
-			d = time.Since(f.applied)
+			d = time.Since(since)
 		}
 		*s.blindTime(f, table) += d
 	}

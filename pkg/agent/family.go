@@ -29,7 +29,9 @@ type familyRules struct {
 	wasWhole bool
 	told     map[string]bool
 	fresh    bool // a reading has come since the ledger was told
-	applied  time.Time
+	// seen is when all counters of a table were looked at of which the ledger was
+	// told; sight is what it was not told of yet.
+	seen, sight map[string]time.Time
 	// doubted: the ledger doubts the reading that it was told last. again: there
 	// was another one since.
 	doubted, again bool
@@ -42,6 +44,7 @@ func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *fam
 		rules:    correlate.Rules{View: kubeproxy.NewView(nil)},
 		counters: correlate.NewCounters(),
 		whole:    true, touched: make(map[string]bool),
+		seen: make(map[string]time.Time), sight: make(map[string]time.Time),
 	}
 }
 
@@ -69,6 +72,18 @@ func (f *familyRules) update(deltas []ruleset.Delta) {
 		f.rules.View.Update(f.set, deltas)
 		f.rules.Resize(f.set)
 	}
+}
+
+// saw notes that all counters of a table were looked at.
+func (f *familyRules) saw(table string) { f.sight[table] = time.Now() }
+
+// renew has everything in f.set taken for new.
+func (f *familyRules) renew() {
+	version := f.rules.View.Version
+	f.rules.View = kubeproxy.NewView(f.set)
+	f.rules.View.Version = version + 1
+	f.rules.Resize(f.set)
+	f.counters, f.whole = correlate.NewCounters(), true
 }
 
 // rename has the ledger told again of ports that had no name: they may now.

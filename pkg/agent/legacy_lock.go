@@ -28,6 +28,7 @@ type legacyLock struct {
 	sessions *sessions // nil while nothing is watched
 	tried    time.Time
 	before   time.Duration // that it was open, as earlier watches saw it
+	told     time.Duration // the most of openTime: what is told only grows
 	created  time.Time     // of the first watch
 }
 
@@ -101,12 +102,6 @@ func (l *legacyLock) wrote(read time.Time) time.Time {
 	return read
 }
 
-// twice reports whether a table may be read twice in the session at hand: that
-// costs next to nothing.
-func (l *legacyLock) twice(t legacyTable) bool {
-	return l.sessions != nil && l.sessions.held() && l.sessions.tables[t] != nil && l.sessions.tables[t].cost < free/4
-}
-
 // next returns which table to read next, and when; ok is false where that
 // depends on what happens.
 func (l *legacyLock) next() (t legacyTable, at time.Time, ok bool) {
@@ -131,7 +126,8 @@ func (l *legacyLock) openTime(now time.Time) *correlate.LockTime {
 	if l.sessions == nil {
 		return nil
 	}
-	return &correlate.LockTime{Open: l.before + l.sessions.lockOpen(now), Created: l.created}
+	l.told = max(l.told, l.before+l.sessions.lockOpen(now))
+	return &correlate.LockTime{Open: l.told, Created: l.created}
 }
 
 func (l *legacyLock) close() error {
@@ -143,7 +139,15 @@ func (l *legacyLock) close() error {
 	return err
 }
 
-// skip takes a reading that failed off the plan.
+// readSince reports whether a reading of a table was noted since then.
+func (l *legacyLock) readSince(t legacyTable, then time.Time) bool {
+	if l.sessions == nil || l.sessions.tables[t] == nil {
+		return false
+	}
+	return l.sessions.tables[t].end.After(then)
+}
+
+// skip takes a reading that was not made off the plan.
 func (l *legacyLock) skip(t legacyTable) {
 	if l.sessions != nil {
 		l.sessions.skip(t)

@@ -62,11 +62,11 @@ func TestMissed(t *testing.T) {
 		{"overdue", 13*time.Second + 200*ms, 12 * time.Second, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := legacyFamily{last: at(tt.last)}
+			var f legacyFamily
 			for _, w := range []time.Duration{10 * time.Second, 11 * time.Second, 12 * time.Second} {
 				f.pace.wrote(at(w))
 			}
-			if got := f.missed(at(tt.now)); got != tt.want {
+			if got := f.missed(&tableLooks{last: at(tt.last)}, at(tt.now)); got != tt.want {
 				t.Errorf("missed: %v, want %v", got, tt.want)
 			}
 		})

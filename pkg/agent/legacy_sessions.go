@@ -27,9 +27,6 @@ const (
 	heldFor = 100 * time.Millisecond
 	// lengthsKept is how many lengths of sessions are remembered.
 	lengthsKept = 16
-	// enoughLengths are so many that a plan is made of them: to wait for
-	// more loses whole intervals.
-	enoughLengths = 1
 	// patient is how many times the longest session may pass without an event
 	// before the count of openings is taken to be wrong: the kernel tells of two
 	// closings that follow each other at once as of one.
@@ -91,9 +88,9 @@ func (l *lengths) add(d time.Duration) {
 	*l = append(*l, d)
 }
 
-// usual is a length that few sessions fall below; 0 while too few are known.
+// usual is a length that few sessions fall below; 0 while none is known.
 func (l lengths) usual() time.Duration {
-	if len(l) < enoughLengths {
+	if len(l) == 0 {
 		return 0
 	}
 	return slices.Sorted(slices.Values(l))[len(l)/8]

@@ -256,3 +256,36 @@ func TestSessionsWaitForLongOnes(t *testing.T) {
 		now = now.Add(time.Second)
 	}
 }
+
+// TestLockTimeOnlyGrows has a session end earlier than it was told to go on for.
+func TestLockTimeOnlyGrows(t *testing.T) {
+	now := time.Unix(1000, 0)
+	l := legacyLock{path: "lock", watch: func(string) (lockWatch, error) { return quietLock{}, nil }}
+	if err := l.retry(now); err != nil {
+		t.Fatal(err)
+	}
+	last := time.Duration(0)
+	told := func(at time.Duration) {
+		t.Helper()
+		got := l.openTime(now.Add(at)).Open
+		if got < last {
+			t.Errorf("after %v it was open for %v, %v earlier", at, got, last)
+		}
+		last = got
+	}
+	event := func(k kernel.LockEventKind, at time.Duration) {
+		l.take(kernel.LockEvent{Kind: k, At: now.Add(at)}, true, now.Add(at))
+	}
+	event(kernel.LockOpened, 0)
+	event(kernel.LockOpened, 10*ms)
+	event(kernel.LockClosed, 20*ms) // of both
+	told(900 * ms)
+	l.drain(now.Add(3 * time.Second))
+	told(3 * time.Second)
+	event(kernel.LockOpened, 4*time.Second)
+	event(kernel.LockClosed, 8*time.Second)
+	told(9 * time.Second)
+	if want := 4*time.Second + 20*ms; last != want {
+		t.Errorf("open for %v, want %v", last, want)
+	}
+}

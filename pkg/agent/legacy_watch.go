@@ -5,11 +5,9 @@ package agent
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
-	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
@@ -30,49 +28,32 @@ func (s *sampler) lockDue(now time.Time) (time.Duration, bool) {
 	return max(0, at.Sub(now)), ok
 }
 
-// readDue reads the tables that are due. What leaves open which way connections
-// came is read a second time, as the end of the session would leave it open for
-// good: since the reading before, which may be long ago.
+// readDue reads the tables that are due.
 func (s *sampler) readDue(ctx context.Context) {
-	var nat []netfilter.Family
 	read := false
 	for ctx.Err() == nil {
 		table, at, ok := s.legacy.lock.next()
 		if !ok || at.After(time.Now()) {
 			break
 		}
-		if s.readOne(ctx, table) {
-			read = true
-			if table.name == "nat" {
-				nat = append(nat, table.family)
-			}
-		}
+		read = s.readOne(ctx, table) || read
 	}
-	if !read {
-		return
-	}
-	src := s.sources[1]
-	s.tell(ctx, src, time.Now())
-	again := false
-	for _, f := range src.families() {
-		table := legacyTable{f.set.Family, "nat"}
-		if f.pending && slices.Contains(nat, f.set.Family) && s.legacy.lock.twice(table) {
-			again = s.readOne(ctx, table) || again
-		}
-	}
-	if again {
-		s.tell(ctx, src, time.Now())
+	if read {
+		s.tell(ctx, s.xtables, time.Now())
 	}
 }
 
 // readOne reads a table and reports whether that went well.
 func (s *sampler) readOne(ctx context.Context, table legacyTable) bool {
+	begin := time.Now()
 	d, err := s.legacy.readTable(ctx, table)
-	if err != nil {
+	if !s.legacy.lock.readSince(table, begin) {
 		// The next sampling reads all of it, and says why if it cannot.
 		s.legacy.lock.skip(table)
+	}
+	if err != nil {
 		return false
 	}
-	s.sources[1].watched.rewritten(table.family, []ruleset.Delta{d})
+	s.xtables.watched.rewritten(table.family, []ruleset.Delta{d})
 	return true
 }

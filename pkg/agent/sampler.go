@@ -56,16 +56,15 @@ type sampler struct {
 	toldNames   *correlate.Names
 	toldVersion uint64
 
-	nft     *nftablesBackend
-	legacy  *legacyBackend
-	lockErr string // why the lock file is not watched, as logged
-	gate    gate
-	deaf    string // why changes of rules cannot be listened to, as logged
-	blinds  []correlate.BlindTime
-	// watched is what the API has announced to change.
-	watched  watched
-	latest   atomic.Pointer[correlate.Snapshot]
-	lastPass atomic.Int64 // when the last pass ended, in nanoseconds since started
+	nft               *nftablesBackend
+	nftables, xtables *ruleSource // of nft and legacy
+	legacy            *legacyBackend
+	lockErr           string // why the lock file is not watched, as logged
+	gate              gate
+	deaf              string // why changes of rules cannot be listened to, as logged
+	blinds            []correlate.BlindTime
+	latest            atomic.Pointer[correlate.Snapshot]
+	lastPass          atomic.Int64 // when the last pass ended, in nanoseconds since started
 }
 
 // ruleSource is a backend with its newest readings.
@@ -98,11 +97,10 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s.nft = newNFTablesBackend(h.nftables, h.notices)
 	s.legacy = newLegacyBackend(h.legacy)
 	s.legacy.lock.path, s.legacy.lock.watch = cfg.LockFile, h.lock
-	s.gate.max, s.nft.limit, s.watched = cfg.MaxRules, cfg.MaxRules, newWatched()
-	s.sources = []*ruleSource{
-		{backend: s.nft, collector: named("nftables"), watched: newWatched()},
-		{backend: s.legacy, collector: named("legacy"), watched: newWatched()},
-	}
+	s.gate.max, s.nft.limit = cfg.MaxRules, cfg.MaxRules
+	s.xtables = &ruleSource{backend: s.legacy, collector: named("legacy"), watched: newWatched()}
+	s.nftables = &ruleSource{backend: s.nft, collector: named("nftables"), watched: newWatched()}
+	s.sources = []*ruleSource{s.nftables, s.xtables}
 	table := named("conntrack")
 	s.table = &table
 	return s
@@ -131,7 +129,10 @@ func (s *sampler) pass(ctx context.Context) {
 		}
 		s.apply(ctx)
 	}
-	s.listen(time.Now())
+	if s.listen(time.Now()) {
+		s.read(ctx, s.nftables)
+		s.apply(ctx)
+	}
 	begin := time.Now()
 	table, err := s.conntrack.read(ctx)
 	if ctx.Err() != nil {
@@ -213,7 +214,8 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		src.outcome.Suspect = src.outcome.Suspect || o.Suspect
 		src.outcome.Pending = src.outcome.Pending || o.Pending
 		s.blind(src, f, o.Replaced)
-		f.applied = now
+		maps.Copy(f.seen, f.sight)
+		clear(f.sight)
 	}
 }
 

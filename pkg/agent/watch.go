@@ -101,7 +101,7 @@ func (w *watched) expire(now time.Time) {
 // announced takes the Services that the API has changed.
 func (s *sampler) announced(now time.Time) {
 	names, all := s.kube.changes()
-	s.listen(now) // a cluster that grows is not listened to when its rules come
+	s.leave(s.gated(now)) // a cluster that grows is not listened to when its rules come
 	if all || len(names) == 0 {
 		return
 	}
@@ -111,7 +111,7 @@ func (s *sampler) announced(now time.Time) {
 		addHashes(hashes, s.kube.catalog(), name)
 	}
 	for _, src := range s.sources {
-		if src.backend != s.nft || !s.nft.notices.exact() {
+		if src.backend != s.nft || s.nft.notices.listener == nil {
 			src.watched.add(src.families(), hashes, now.Add(watchFor))
 		}
 	}
@@ -139,7 +139,7 @@ func (s *sampler) round(ctx context.Context) time.Duration {
 		switch {
 		case !src.watched.any():
 			continue
-		case !src.Success || src.backend == s.nft && s.nft.notices.exact():
+		case !src.Success || src.backend == s.nft && s.nft.notices.listener != nil:
 			src.watched = newWatched()
 			continue
 		case !now.Before(src.rest):
@@ -162,7 +162,8 @@ func (s *sampler) look(ctx context.Context, src *ruleSource) (next time.Time) {
 		src.outcome = ledger.Outcome{}
 		rest, err := src.backend.look(ctx, &src.watched, second > 0)
 		if err != nil {
-			return time.Now().Add(max(watchEvery, watchShare*src.cost))
+			now := time.Now()
+			return now.Add(max(watchEvery, legacyShare*now.Sub(begin)))
 		}
 		next = rest
 		s.tell(ctx, src, time.Now())

@@ -59,7 +59,7 @@ func newAgent(e *env) *cobra.Command {
 	f.IntVar(&c.MaxServices, "metrics.max-services", c.MaxServices,
 		"Services with series of their own; the others are summed in service_name=\"_other\"")
 	f.IntVar(&c.MaxRules, "exact.max-rules", c.MaxRules,
-		"listen to changes of nf_tables, so that no count is lost in a rewrite, while there are at most so many rules; 0: never")
+		"listen to changes of nf_tables, so that no count is lost in a rewrite, while there are at most so many rules (jumps count twice); 0: never")
 	f.StringVar(&c.LockFile, "legacy.lock-file", c.LockFile,
 		"the lock `file` of iptables-legacy, watched where it is there; empty: not watched")
 	logs.bind(cmd)

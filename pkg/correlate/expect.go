@@ -14,7 +14,8 @@ const staticRules = 30
 // iptables mode makes of the API's Services on a node, in both families
 // (syncProxyRules in pkg/proxy/iptables/proxier.go): a dispatch rule for each
 // address; of a port with endpoints KUBE-SVC's rules and two for each endpoint;
-// KUBE-EXT's where it is reached from outside, and KUBE-SVL's.
+// KUBE-EXT's where it is reached from outside, and KUBE-SVL's. Jumps count twice,
+// as in the sum of chains' use.
 func ExpectedRules(c *service.Catalog) int {
 	n := 2 * staticRules
 	for _, svc := range c.Services {
@@ -47,11 +48,11 @@ func expectedRules(c *service.Catalog, svc *service.Service, p *service.Port, f 
 	if endpoints == 0 {
 		return n
 	}
-	n += 1 + 3*endpoints
+	n += n + 2 + 5*endpoints
 	if svc.ExternallyAccessible(p, v6) {
-		n += 4
+		n += 8
 		if svc.ExternalLocal {
-			n += endpoints
+			n += 2 * endpoints
 		}
 	}
 	return n

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"time"
 )
 
 // indexAbove is the number of counters from which a chain that is not read in
@@ -18,9 +19,19 @@ type chain struct {
 	counters []*counter
 	visited  uint64             // the round that read it last
 	before   uint64             // the round that read it before that
+	read     time.Duration      // when that was, since the source's start
+	wasRead  time.Duration      // and the reading before
 	next     int                // where the next counter is expected
 	dirty    bool               // counters came, went or moved in this round
 	index    map[ident]*counter // of this round; nil until needed
+}
+
+// readBefore returns when the chain was read last before a round.
+func (ch *chain) readBefore(round uint64) time.Duration {
+	if ch.visited == round {
+		return ch.wasRead
+	}
+	return ch.read
 }
 
 // ident is an ID without its table's name: the handles of the table and the

@@ -81,6 +81,7 @@ func (l *Ledger) begin(s Source, now time.Time) *round {
 		src = newSource(now)
 		l.sources[s] = src
 	}
+	src.now = now.Sub(src.start)
 	return &round{Ledger: l, src: src, now: now}
 }
 
@@ -322,9 +323,12 @@ func (rd *round) lose(c *counter) {
 		return
 	}
 	if rd.out.Replaced == nil {
-		rd.out.Replaced = make(map[string]bool)
+		rd.out.Replaced = make(map[string]time.Time)
 	}
-	rd.out.Replaced[c.chain.name.Table] = true
+	table, since := c.chain.name.Table, rd.src.start.Add(c.chain.readBefore(rd.round))
+	if other, ok := rd.out.Replaced[table]; !ok || since.Before(other) {
+		rd.out.Replaced[table] = since
+	}
 }
 
 // credit gives connections to the port's ways.

@@ -2,7 +2,10 @@
 
 package ledger
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Service is a Service's namespace and name.
 type Service struct {
@@ -158,9 +161,9 @@ type Outcome struct {
 	// reading right away settles most of them.
 	Pending bool
 	// Replaced has the tables in which counters were reset, restored or
-	// vanished without a final value: what they counted since the reading
-	// before and the rewrite is lost. Nil when there are none.
-	Replaced map[string]bool
+	// vanished without a final value, and since when what they counted may be
+	// lost: a chain of theirs was read last. Nil when there are none.
+	Replaced map[string]time.Time
 }
 
 // Known lists the Service ports that exist.

@@ -7,7 +7,8 @@ import "time"
 // source is the state of one Source between rounds.
 type source struct {
 	start     time.Time
-	readings  int // up to the two that make the baseline
+	now       time.Duration // of the round, since start
+	readings  int           // up to the two that make the baseline
 	baselined bool
 	chains    map[ChainName]*chain
 	accounts  map[Port]*account
@@ -62,6 +63,7 @@ func (s *source) visit(name ChainName, round uint64) *chain {
 	}
 	if ch.visited != round {
 		ch.before, ch.visited, ch.next = ch.visited, round, 0
+		ch.wasRead, ch.read = ch.read, s.now
 		s.visits = append(s.visits, ch)
 	}
 	return ch

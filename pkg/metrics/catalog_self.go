@@ -73,7 +73,7 @@ func exactnessMetrics() []Metric {
 			Help: "Whether only packets in flight at a rewrite can be missing from the totals; 0 where a rewrite may take " +
 				"with it what rules counted since they were last read",
 			Labels: []Label{backendLabel("legacy", "nft"), familyLabel()}, Stability: Stable,
-			Kernel: "NFNLGRP_NFTABLES (nf_tables); the file of the xtables lock (legacy)", Cost: CostCall,
+			Kernel: "NFNLGRP_NFTABLES: 1 while the agent listens; always 0 in legacy", Cost: CostCall,
 			When: "the backend holds kube-proxy's rules",
 		},
 		{
@@ -102,13 +102,13 @@ func costMetrics() []Metric {
 	total := func(name string, unit Unit, help string) Metric {
 		return Metric{
 			Name: "svcscope_kernel_" + name + "_total", Type: Counter, Unit: unit, Help: help,
-			Labels: []Label{collectorLabel("nftables", "legacy", "conntrack")}, Stability: Stable, Cost: CostNone, When: when,
+			Labels: []Label{collectorLabel("nftables", "legacy")}, Stability: Stable, Cost: CostNone, When: when,
 		}
 	}
 	return []Metric{
 		{
 			Name: readDuration, Type: Histogram, Unit: unitSeconds,
-			Help:   "How long readings of the source took, those that failed among them",
+			Help:   "How long the readings of samplings took, those that failed among them",
 			Labels: []Label{collectorLabel("nftables", "legacy", "conntrack")}, Stability: Stable, Cost: CostNone, When: when,
 		},
 		total("read_bytes", unitBytes, "Bytes that the agent took from the kernel"),

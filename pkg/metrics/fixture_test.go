@@ -132,7 +132,6 @@ func richSelf() correlate.Self {
 		EventsLost:  map[string]uint64{"nftables": 0, "conntrack": 17},
 		SeriesLimit: 500, SeriesDropped: 12,
 		Reads: []correlate.KernelReads{
-			{Collector: "conntrack", Bytes: 4096, Messages: 6},
 			{Collector: "legacy", Bytes: 1 << 20, Messages: 8},
 			{Collector: "nftables", Bytes: 1 << 33, Messages: 1 << 20, Interrupted: 3},
 		},
