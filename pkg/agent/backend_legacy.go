@@ -39,6 +39,7 @@ type legacyFamily struct {
 	moved map[string]bool
 	lock  *legacyLock
 	looks map[string]*tableLooks
+	all   time.Duration // what looks at all tables take that are watched
 	pace  pace
 }
 
@@ -127,7 +128,9 @@ func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.D
 func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (next time.Time, err error) {
 	b.lock.drain(time.Now())
 	for _, f := range b.known {
-		for _, table := range w.tables(f.set.Family) {
+		tables := w.tables(f.set.Family)
+		f.expect(tables)
+		for _, table := range tables {
 			l := f.look(table)
 			if f.wants(l, second && table == "nat" && f.pending) {
 				if err := b.lookAt(ctx, w, legacyTable{f.set.Family, table}, l); err != nil {
@@ -138,6 +141,14 @@ func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (next
 		}
 	}
 	return next, nil
+}
+
+// expect notes what looks at all of these tables take.
+func (f *legacyFamily) expect(tables []string) {
+	f.all = 0
+	for _, table := range tables {
+		f.all += f.look(table).cost
+	}
 }
 
 // look returns how a table of the family is looked at.
@@ -190,12 +201,11 @@ func (b *legacyBackend) lookAt(ctx context.Context, w *watched, t legacyTable, l
 
 // paused returns how long to leave a table alone after a look of that cost.
 func (f *legacyFamily) paused(cost time.Duration, now time.Time) time.Duration {
-	share := time.Duration(legacyShare)
-	quiet, near := f.pace.expect(now, cost)
+	quiet, near := f.pace.expect(now, f.all)
 	if near {
-		share = legacyNear
+		return max(legacyEvery/2, legacyNear*cost)
 	}
-	return max(legacyEvery, share*cost, quiet)
+	return max(legacyEvery, legacyShare*cost, quiet)
 }
 
 func (b *legacyBackend) family(f netfilter.Family) *legacyFamily {

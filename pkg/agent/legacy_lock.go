@@ -96,10 +96,11 @@ func (l *legacyLock) busy(now time.Time) bool { return l.sessions != nil && l.se
 // wrote returns when a writer began to write the rules that a reading finds new,
 // as far as is known: with the last sessions.
 func (l *legacyLock) wrote(read time.Time) time.Time {
-	if s := l.sessions; s != nil && !s.held() && read.Sub(s.end) < time.Second {
-		return s.burst
+	s := l.sessions
+	if s == nil || !s.busy(read) && read.Sub(s.end) > time.Second {
+		return read
 	}
-	return read
+	return s.burst
 }
 
 // next returns which table to read next, and when; ok is false where that

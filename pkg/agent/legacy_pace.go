@@ -12,7 +12,7 @@ const (
 	paceEven = 8
 	// paceLead is the part of a gap that a look should have ended before the
 	// expected write, and paceLate the one after it in which it is waited for.
-	paceLead = 512
+	paceLead = 96
 	paceLate = 16
 )
 
@@ -20,7 +20,7 @@ const (
 // of changes at its least interval (--iptables-min-sync-period).
 type pace struct {
 	last time.Time
-	gaps [4]time.Duration // the newest first; 0 is none
+	gaps [8]time.Duration // the newest first; 0 is none
 }
 
 // wrote notes that new rules were seen.

@@ -19,6 +19,9 @@ const (
 	// free is what they may take of any session. Restores of a small table
 	// take some milliseconds, and kube-proxy's sync around them some tens.
 	free = time.Millisecond
+	// cheap is a reading that is made as soon as a session begins: of the one
+	// before that of its table, too.
+	cheap = free / 4
 	// afterwards is how long after a session its tables are read: kube-proxy is
 	// about to write the next one, or to go on with its sync, on processors that
 	// readings would take. What a new rule counts until then is not lost.
@@ -162,7 +165,7 @@ func (s *sessions) start(now time.Time) {
 	for _, name := range s.byCost() {
 		t, f := s.tables[name], name.family
 		at, usual := time.Duration(0), s.all.usual()
-		if until := time.Duration(float64(t.lengths.usual())*t.until) - t.cost; until > max(t.cost, free) {
+		if until := time.Duration(float64(t.lengths.usual())*t.until) - t.cost; until > max(t.cost, free) && t.cost > cheap {
 			at, usual = until, t.lengths.usual()
 		}
 		t.plan = time.Time{}

@@ -28,18 +28,17 @@ func (s *sampler) lockDue(now time.Time) (time.Duration, bool) {
 	return max(0, at.Sub(now)), ok
 }
 
-// readDue reads the tables that are due.
+// readDue reads the tables that are due. The ledger is told of each reading: the
+// next one may be of the same table, when it was written.
 func (s *sampler) readDue(ctx context.Context) {
-	read := false
 	for ctx.Err() == nil {
 		table, at, ok := s.legacy.lock.next()
 		if !ok || at.After(time.Now()) {
 			break
 		}
-		read = s.readOne(ctx, table) || read
-	}
-	if read {
-		s.tell(ctx, s.xtables, time.Now())
+		if s.readOne(ctx, table) {
+			s.tell(ctx, s.xtables, time.Now())
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ const (
 	watchShare  = 10
 	legacyEvery = 10 * time.Millisecond
 	legacyShare = 20
-	legacyNear  = 5
+	legacyNear  = 4
 )
 
 // watched is what is read over and over.
