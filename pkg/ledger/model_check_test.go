@@ -104,7 +104,7 @@ func (t PortTotal) ways() ways {
 // check reads all while nothing happens, and compares what is missing with
 // what was at the last check.
 func (r *run) check(first bool) {
-	dirty := r.lossy
+	dirty, calm := r.lossy, r.source != leg || r.generation == r.checked && !r.dipped
 	r.lossy = make(map[string]bool)
 	r.deliver(r.generation)
 	for _, p := range r.ports {
@@ -114,6 +114,8 @@ func (r *run) check(first bool) {
 	r.settle(out, 0)
 	r.settle(r.apply(r.read(nil, 0)), 0)
 	r.dirty = false
+	calm = calm && (r.source != leg || !r.dipped)
+	r.checked, r.dipped = r.generation, false
 	r.within()
 	for table := range dirty {
 		r.replaced[table] = true
@@ -130,7 +132,7 @@ func (r *run) check(first bool) {
 		if int64(missing.cluster) < 0 { // what is owed may be an earlier Service's
 			missing.cluster = 0
 		}
-		exempt := first || p.exempt || r.source == leg
+		exempt := first || p.exempt || !calm
 		p.exempt = false
 		if !exempt && !r.replaced["nat"] &&
 			(missing.cluster > p.deficit.cluster+allowed || missing.external > p.deficit.external+allowed) ||

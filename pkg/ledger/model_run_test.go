@@ -55,6 +55,8 @@ type run struct {
 	replaced map[string]bool // since the last check
 	dips     int             // in a row
 	deaf     bool            // there are no witnesses
+	checked  int  // the generation of the last check
+	dipped   bool // a reading since was within a dip
 	// introduced: a Service came to be known since the last reading.
 	introduced bool
 }
@@ -296,6 +298,7 @@ func (r *run) dip(d *dump) {
 		return
 	}
 	r.dips++
+	r.dipped = true
 	table := []string{"nat", "filter", ""}[r.IntN(3)]
 	for i := range d.Counters {
 		if k := &d.Counters[i]; k.ID.Table != table {

@@ -70,6 +70,7 @@ func TestExactPrometheus(t *testing.T) {
 	if stock != c.opened {
 		t.Errorf("stock Prometheus: raw samples grew by %d, %d were opened", stock, c.opened)
 	}
+	c.checkIncrease(c.stock)
 	result(t, "%d opened over a deleted Service, three that passed the cap, and the agent's restart: raw samples grew by as much in a stock Prometheus and in one with created-timestamp-zero-ingestion", c.opened)
 }
 
