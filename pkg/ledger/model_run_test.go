@@ -55,8 +55,8 @@ type run struct {
 	replaced map[string]bool // since the last check
 	dips     int             // in a row
 	deaf     bool            // there are no witnesses
-	checked  int  // the generation of the last check
-	dipped   bool // a reading since was within a dip
+	checked  int             // the generation of the last check
+	dipped   bool            // a reading since was within a dip
 	// introduced: a Service came to be known since the last reading.
 	introduced bool
 }
