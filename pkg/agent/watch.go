@@ -192,7 +192,8 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched, _ bool) (next ti
 	if err != nil {
 		return next, err
 	}
-	return next, b.take(ctx, r, func(ctx context.Context, p *pass) error {
+	ports := slices.Collect(maps.Keys(w.ports))
+	err = b.take(ctx, r, func(ctx context.Context, p *pass) error {
 		p.watched = w
 		p.moved = b.moved
 		for f := range w.refusals {
@@ -211,6 +212,12 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched, _ bool) (next ti
 		}
 		return p.readAll(ctx, chains)
 	})
+	if err == nil { // that nothing moved is news to the ledger, too
+		for _, port := range ports {
+			b.known[port.family].touched[port.hash] = true
+		}
+	}
+	return next, err
 }
 
 // refusing lists the chains in filter that refuse anything.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
+	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -58,6 +59,41 @@ func TestAnnouncedChanges(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLooksAreNotBlind has rules rewritten right after a look at which nothing
+// had moved: what may be lost is of the time since then, not of that since the
+// last sampling.
+func TestLooksAreNotBlind(t *testing.T) {
+	const since = time.Second
+	f := ipv4()
+	kerneltest.Run(t, func(t *testing.T) {
+		f.load(t, "nft")
+		api := newFakeWatcher()
+		api.catalog, api.state = f.catalog(), apiState{Current: true}
+		cfg := testConfig()
+		cfg.Kube, cfg.MaxRules = KubeAuto, 0
+		s := newSampler(cfg, thisHost(), newKube(cfg, func() (watcher, error) { return api, nil }))
+		if err := s.kube.check(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.close() })
+		s.pass(t.Context())
+		s.announced(time.Now()) // the first answer is "all"
+		wait(t.Context(), since)
+		api.names = []service.Name{webPort.Name}
+		s.announced(time.Now())
+		begin := time.Now()
+		s.round(t.Context())
+		f.restore(t, "nft", f.chains())
+		f.restore(t, "nft", f.rules(""))
+		wait(t.Context(), time.Until(s.nftables.rest))
+		s.round(t.Context())
+		took := time.Since(begin)
+		if blind := *s.blindTime(s.nft.known[netfilter.IPv4], "nat"); blind <= 0 || blind > took {
+			t.Errorf("blind for %v, want at most the %v since the look", blind, took)
+		}
+	})
 }
 
 func TestWatchEndsInTime(t *testing.T) {
