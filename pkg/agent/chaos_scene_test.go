@@ -182,9 +182,9 @@ type operation struct {
 	// connections' first, as kube-proxy does. Else as many connections as may
 	// have been in flight are not given to the cluster's address.
 	whole bool
-	// table operations write a whole table, without its counters. A packet that
-	// passes before the kernel tells of its new rule is taken for one that was
-	// restored.
+	// table operations write a whole table, with its counters or without. A
+	// packet that passes before the kernel tells of its new rule is taken for
+	// one that was restored.
 	table bool
 }
 
@@ -310,7 +310,7 @@ func operations() []operation {
 		{name: "-F and -X", do: func(c *chaos) { c.away(c.empty) }},
 		// In x_tables, which has no handles, a table that is restored from what
 		// was saved before the last reading looks like one made anew.
-		{name: "restored with counters", hidden: true, do: func(c *chaos) { c.all(c.backend == "nft") }},
+		{name: "restored with counters", hidden: true, table: true, do: func(c *chaos) { c.all(c.backend == "nft") }},
 		{name: "restored without counters", hidden: true, table: true, do: func(c *chaos) { c.all(false) }},
 		{name: "flush ruleset", do: func(c *chaos) { c.away(c.nothing) }},
 		{name: "another's table", whole: true, do: func(c *chaos) {
