@@ -11,6 +11,23 @@ import (
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
+// watching is a sampler that does not listen, and its API, which announces.
+func watching(t *testing.T, f family) (*sampler, *fakeWatcher) {
+	t.Helper()
+	api := newFakeWatcher()
+	api.catalog, api.state = f.catalog(), apiState{Current: true}
+	cfg := testConfig()
+	cfg.Kube, cfg.MaxRules = KubeAuto, 0
+	s := newSampler(cfg, thisHost(), newKube(cfg, func() (watcher, error) { return api, nil }))
+	if err := s.kube.check(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.close() })
+	s.pass(t.Context())
+	s.announced(time.Now()) // the first answer is "all"
+	return s, api
+}
+
 // TestAnnouncedChanges has the rules of a Service that the API announced to
 // change read until they are rewritten, and all else left alone.
 func TestAnnouncedChanges(t *testing.T) {
@@ -19,17 +36,7 @@ func TestAnnouncedChanges(t *testing.T) {
 			kerneltest.Run(t, func(t *testing.T) {
 				f.load(t, "nft")
 				f.serve(t)
-				api := newFakeWatcher()
-				api.catalog, api.state = f.catalog(), apiState{Current: true}
-				cfg := testConfig()
-				cfg.Kube, cfg.MaxRules = KubeAuto, 0
-				s := newSampler(cfg, thisHost(), newKube(cfg, func() (watcher, error) { return api, nil }))
-				if err := s.kube.check(); err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = s.close() })
-				s.pass(t.Context())
-				s.announced(time.Now()) // the first answer is "all"
+				s, api := watching(t, f)
 
 				api.names = []service.Name{webPort.Name}
 				s.announced(time.Now())
@@ -69,17 +76,7 @@ func TestLooksAreNotBlind(t *testing.T) {
 	f := ipv4()
 	kerneltest.Run(t, func(t *testing.T) {
 		f.load(t, "nft")
-		api := newFakeWatcher()
-		api.catalog, api.state = f.catalog(), apiState{Current: true}
-		cfg := testConfig()
-		cfg.Kube, cfg.MaxRules = KubeAuto, 0
-		s := newSampler(cfg, thisHost(), newKube(cfg, func() (watcher, error) { return api, nil }))
-		if err := s.kube.check(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = s.close() })
-		s.pass(t.Context())
-		s.announced(time.Now()) // the first answer is "all"
+		s, api := watching(t, f)
 		wait(t.Context(), since)
 		api.names = []service.Name{webPort.Name}
 		s.announced(time.Now())
