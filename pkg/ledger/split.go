@@ -150,8 +150,9 @@ func (s *split) settle(r *Reading, a *account, round uint64, nameless bool) (clu
 		// All counters started anew with one commit: so does the account.
 		s.t, s.e, s.d, s.cluster, s.unknown = now.valueT, now.valueE, 0, 0, 0
 		if now.resetD || now.freshD {
-			s.d, now.resetD = now.dD, false
+			s.d = now.dD
 		}
+		s.behind, now.resetD = false, false
 		before = 0
 		s.cluster = min(s.open(), now.baseT) // credited to nobody
 	case now.lostE || now.lostT && now.reused || now.baseE > 0:
