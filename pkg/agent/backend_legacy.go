@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -124,23 +125,38 @@ func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.D
 
 // look reads the tables that have something that is watched, where the family's
 // mutex was left alone for long enough; a second time at once, those of which
-// the way of connections is open.
+// the way of connections is open. Those come first that cost least: what is in
+// them is rewritten while others are read.
 func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (next time.Time, err error) {
 	b.lock.drain(time.Now())
+	for _, t := range b.watched(w) {
+		f := b.family(t.family)
+		l := f.look(t.name)
+		if b.wants(f, l, second && t.name == "nat" && f.pending) {
+			if err := b.lookAt(ctx, w, t, l); err != nil {
+				return next, err
+			}
+		}
+		next = earlier(next, l.rest)
+	}
+	return next, nil
+}
+
+// watched lists the tables that have something that is watched, those first that
+// cost least.
+func (b *legacyBackend) watched(w *watched) []legacyTable {
+	var all []legacyTable
 	for _, f := range b.known {
 		tables := w.tables(f.set.Family)
 		f.expect(tables)
 		for _, table := range tables {
-			l := f.look(table)
-			if f.wants(l, second && table == "nat" && f.pending) {
-				if err := b.lookAt(ctx, w, legacyTable{f.set.Family, table}, l); err != nil {
-					return next, err
-				}
-			}
-			next = earlier(next, l.rest)
+			all = append(all, legacyTable{f.set.Family, table})
 		}
 	}
-	return next, nil
+	slices.SortStableFunc(all, func(x, y legacyTable) int {
+		return cmp.Compare(b.family(x.family).look(x.name).cost, b.family(y.family).look(y.name).cost)
+	})
+	return all
 }
 
 // expect notes what looks at all of these tables take.
@@ -162,9 +178,10 @@ func (f *legacyFamily) look(table string) *tableLooks {
 }
 
 // wants reports whether to look at a table now. A writer at work is left alone,
-// but for a look right after another one, or where a write is expected before
-// which nothing was looked at.
-func (f *legacyFamily) wants(l *tableLooks, again bool) bool {
+// but for a look right after another one, for one that costs next to nothing
+// (the writer may be waiting for another one), and where a write is expected
+// before which nothing was looked at.
+func (b *legacyBackend) wants(f *legacyFamily, l *tableLooks, again bool) bool {
 	now := time.Now()
 	if again {
 		return now.Sub(l.last) < oneSync
@@ -172,11 +189,20 @@ func (f *legacyFamily) wants(l *tableLooks, again bool) bool {
 	if now.Before(l.rest) {
 		return false
 	}
-	if f.lock.busy(now) && !f.missed(l, now) {
+	if f.lock.busy(now) && l.cost > cheap && !f.missed(l, now) || b.inTheWay(f, l.cost, now) {
 		l.rest = now.Add(watchEvery)
 		return false
 	}
 	return true
+}
+
+// inTheWay reports whether a look of that cost would last until another family
+// is written: until then looks go to what is cheap there.
+func (b *legacyBackend) inTheWay(f *legacyFamily, cost time.Duration, now time.Time) bool {
+	return cost > longLook && slices.ContainsFunc(b.known, func(other *legacyFamily) bool {
+		_, near := other.pace.expect(now, cost)
+		return other != f && near
+	})
 }
 
 // missed reports whether a write is expected before which a table was not

@@ -149,9 +149,9 @@ func (s *sampler) blind(src *ruleSource, f *familyRules, tables map[string]time.
 		if whole := f.seen[table]; whole.After(since) {
 			since = whole
 		}
-		d, known := src.unseen(f, table)
-		if !known {
-			d = time.Since(since)
+		d := time.Since(since)
+		if least, known := src.unseen(f, table); known {
+			d = min(d, least)
 		}
 		*s.blindTime(f, table) += d
 	}

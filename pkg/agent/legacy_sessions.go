@@ -78,7 +78,7 @@ type sessionTable struct {
 	due     time.Time     // when to read after it; zero: never
 	end     time.Time     // of the last reading
 	good    time.Time     // of the last one that was not late
-	gap     time.Duration // from a good reading to the end of the session after it
+	gap     time.Duration // from a good reading to the end of a session after it; 0 where the last reading was in one
 }
 
 // lengths are those of the newest sessions.
@@ -284,6 +284,7 @@ func (s *sessions) read(r tableRead) {
 	case inSession && !r.changed && t.plan.After(s.begin):
 		t.until = min(t.until+0.01, mostEnd)
 	}
+	t.gap = 0
 	if closed {
 		if r.changed || t.late {
 			t.lengths.add(t.longest)
@@ -305,8 +306,9 @@ func (s *sessions) read(r tableRead) {
 	}
 }
 
-// blind returns for how long a table was not looked at before its last change
-// that a reading has seen: from the last reading before the session to its end.
+// blind returns for how long a table was not looked at before a change that the
+// last reading has seen: from the reading before the session to its end; 0 where
+// that is not known.
 func (s *sessions) blind(t legacyTable) time.Duration {
 	if table := s.tables[t]; table != nil {
 		return table.gap

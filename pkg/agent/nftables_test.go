@@ -59,6 +59,13 @@ type fakeAttempt struct {
 
 func (a *fakeAttempt) Generation() uint32 { return a.state.generation }
 
+func (a *fakeAttempt) Tables(_ context.Context, f netfilter.Family, visit func(nftables.Table)) error {
+	if f == netfilter.IPv4 {
+		visit(nftables.Table{Family: f, Name: "nat", Handle: 1})
+	}
+	return nil
+}
+
 func (a *fakeAttempt) Heads(context.Context, []nftables.TableContent) ([]nftables.TableContent, error) {
 	t := nftables.TableContent{Table: nftables.Table{Family: netfilter.IPv4, Name: "nat", Handle: 1}}
 	for _, c := range webChains(0) {

@@ -23,6 +23,7 @@ type nftablesReader interface {
 // rulesAttempt is *kernel.Attempt.
 type rulesAttempt interface {
 	Generation() uint32
+	Tables(ctx context.Context, f netfilter.Family, visit func(nftables.Table)) error
 	Heads(context.Context, []nftables.TableContent) ([]nftables.TableContent, error)
 	Rules(context.Context, *nftables.Chain, func([]byte) error) error
 }

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -27,12 +28,14 @@ const (
 	// most a tenth. Of x_tables readings take at most a twentieth of the time of
 	// each family, and come less often: they hold the mutex that a writer of the
 	// family needs, and take a processor from it. Where the writer keeps a pace
-	// there are none until shortly before it writes, and then more.
+	// there are none until shortly before it writes, and then more. One that
+	// takes long is not made where the other family is about to be written.
 	watchEvery  = 2 * time.Millisecond
 	watchShare  = 10
 	legacyEvery = 10 * time.Millisecond
 	legacyShare = 20
 	legacyNear  = 4
+	longLook    = 4 * time.Millisecond
 )
 
 // watched is what is read over and over.
@@ -195,22 +198,15 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched, _ bool) (next ti
 	ports := slices.Collect(maps.Keys(w.ports))
 	err = b.take(ctx, r, func(ctx context.Context, p *pass) error {
 		p.watched = w
+		other, err := b.otherTables(ctx, p)
+		switch {
+		case err != nil:
+			return err
+		case other:
+			return b.planRules(ctx, p)
+		}
 		p.moved = b.moved
-		for f := range w.refusals {
-			if err := p.chains(ctx, f, "filter", refusing(b.known[f].rules.View)...); err != nil {
-				return err
-			}
-		}
-		var chains []*nftables.Chain
-		for port := range w.ports {
-			nat := b.known[port.family].set.Table("nat")
-			for _, name := range kubeproxy.ChainsOf(port.hash) {
-				if nat.Chain(name) != nil {
-					chains = append(chains, &nftables.Chain{Family: port.family, Table: "nat", Name: name})
-				}
-			}
-		}
-		return p.readAll(ctx, chains)
+		return b.planWatched(ctx, p)
 	})
 	if err == nil { // that nothing moved is news to the ledger, too
 		for _, port := range ports {
@@ -218,6 +214,40 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched, _ bool) (next ti
 		}
 	}
 	return next, err
+}
+
+// planWatched reads the chains of what is watched.
+func (b *nftablesBackend) planWatched(ctx context.Context, p *pass) error {
+	for f := range p.watched.refusals {
+		if err := p.chains(ctx, f, "filter", refusing(b.known[f].rules.View)...); err != nil {
+			return err
+		}
+	}
+	var chains []*nftables.Chain
+	for port := range p.watched.ports {
+		nat := b.known[port.family].set.Table("nat")
+		for _, name := range kubeproxy.ChainsOf(port.hash) {
+			if nat.Chain(name) != nil {
+				chains = append(chains, &nftables.Chain{Family: port.family, Table: "nat", Name: name})
+			}
+		}
+	}
+	return p.readAll(ctx, chains)
+}
+
+// otherTables reports whether a table was made anew since the tables were
+// listed: its rules are none of those that are known under its name.
+func (b *nftablesBackend) otherTables(ctx context.Context, p *pass) (other bool, err error) {
+	if b.generation == p.generation() {
+		return false, nil
+	}
+	for _, f := range families() {
+		err = errors.Join(err, p.attempt.Tables(ctx, f, func(t nftables.Table) {
+			known := b.known[f].set.Table(t.Name)
+			other = other || known != nil && known.Handle != t.Handle
+		}))
+	}
+	return other, err
 }
 
 // refusing lists the chains in filter that refuse anything.

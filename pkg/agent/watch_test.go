@@ -93,6 +93,29 @@ func TestLooksAreNotBlind(t *testing.T) {
 	})
 }
 
+// TestLooksAtOtherTables has all tables made anew while a Service is watched:
+// what their rules count is counted once.
+func TestLooksAtOtherTables(t *testing.T) {
+	f := ipv4()
+	kerneltest.Run(t, func(t *testing.T) {
+		f.load(t, "nft")
+		f.serve(t)
+		connect(t, f.cluster(), 40)
+		s, api := watching(t, f)
+		api.names = []service.Name{webPort.Name}
+		s.announced(time.Now())
+		connect(t, f.cluster(), 7)
+		s.round(t.Context())
+		restoreAll(t, "nft", false)
+		connect(t, f.cluster(), 3)
+		wait(t.Context(), time.Until(s.nftables.rest))
+		s.round(t.Context())
+		s.pass(t.Context())
+		s.pass(t.Context())
+		check(t, page(t, s), f, 10, 0)
+	})
+}
+
 func TestWatchEndsInTime(t *testing.T) {
 	w := newWatched()
 	now := time.Now()

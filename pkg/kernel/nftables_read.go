@@ -46,25 +46,32 @@ func (a *Attempt) Heads(ctx context.Context, earlier []nftables.TableContent) ([
 	return all, nil
 }
 
+// Tables reads the tables of a family, without chains.
+func (a *Attempt) Tables(ctx context.Context, family netfilter.Family, visit func(nftables.Table)) error {
+	return a.dump(ctx, request{typ: getTable, family: family}, func(b []byte) {
+		t, err := nftables.DecodeTable(b)
+		if a.decoded(message{"table", nameIn(b, unix.NFTA_TABLE_NAME), "", family}, err) {
+			visit(t)
+		}
+	})
+}
+
 // maxUse bounds the memory that a table's use is believed to be of chains.
 const maxUse = 1 << 17
 
 // heads appends a family's to all, with the memory of what was there.
 func (a *Attempt) heads(ctx context.Context, family netfilter.Family, all []nftables.TableContent) ([]nftables.TableContent, error) {
 	first := len(all)
-	err := a.dump(ctx, request{typ: getTable, family: family}, func(b []byte) {
-		t, err := nftables.DecodeTable(b)
-		if a.decoded(message{"table", nameIn(b, unix.NFTA_TABLE_NAME), "", family}, err) {
-			var chains []nftables.ChainContent
-			if n := len(all); n < cap(all) {
-				chains = all[: n+1 : n+1][n].Chains[:0]
-			}
-			// Most of what a table uses is chains.
-			if n := int(min(t.Use, maxUse)); cap(chains) < n {
-				chains = make([]nftables.ChainContent, 0, n)
-			}
-			all = append(all, nftables.TableContent{Table: t, Chains: chains})
+	err := a.Tables(ctx, family, func(t nftables.Table) {
+		var chains []nftables.ChainContent
+		if n := len(all); n < cap(all) {
+			chains = all[: n+1 : n+1][n].Chains[:0]
 		}
+		// Most of what a table uses is chains.
+		if n := int(min(t.Use, maxUse)); cap(chains) < n {
+			chains = make([]nftables.ChainContent, 0, n)
+		}
+		all = append(all, nftables.TableContent{Table: t, Chains: chains})
 	})
 	tables := all[first:]
 	if err != nil || len(tables) == 0 {
