@@ -2,13 +2,21 @@
 
 package agent
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// oneSync is within what kube-proxy writes the tables of one sync.
 	oneSync = 100 * time.Millisecond
-	// paceEven is the part of the least gap by which the newest ones may differ
-	// from it where the writer keeps a pace.
+	// paceKept is how many gaps are remembered, and paceOdd the part of them that
+	// may be shorter than a pace: a family that waits for the lock behind the
+	// other one is written late, and then early.
+	paceKept = 32
+	paceOdd  = 16
+	// paceEven is the part of the least gap by which half of them may differ from
+	// it where the writer keeps a pace.
 	paceEven = 8
 	// paceLead is the part of a gap that a look should have ended before the
 	// expected write, and paceLate the one after it in which it is waited for.
@@ -20,7 +28,7 @@ const (
 // of changes at its least interval (--iptables-min-sync-period).
 type pace struct {
 	last time.Time
-	gaps [8]time.Duration // the newest first; 0 is none
+	gaps []time.Duration // the oldest first
 }
 
 // wrote notes that new rules were seen.
@@ -29,23 +37,25 @@ func (p *pace) wrote(at time.Time) {
 	if gap < oneSync {
 		return
 	}
+	if len(p.gaps) == paceKept {
+		p.gaps = slices.Delete(p.gaps, 0, 1)
+	}
+	if !p.last.IsZero() {
+		p.gaps = append(p.gaps, gap)
+	}
 	p.last = at
-	copy(p.gaps[1:], p.gaps[:])
-	p.gaps[0] = gap
 }
 
-// least is the shortest of the newest gaps that are even; 0 without two.
+// least is a gap that few fall below; 0 without two, or where they are not even.
 func (p *pace) least() time.Duration {
-	least, most := p.gaps[0], p.gaps[0]
-	for i, gap := range p.gaps[1:] {
-		l, m := min(least, gap), max(most, gap)
-		if gap == 0 || m-l > l/paceEven {
-			if i == 0 {
-				return 0
-			}
-			break
-		}
-		least, most = l, m
+	n := len(p.gaps)
+	if n < 2 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(p.gaps))
+	least, middle := sorted[n/paceOdd], sorted[n/2]
+	if middle-least > least/paceEven {
+		return 0
 	}
 	return least
 }

@@ -29,10 +29,12 @@ func TestPace(t *testing.T) {
 		{"two tables of one sync", []time.Duration{10 * s, 10*s + 5*ms, 11 * s, 11*s + 5*ms, 12 * s, 12*s + 5*ms}, 12*s + s/2, 0, s/2 - s/paceLead, false},
 		{"the shorter gap counts", []time.Duration{10 * s, 11*s + 100*ms, 12*s + 100*ms}, 12*s + 600*ms, 0, s/2 - s/paceLead, false},
 		{"the shortest of some", []time.Duration{10 * s, 11 * s, 12*s + 100*ms, 13*s + 200*ms, 14*s + 300*ms}, 14*s + 500*ms, 0, s - 200*ms - s/paceLead, false},
-		{"not of one long ago", []time.Duration{1 * s, 2 * s, 3100 * ms, 4200 * ms, 5300 * ms, 6400 * ms, 7500 * ms, 8600 * ms, 9700 * ms, 10800 * ms}, 11 * s, 0, 900*ms - 1100*ms/paceLead, false},
+		{"that some are longer does not matter", []time.Duration{10 * s, 11 * s, 12*s + 80*ms, 13*s + 160*ms, 14*s + 240*ms}, 14*s + 240*ms, 0, s - s/paceLead, false},
+		{"one short gap of many does not count", evenly(paceOdd, 11*s, s), 26 * s, 0, s - s/paceLead, false},
 		{"no pace", []time.Duration{10 * s, 11 * s, 13 * s}, 13*s + s/2, 0, 0, false},
 		{"a pace that was broken", []time.Duration{10 * s, 11 * s, 12 * s, 12*s + 300*ms}, 12*s + 500*ms, 0, 0, false},
-		{"another pace", []time.Duration{10 * s, 11 * s, 15 * s, 19 * s}, 20 * s, 0, 3*s - 4*s/paceLead, false},
+		{"another pace", []time.Duration{10 * s, 11 * s, 15 * s, 19 * s}, 20 * s, 0, 0, false},
+		{"another pace for long", append([]time.Duration{10 * s, 11 * s}, evenly(paceKept, 15*s, 4*s)...), 139*s + s, 0, 3*s - 4*s/paceLead, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -46,6 +48,15 @@ func TestPace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// evenly is n writes, and one half a gap before the first.
+func evenly(n int, first, gap time.Duration) []time.Duration {
+	writes := []time.Duration{first - gap/2}
+	for i := range n {
+		writes = append(writes, first+time.Duration(i)*gap)
+	}
+	return writes
 }
 
 // TestMissed has a family that is about to be written, looked at or not.
