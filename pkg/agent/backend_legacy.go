@@ -178,9 +178,9 @@ func (f *legacyFamily) look(table string) *tableLooks {
 }
 
 // wants reports whether to look at a table now. A writer at work is left alone,
-// but for a look right after another one, for one that costs next to nothing
-// (the writer may be waiting for another one), and where a write is expected
-// before which nothing was looked at.
+// but for a look right after another one, for one that costs next to nothing in
+// a session that lasts (a writer may be waiting for another one), and where a
+// write is expected before which nothing was looked at.
 func (b *legacyBackend) wants(f *legacyFamily, l *tableLooks, again bool) bool {
 	now := time.Now()
 	if again {
@@ -189,7 +189,7 @@ func (b *legacyBackend) wants(f *legacyFamily, l *tableLooks, again bool) bool {
 	if now.Before(l.rest) {
 		return false
 	}
-	if f.lock.busy(now) && l.cost > cheap && !f.missed(l, now) || b.inTheWay(f, l.cost, now) {
+	if f.lock.busy(now) && !(l.cost <= cheap && f.lock.lasting(now)) && !f.missed(l, now) || b.inTheWay(f, l.cost, now) {
 		l.rest = now.Add(watchEvery)
 		return false
 	}
@@ -228,7 +228,10 @@ func (b *legacyBackend) lookAt(ctx context.Context, w *watched, t legacyTable, l
 // paused returns how long to leave a table alone after a look of that cost.
 func (f *legacyFamily) paused(cost time.Duration, now time.Time) time.Duration {
 	quiet, near := f.pace.expect(now, f.all)
-	if near {
+	switch {
+	case near && cost <= cheap: // often enough, and the processor is needed
+		return legacyEvery
+	case near:
 		return max(legacyEvery/2, legacyNear*cost)
 	}
 	return max(legacyEvery, legacyShare*cost, quiet)

@@ -36,6 +36,10 @@ func (t tally) less(u tally) tally {
 	return tally{t.cluster - u.cluster, t.external - u.external, t.refused - u.refused}
 }
 
+func (t tally) plus(u tally) tally {
+	return tally{t.cluster + u.cluster, t.external + u.external, t.refused + u.refused}
+}
+
 // traffic opens connections and sends packets that are refused, from several
 // goroutines, and knows how many.
 type traffic struct {

@@ -93,6 +93,11 @@ func (l *legacyLock) read(r tableRead) {
 // planned.
 func (l *legacyLock) busy(now time.Time) bool { return l.sessions != nil && l.sessions.busy(now) }
 
+// lasting reports whether a session has been under way for long.
+func (l *legacyLock) lasting(now time.Time) bool {
+	return l.sessions != nil && l.sessions.held() && now.Sub(l.sessions.begin) >= lastingFrom
+}
+
 // wrote returns when a writer began to write the rules that a reading finds new,
 // as far as is known: with the last sessions.
 func (l *legacyLock) wrote(read time.Time) time.Time {

@@ -28,6 +28,9 @@ const (
 	afterwards = 50 * time.Millisecond
 	// heldFor is how long a session keeps what is watched from being read.
 	heldFor = 100 * time.Millisecond
+	// lastingFrom is when a session has taken long: what costs next to nothing is
+	// read in it again and again.
+	lastingFrom = 20 * time.Millisecond
 	// lengthsKept is how many lengths of sessions are remembered.
 	lengthsKept = 16
 	// patient is how many times the longest session may pass without an event
