@@ -23,6 +23,7 @@ type legacyBackend struct {
 	reader[legacyReader]
 	known []*legacyFamily
 	lock  *legacyLock
+	of    *watched // what is looked at; nil before the first look
 }
 
 // legacyFamily is one family's rules from one reading to the next.
@@ -59,6 +60,7 @@ type legacyTable struct {
 
 func newLegacyBackend(open func() (legacyReader, error)) *legacyBackend {
 	b := &legacyBackend{reader: reader[legacyReader]{open: open}, lock: &legacyLock{}}
+	b.lock.prospect = b.prospect
 	for _, f := range families() {
 		follow := ruleset.NewXTables(f)
 		b.known = append(b.known, &legacyFamily{
@@ -128,6 +130,7 @@ func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.D
 // the way of connections is open. Those come first that cost least: what is in
 // them is rewritten while others are read.
 func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (next time.Time, err error) {
+	b.of = w
 	b.lock.drain(time.Now())
 	for _, t := range b.watched(w) {
 		f := b.family(t.family)
@@ -140,6 +143,19 @@ func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (next
 		next = earlier(next, l.rest)
 	}
 	return next, nil
+}
+
+// prospect says what is known of when a table will be written: while something
+// in it is watched, soon, unless a pace of its writer speaks against it.
+func (b *legacyBackend) prospect(t legacyTable, now time.Time) prospect {
+	quiet, _ := b.family(t.family).pace.expect(now, 0)
+	switch {
+	case quiet > 0:
+		return notYet
+	case b.of != nil && slices.Contains(b.of.tables(t.family), t.name):
+		return expected
+	}
+	return unforeseen
 }
 
 // watched lists the tables that have something that is watched, those first that
@@ -231,7 +247,7 @@ func (f *legacyFamily) paused(cost time.Duration, now time.Time) time.Duration {
 	switch {
 	case near && cost <= cheap: // often enough, and the processor is needed
 		return legacyEvery
-	case near:
+	case near && !f.lock.first(cost):
 		return max(legacyEvery/2, legacyNear*cost)
 	}
 	return max(legacyEvery, legacyShare*cost, quiet)

@@ -41,6 +41,7 @@ type nftablesBackend struct {
 	// beyond limit it does not matter.
 	others, limit int
 	measured      uint32
+	full          fullSyncs
 	// heads has the memory of the last list of chains, until it is collected.
 	heads sync.Pool
 }
@@ -106,6 +107,7 @@ func (b *nftablesBackend) commit(p *pass) {
 	}
 	for f, stage := range p.stages {
 		deltas := stage.Commit()
+		b.full.see(b.known[f].rules.View, deltas)
 		b.known[f].update(deltas)
 		for _, d := range deltas {
 			b.forget(b.mirrors[f], &d)

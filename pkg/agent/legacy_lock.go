@@ -23,6 +23,8 @@ const watchAgain = 15 * time.Second
 type legacyLock struct {
 	path  string // --legacy.lock-file; empty: not watched
 	watch func(path string) (lockWatch, error)
+	// prospect says what is known of when a table will be written.
+	prospect func(legacyTable, time.Time) prospect
 
 	w        lockWatch
 	sessions *sessions // nil while nothing is watched
@@ -43,6 +45,7 @@ func (l *legacyLock) retry(now time.Time) error {
 		return err
 	}
 	l.w, l.sessions = w, newSessions()
+	l.sessions.prospect = l.prospect
 	if l.created.IsZero() {
 		l.created = now
 	}
@@ -88,6 +91,10 @@ func (l *legacyLock) read(r tableRead) {
 		l.sessions.read(r)
 	}
 }
+
+// first reports whether a reading of that cost is made when a writer begins, of a
+// table that is expected to be written.
+func (l *legacyLock) first(cost time.Duration) bool { return l.sessions != nil && cost <= first }
 
 // busy reports whether a writer is at work for whose session readings are
 // planned.

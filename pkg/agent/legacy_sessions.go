@@ -22,6 +22,10 @@ const (
 	// cheap is a reading that is made as soon as a session begins: of the one
 	// before that of its table, too.
 	cheap = free / 4
+	// first is the most that a reading may cost that is made when the first of
+	// several sessions begins, where its table is about to be written: kube-proxy
+	// writes filter before nat.
+	first = 3 * time.Millisecond
 	// afterwards is how long after a session its tables are read: kube-proxy is
 	// about to write the next one, or to go on with its sync, on processors that
 	// readings would take. What a new rule counts until then is not lost.
@@ -57,7 +61,9 @@ const (
 //
 // A table is read once in a session, to know what rules have counted before the
 // writer replaces them, and once after it. Where that costs too much of the
-// session, only after it.
+// session, only after it, but for a table that is expected to be written: it is
+// read when the first session begins. One whose writer keeps a pace and is not
+// due yet is only read after it.
 type sessions struct {
 	opened int       // descriptors of the lock file
 	heard  time.Time // the last event
@@ -68,7 +74,18 @@ type sessions struct {
 	open   time.Duration
 	all    lengths // of sessions of whatever kind that were seen to end
 	tables map[legacyTable]*sessionTable
+	// prospect says what is known of when a table will be written; nil: nothing.
+	prospect func(legacyTable, time.Time) prospect
 }
+
+// prospect is what is known of when a table will be written.
+type prospect uint8
+
+const (
+	unforeseen prospect = iota // it may be or not
+	expected                   // it is about to be
+	notYet                     // its writer keeps a pace, and is not there yet
+)
 
 // sessionTable is what is known of one table.
 type sessionTable struct {
@@ -172,10 +189,22 @@ func (s *sessions) start(now time.Time) {
 			at, usual = until, t.lengths.usual()
 		}
 		t.plan = time.Time{}
-		if spent[f]+t.cost <= allowed(usual) {
+		what := s.foresee(name, now)
+		early := what == expected && s.burst.Equal(now) && t.cost <= first
+		if early {
+			at = 0
+		}
+		if early || what != notYet && spent[f]+t.cost <= allowed(usual) {
 			t.plan, spent[f] = now.Add(at), spent[f]+t.cost
 		}
 	}
+}
+
+func (s *sessions) foresee(t legacyTable, now time.Time) prospect {
+	if s.prospect == nil {
+		return unforeseen
+	}
+	return s.prospect(t, now)
 }
 
 // byCost returns the tables, those first that cost least.

@@ -41,8 +41,11 @@ func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 		if known != nil && known.Handle != t.Handle {
 			known = nil
 		}
+		next := 0
 		for j := range t.Chains {
-			if c := &t.Chains[j].Chain; f.wants(c, known) {
+			c := &t.Chains[j].Chain
+			var as *ruleset.Chain
+			if as, next = known.ChainNear(next, c.Name); wants(c, as) {
 				chains = append(chains, c)
 			}
 		}
@@ -50,18 +53,17 @@ func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 	return p.readAll(ctx, chains)
 }
 
-// wants reports whether the rules of a chain are to be read; t is its table as
-// it is known, or nil.
-func (f *familyRules) wants(c *nftables.Chain, t *ruleset.Table) bool {
+// wants reports whether the rules of a chain are to be read; known is what is
+// known of it, or nil.
+func wants(c *nftables.Chain, known *ruleset.Chain) bool {
 	kind, _ := kubeproxy.ParseChain(c.Name)
-	switch ofKubeProxy := c.Table == "nat" || c.Table == "filter"; {
-	case kind == kubeproxy.KindEndpoint && c.Table == "nat":
-		return !f.rules.View.Address(c.Name).IsValid()
-	case c.Base != nil, kind != kubeproxy.KindOther && ofKubeProxy:
+	ofKubeProxy := c.Table == "nat" || c.Table == "filter"
+	if c.Base != nil || ofKubeProxy && kind != kubeproxy.KindOther && kind != kubeproxy.KindEndpoint {
 		return true
 	}
-	known := t.Chain(c.Name)
-	return known == nil || known.Unread || known.Handle != c.Handle || known.Use != c.Use
+	same := known != nil && known.Handle == c.Handle && known.Use == c.Use
+	// An endpoint's was read when it was found, and is unread since (forget).
+	return !same || known.Unread && kind != kubeproxy.KindEndpoint
 }
 
 // planCounters reads counters of rules that stand as they did. A packet passes
@@ -125,8 +127,8 @@ func (b *nftablesBackend) ports(ctx context.Context, p *pass, hashes map[string]
 		nat := b.known[f].set.Table("nat")
 		for hash := range hashes {
 			for _, name := range kubeproxy.ChainsOf(hash) {
-				if nat.Chain(name) != nil {
-					chains = append(chains, &nftables.Chain{Family: f, Table: "nat", Name: name})
+				if c := nat.Chain(name); c != nil {
+					chains = append(chains, &nftables.Chain{Family: f, Table: "nat", Name: name, Use: c.Use})
 				}
 			}
 		}

@@ -196,6 +196,7 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched, _ bool) (next ti
 		return next, err
 	}
 	ports := slices.Collect(maps.Keys(w.ports))
+	all := b.full.due(time.Now())
 	err = b.take(ctx, r, func(ctx context.Context, p *pass) error {
 		p.watched = w
 		other, err := b.otherTables(ctx, p)
@@ -204,16 +205,31 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched, _ bool) (next ti
 			return err
 		case other:
 			return b.planRules(ctx, p)
+		case all:
+			return b.plan(ctx, p)
 		}
 		p.moved = b.moved
 		return b.planWatched(ctx, p)
 	})
+	if err == nil && b.strangers(ports) {
+		err = b.take(ctx, r, b.plan)
+	}
 	if err == nil { // that nothing moved is news to the ledger, too
 		for _, port := range ports {
 			b.known[port.family].touched[port.hash] = true
 		}
 	}
 	return next, err
+}
+
+// strangers reports whether one of these ports has an endpoint of which nothing
+// tells where it is: above 1,000 endpoints kube-proxy leaves out the comment, and
+// the chain was not read yet.
+func (b *nftablesBackend) strangers(ports []watchedPort) bool {
+	return slices.ContainsFunc(ports, func(port watchedPort) bool {
+		chains := b.known[port.family].rules.View.Ports[port.hash]
+		return chains != nil && slices.ContainsFunc(chains.Endpoints, func(e kubeproxy.EndpointChains) bool { return !e.Addr.IsValid() })
+	})
 }
 
 // planWatched reads the chains of what is watched.
@@ -227,8 +243,8 @@ func (b *nftablesBackend) planWatched(ctx context.Context, p *pass) error {
 	for port := range p.watched.ports {
 		nat := b.known[port.family].set.Table("nat")
 		for _, name := range kubeproxy.ChainsOf(port.hash) {
-			if nat.Chain(name) != nil {
-				chains = append(chains, &nftables.Chain{Family: port.family, Table: "nat", Name: name})
+			if c := nat.Chain(name); c != nil {
+				chains = append(chains, &nftables.Chain{Family: port.family, Table: "nat", Name: name, Use: c.Use})
 			}
 		}
 	}

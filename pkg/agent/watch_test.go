@@ -3,10 +3,13 @@
 package agent
 
 import (
+	"fmt"
+	"regexp"
 	"testing"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/service"
 )
@@ -113,6 +116,60 @@ func TestLooksAtOtherTables(t *testing.T) {
 		s.pass(t.Context())
 		s.pass(t.Context())
 		check(t, page(t, s), f, 10, 0)
+	})
+}
+
+// TestLooksAtNewEndpoints has a Service that is watched get an endpoint whose
+// rules have no comment: what comes to it before the next sampling is its own.
+func TestLooksAtNewEndpoints(t *testing.T) {
+	f := ipv4()
+	comment := regexp.MustCompile(`-m comment --comment "[^"]* -> [^"]*" `)
+	kerneltest.Run(t, func(t *testing.T) {
+		f.load(t, "nft")
+		f.serve(t)
+		before, second := f, kubeproxy.EndpointChain(webPort, f.endpoints[1])
+		before.endpoints = f.endpoints[:1]
+		f.restore(t, "nft", before.chains())
+		f.restore(t, "nft", fmt.Sprintf("*nat\n-F %s\n-X %s\nCOMMIT\n", second, second))
+		s, api := watching(t, f)
+		api.names = []service.Name{webPort.Name}
+		s.announced(time.Now())
+		f.restore(t, "nft", comment.ReplaceAllString(f.chains(), ""))
+		f.restore(t, "nft", f.rules(""))
+		connect(t, f.cluster(), 20)
+		s.round(t.Context())
+		connect(t, f.cluster(), 20)
+		s.pass(t.Context())
+		s.pass(t.Context())
+		check(t, page(t, s), f, 40, 0)
+	})
+}
+
+// TestFullSync has the rules of all Services rewritten when a change of one was
+// announced, as kube-proxy does once an hour: the others' connections were read
+// before. So much is not read again before the next hour.
+func TestFullSync(t *testing.T) {
+	f := ipv4()
+	kerneltest.Run(t, func(t *testing.T) {
+		f.load(t, "nft")
+		f.serve(t)
+		s, api := watching(t, f)
+		api.names = []service.Name{ghostPort.Name}
+		s.announced(time.Now())
+		connect(t, f.cluster(), 20)
+		s.round(t.Context())
+		f.restore(t, "nft", f.chains())
+		f.restore(t, "nft", f.rules(""))
+		connect(t, f.cluster(), 3)
+		s.pass(t.Context())
+		s.pass(t.Context())
+		check(t, page(t, s), f, 23, 0)
+		if s.nft.full.due(time.Now().Add(wholeEvery)) {
+			t.Error("the full sync was not seen")
+		}
+		if !s.nft.full.due(time.Now().Add(fullEvery)) {
+			t.Error("the next full sync is not expected")
+		}
 	})
 }
 

@@ -55,11 +55,11 @@ func (rd *round) ended(cm *Commit) map[likeness][]final {
 		rd.bind(c, k)
 		rd.finish(c, k, cm.InFlight)
 		c.ended, ch.dirty = true, true
-		rd.drop(c)
 		if finals != nil {
 			like := c.likeness()
 			finals[like] = append(finals[like], final{handle: k.ID.RuleHandle, value: k.Packets})
 		}
+		rd.drop(c)
 	}
 	for _, ch := range rd.src.visits {
 		if ch.dirty {

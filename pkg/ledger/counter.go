@@ -2,16 +2,13 @@
 
 package ledger
 
-import "net/netip"
-
 // counter is the state of one kernel counter.
 type counter struct {
-	id       ident
-	reason   string
-	endpoint netip.AddrPort
-	chain    *chain
-	account  *account
-	ep       *endpoint // nil while its port or address is not known
+	id      ident
+	reason  string
+	chain   *chain
+	account *account
+	ep      *endpoint // nil while its address is not known; of no port while that is not
 
 	last    uint64 // value up to which packets are credited
 	base    uint64 // value that its incarnation began with, credited to nobody

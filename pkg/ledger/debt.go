@@ -115,9 +115,10 @@ func (s *source) claim(who debtor, p *port) *debt {
 }
 
 func (s *split) owed(d *debt) {
-	s.any = true
-	s.dT += d.t
-	s.dE += d.e
+	now := s.told()
+	now.any = true
+	now.dT += d.t
+	now.dE += d.e
 	s.unknown += d.doubtful()
 }
 

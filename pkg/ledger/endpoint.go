@@ -9,7 +9,7 @@ import (
 )
 
 type endpoint struct {
-	port        *port
+	port        *port // nil for one that only a counter knows
 	addr        netip.AddrPort
 	created     time.Time
 	connections uint64
@@ -89,20 +89,21 @@ func (p *port) endpoint(addr netip.AddrPort, l *Ledger, now time.Time) *endpoint
 
 // unbind takes a counter from its endpoint.
 func (rd *round) unbind(c *counter) {
-	if c.ep == nil {
+	e := c.ep
+	c.ep = nil
+	if e == nil || e.port == nil {
 		return
 	}
-	c.ep.counters--
-	if c.ep.counters == 0 {
-		rd.emptied = append(rd.emptied, c.ep)
+	e.counters--
+	if e.counters == 0 {
+		rd.emptied = append(rd.emptied, e)
 	}
-	c.ep = nil
 }
 
 // creditEndpoint adds connections to an endpoint of a Service with totals of
 // its own.
 func (rd *round) creditEndpoint(c *counter, n uint64) {
-	if c.ep == nil {
+	if c.ep == nil || c.ep.port == nil {
 		return
 	}
 	t := rd.totals(c.ep.port, rd.now)

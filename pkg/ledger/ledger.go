@@ -4,6 +4,7 @@ package ledger
 
 import (
 	"container/list"
+	"net/netip"
 	"time"
 )
 
@@ -208,18 +209,28 @@ func (rd *round) bind(c *counter, k *Counter) {
 	if len(rd.src.debts) > 0 && k.Group != "" {
 		rd.pay(debtor{group: k.Group}, c.account)
 	}
-	if c.kind != Connection {
-		return
+	if c.kind == Connection {
+		rd.bindEndpoint(c, k.Endpoint)
 	}
-	if k.Endpoint.IsValid() {
-		c.endpoint = k.Endpoint
+}
+
+// bindEndpoint notes the address that a counter's connections are given to,
+// unless it is the zero value: then it is what it was.
+func (rd *round) bindEndpoint(c *counter, addr netip.AddrPort) {
+	if !addr.IsValid() && c.ep != nil {
+		addr = c.ep.addr
 	}
 	p := c.account.port
-	if p == nil || !c.endpoint.IsValid() || c.ep != nil && c.ep.port == p && c.ep.addr == c.endpoint {
+	switch {
+	case !addr.IsValid(), c.ep != nil && c.ep.addr == addr && (p == nil || c.ep.port == p):
+		return
+	case p == nil:
+		rd.unbind(c)
+		c.ep = &endpoint{addr: addr}
 		return
 	}
 	rd.unbind(c)
-	c.ep = p.endpoint(c.endpoint, rd.Ledger, rd.now)
+	c.ep = p.endpoint(addr, rd.Ledger, rd.now)
 	c.ep.counters++
 }
 

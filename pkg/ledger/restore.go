@@ -26,7 +26,10 @@ func (k *Counter) likeness(ch *chain) likeness {
 }
 
 func (c *counter) likeness() likeness {
-	l := likeness{chain: c.chain, kind: c.kind, endpoint: c.endpoint, reason: c.reason}
+	l := likeness{chain: c.chain, kind: c.kind, reason: c.reason}
+	if c.ep != nil {
+		l.endpoint = c.ep.addr
+	}
 	if c.kind == Refusal {
 		l.port = c.account.name
 	}
@@ -80,8 +83,9 @@ func (s *source) carry(r *Reading, rd *round) {
 		c.last = min(c.last, k.Packets)
 		if c.kind == External {
 			// Should it be new, counters that look restored have its connections.
-			c.account.split.baseE += c.last
-			c.account.split.carried = restored[k.ID.Table] <= 4*strong
+			now := c.account.split.told()
+			now.baseE += c.last
+			now.carried = restored[k.ID.Table] <= 4*strong
 		}
 		sl.c = c
 		rd.lose(c)

@@ -16,13 +16,13 @@ type split struct {
 	late    uint64 // externals of the last reading: it may lack their connections
 	ghosts  uint64 // externals while the Service was gone: rules without a name may have their connections
 
-	hold hold
-	tally
+	hold *hold  // nil while nothing is in doubt
+	now  *tally // of the round at hand; nil while it has told nothing
 }
 
 // hold is what was known when counters of the port began to be in doubt.
 type hold struct {
-	since uint64 // the reading; 0 while nothing is held
+	since uint64 // the reading
 	t, e  uint64
 	open  uint64 // connections not given to either way
 	preE  uint64 // what External counters that did not fall stood at
@@ -52,66 +52,85 @@ type tally struct {
 	mixed          bool // and a Connection counter's may be younger
 }
 
+// told returns what the round has told so far.
+func (s *split) told() *tally {
+	if s.now == nil {
+		s.now = &tally{}
+	}
+	return s.now
+}
+
+// taken returns what the round has told, and ends it.
+func (s *split) taken() (now tally) {
+	if s.now != nil {
+		now, s.now = *s.now, nil
+	}
+	return now
+}
+
 // add notes one counter's step; c.last is the value after it.
 func (s *split) add(c *counter, st step, round uint64) {
+	now := s.told()
 	if c.kind == Dispatch {
-		s.dD += st.delta
-		s.resetD = s.resetD || st.change == reset
-		s.freshD = s.freshD || st.change == fresh
+		now.dD += st.delta
+		now.resetD = now.resetD || st.change == reset
+		now.freshD = now.freshD || st.change == fresh
 		return
 	}
 	since := round
-	if s.hold.since != 0 {
+	if s.hold != nil {
 		since = s.hold.since
 	}
 	// A handle outlives no rewrite; elsewhere a counter that had no packets
 	// looks the same after one.
 	kept := st.change == grown && (c.id.handle || c.alive != 0 && c.alive < since)
-	s.any = true
-	s.kept = s.kept || kept
-	s.held = s.held || st.change == held
-	s.reused = s.reused || st.change == reset
+	now.any = true
+	now.kept = now.kept || kept
+	now.held = now.held || st.change == held
+	now.reused = now.reused || st.change == reset
 	if c.kind == Connection {
-		s.nT++
-		s.dT += st.delta
-		s.valueT += c.last
-		s.baseT += c.base
-		s.lostT = s.lostT || st.change == reset
+		now.nT++
+		now.dT += st.delta
+		now.valueT += c.last
+		now.baseT += c.base
+		now.lostT = now.lostT || st.change == reset
 		if kept {
-			s.keptT += st.delta
+			now.keptT += st.delta
 		}
 		return
 	}
-	s.nE++
-	s.dE += st.delta
-	s.valueE += c.last
-	s.lostE = s.lostE || st.change == reset
+	now.nE++
+	now.dE += st.delta
+	now.valueE += c.last
+	now.lostE = now.lostE || st.change == reset
 	if kept {
-		s.preE += st.before
+		now.preE += st.before
 	} else {
-		s.baseE += c.base
+		now.baseE += c.base
 	}
 }
 
 // gone notes that a counter is no longer in the kernel, and its last packets
 // are not known.
 func (s *split) gone(k Kind) {
-	s.any = true
-	s.lostT = s.lostT || k == Connection
-	s.lostE = s.lostE || k == External
+	now := s.told()
+	now.any = true
+	now.lostT = now.lostT || k == Connection
+	now.lostE = now.lostE || k == External
 }
 
 // end notes the last packets of a counter that is no longer in the kernel, in
 // the order in which the kernel read the final values.
 func (s *split) end(k Kind, delta uint64) {
-	s.any = true
+	now := s.told()
+	now.any = true
 	if k == Connection {
-		s.dT += delta
-		s.mixed = s.mixed || s.endedE
+		now.dT += delta
+		now.mixed = now.mixed || now.endedE
 		return
 	}
-	s.dE += delta
-	s.endedE = true
+	now.dE += delta
+	now.endedE = true
 }
 
 // settle closes a reading. It returns what to add to the cluster's and the
@@ -119,31 +138,31 @@ func (s *split) end(k Kind, delta uint64) {
 // Service that is gone may have no name: while there are such External
 // counters its connections wait.
 func (s *split) settle(r *Reading, a *account, round uint64, nameless bool) (cluster, external uint64, pending bool) {
-	now, before := s.tally, s.t
-	s.tally = tally{}
+	now, before := s.taken(), s.t
 	if !now.any {
 		return 0, 0, false
 	}
-	if s.hold.since == 0 {
-		s.hold = hold{t: s.t, e: s.e, open: s.open(), preE: now.preE}
+	then := hold{t: s.t, e: s.e, open: s.open(), preE: now.preE}
+	if s.hold != nil {
+		then = *s.hold
 	}
 	s.t += now.dT
 	s.e += now.dE
 	s.d += now.dD
 	s.late = now.dE
-	s.hold.keptT += now.keptT
-	now.lostT, now.lostE = now.lostT || s.hold.lostT, now.lostE || s.hold.lostE
+	then.keptT += now.keptT
+	now.lostT, now.lostE = now.lostT || then.lostT, now.lostE || then.lostE
 	if now.held {
-		s.hold.lostT, s.hold.lostE = now.lostT, now.lostE
+		then.lostT, then.lostE = now.lostT, now.lostE
 		// Either side may be stale: decide nothing.
-		if s.hold.since == 0 {
-			s.hold.since = round
+		if s.hold == nil {
+			then.since = round
 		}
+		s.hold = &then
 		return 0, now.dE, false
 	}
 	now.reused, now.early = now.reused || r.Dips, r.ConnectionsFirst
-	then := s.hold
-	s.hold = hold{}
+	s.hold = nil
 	all := now.nT == a.live[Connection] && now.nE == a.live[External]
 	switch {
 	case (now.lostT || now.lostE) && !now.kept && all:
@@ -189,14 +208,13 @@ func (s *split) dispatch() uint64 {
 // counters. Connections whose externals still count, or may under no name yet,
 // wait for a reading.
 func (s *split) finish(a *account, inFlight uint64, nameless bool) (cluster, external uint64) {
-	now := s.tally
-	s.tally = tally{}
+	now := s.taken()
 	s.t += now.dT
 	s.e += now.dE
 	if now.mixed || now.endedE && a.live[Connection] > 0 {
 		s.unknown += inFlight
 	}
-	if s.hold.since != 0 || a.live[External] > 0 || nameless {
+	if s.hold != nil || a.live[External] > 0 || nameless {
 		return 0, now.dE
 	}
 	return s.give(s.t), now.dE
