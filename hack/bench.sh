@@ -58,7 +58,12 @@ cat "$work/cost.txt" "$work/bench.txt" | "$work/ratios" > "$work/ratios.md" || m
 	\`ip[6]tables-{nft,legacy}-save -c\`, whose text would still have to be parsed; the bare reading is one GET_ENTRIES of
 	nat, or the rules of KUBE-SERVICES without a look at them. The agent gives the memory of a large table back after each
 	reading, and so pays for fresh memory as the bare reading does; a call into memory that is kept, 66 MB at 10,000
-	Services, costs less. Reading, comparing and decoding take more than 1.3 times such a call. All else is a whole sampling of the agent
+	Services, costs less. Reading, comparing and decoding take more than 1.3 times such a call. The bare requests after a
+	change are the list of chains and the rules of KUBE-SERVICES and of every KUBE-SVC, unread: for every 32 KiB of answer
+	the kernel begins at the start again, so that 40,000 chains and the 10,000 rules of one chain cost it with their square,
+	and the rules of one short chain take it 10 µs. At 10,000 Services these requests alone are about a fifth of
+	\`save -c\`, which is what a reading after a change was to cost at most. Less is possible only where chains of Services
+	without traffic stay unread, whose first connections would be counted later. All else is a whole sampling of the agent
 	with the API's picture of the same Services and every Service exposed: reading all sources, the ledger, the snapshot.
 	With n % active, each of them got one connection since the last sampling. A changed Service is one partial sync, as
 	kube-proxy writes it, and one new picture of the API.

@@ -57,7 +57,10 @@ func ruleBudgets(rulesets []ruleset) []check {
 		}
 		if r.backend == "nft" {
 			ratio("CPU of iptables-nft-save -c : nothing new", r.cpu("save")/r.cpu("idle"), 20, 0)
-			ratio("CPU of iptables-nft-save -c : one Service changed", r.cpu("save")/r.cpu("changed"), 5, 0)
+			all = append(all, check{name("CPU of iptables-nft-save -c : one Service changed"), r.cpu("save") / r.cpu("changed"), 5, 0, "x", false})
+			if bare := r.cpu("barechange"); bare > 0 {
+				ratio("CPU of one Service changed : the bare requests for it", r.cpu("changed")/bare, 0, 1.6)
+			}
 		} else {
 			ratio("CPU of nothing new : bare GET_ENTRIES", r.cpu("idle")/r.cpu("bare"), 0, 1.3)
 			if warm := r.cpu("warm"); warm > 0 {

@@ -12,6 +12,7 @@ import (
 var columns = [...]struct{ key, title string }{
 	{"save", "save -c"},
 	{"bare", "bare reading"},
+	{"barechange", "bare requests after a change"},
 	{"warm", "into kept memory"},
 	{"first", "first sampling"},
 	{"idle", "nothing new"},
@@ -44,7 +45,7 @@ func writeTables(w io.Writer, rulesets []ruleset) {
 		}
 		fmt.Fprintf(w, " %.1f |\n", r.figures["heap-MiB"])
 	}
-	fmt.Fprint(w, "\n### Ratios of CPU\n\n| rules | Services | save : nothing new | save : 1 % active | save : 10 % active | save : one Service changed | nothing new : bare reading | into kept memory |\n|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprint(w, "\n### Ratios of CPU\n\n| rules | Services | save : nothing new | save : 1 % active | save : 10 % active | save : one Service changed | nothing new : bare reading | into kept memory | one Service changed : bare requests |\n|---|---|---|---|---|---|---|---|---|\n")
 	for i := range rulesets {
 		r := &rulesets[i]
 		fmt.Fprintf(w, "| %s, %s | %d |", r.backend, r.family, r.services)
@@ -54,6 +55,10 @@ func writeTables(w io.Writer, rulesets []ruleset) {
 		fmt.Fprintf(w, " %.2f |", r.cpu("idle")/r.cpu("bare"))
 		if warm := r.cpu("warm"); warm > 0 {
 			fmt.Fprintf(w, " %.2f", r.cpu("idle")/warm)
+		}
+		fmt.Fprint(w, " |")
+		if bare := r.cpu("barechange"); bare > 0 {
+			fmt.Fprintf(w, " %.2f", r.cpu("changed")/bare)
 		}
 		fmt.Fprintln(w, " |")
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 )
@@ -45,6 +46,40 @@ func (s *costScene) bareDump() {
 		return a.Rules(ctx, &nftables.Chain{Family: s.Family, Table: "nat", Name: "KUBE-SERVICES"}, func([]byte) error { n++; return nil })
 	})
 	if err != nil || n != s.Services+1 {
+		s.Fatalf("%d rules, %v", n, err)
+	}
+}
+
+// bareChange is the requests that a reading of rules that changed cannot do
+// without: the list of chains, and the rules of KUBE-SERVICES and of every
+// KUBE-SVC, of which no byte is looked at.
+func (s *costScene) bareChange() {
+	r, err := kernel.OpenNFTables()
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer r.Close()
+	n := 0
+	err = r.Try(s.Context(), func(ctx context.Context, a *kernel.Attempt) error {
+		tables, err := a.Heads(ctx, nil)
+		if err != nil {
+			return err
+		}
+		for i := range tables {
+			for j := range tables[i].Chains {
+				c := &tables[i].Chains[j].Chain
+				switch kind, _ := kubeproxy.ParseChain(c.Name); {
+				case c.Table != "nat", kind != kubeproxy.KindServices && kind != kubeproxy.KindService:
+					continue
+				}
+				if err := a.Rules(ctx, c, func([]byte) error { n++; return nil }); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil || n < 2*s.Services {
 		s.Fatalf("%d rules, %v", n, err)
 	}
 }

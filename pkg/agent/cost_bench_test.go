@@ -98,6 +98,9 @@ func (s *costScene) measure() {
 	save := s.prefix + "-" + s.backend + "-save"
 	s.report("save", s.median(5, 1, nil, func() { s.children(save, "-c") }))
 	s.report("bare", s.median(5, 1, nil, s.bare()))
+	if s.backend == "nft" {
+		s.report("barechange", s.median(5, 1, nil, s.bareChange))
+	}
 	if warm := s.warm(); warm != nil {
 		warm()
 		s.report("warm", s.median(5, 1, nil, warm))
