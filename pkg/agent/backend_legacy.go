@@ -181,6 +181,7 @@ func (f *legacyFamily) expect(tables []string) {
 	for _, table := range tables {
 		f.all += f.look(table).cost
 	}
+	f.pace.rare = legacyShare * f.all
 }
 
 // look returns how a table of the family is looked at.
@@ -205,7 +206,7 @@ func (b *legacyBackend) wants(f *legacyFamily, l *tableLooks, again bool) bool {
 	if now.Before(l.rest) {
 		return false
 	}
-	if f.lock.busy(now) && !(l.cost <= cheap && f.lock.lasting(now)) && !f.missed(l, now) || b.inTheWay(f, l.cost, now) {
+	if f.lock.busy(now) && !(0 < l.cost && l.cost <= cheap && f.lock.lasting(now)) && !f.missed(l, now) || b.inTheWay(f, l.cost, now) {
 		l.rest = now.Add(watchEvery)
 		return false
 	}
@@ -213,11 +214,15 @@ func (b *legacyBackend) wants(f *legacyFamily, l *tableLooks, again bool) bool {
 }
 
 // inTheWay reports whether a look of that cost would last until another family
-// is written: until then looks go to what is cheap there.
+// is written of which something is watched, and this one is not about to be:
+// until then looks go to what is cheap there.
 func (b *legacyBackend) inTheWay(f *legacyFamily, cost time.Duration, now time.Time) bool {
-	return cost > longLook && slices.ContainsFunc(b.known, func(other *legacyFamily) bool {
+	if _, own := f.pace.expect(now, f.all); own || cost <= longLook {
+		return false
+	}
+	return slices.ContainsFunc(b.known, func(other *legacyFamily) bool {
 		_, near := other.pace.expect(now, cost)
-		return other != f && near
+		return other != f && near && len(b.of.tables(other.set.Family)) > 0
 	})
 }
 

@@ -41,7 +41,7 @@ type nftablesBackend struct {
 	// beyond limit it does not matter.
 	others, limit int
 	measured      uint32
-	full          fullSyncs
+	whole         wholeLooks
 	// heads has the memory of the last list of chains, until it is collected.
 	heads sync.Pool
 }
@@ -107,13 +107,15 @@ func (b *nftablesBackend) commit(p *pass) {
 	}
 	for f, stage := range p.stages {
 		deltas := stage.Commit()
-		b.full.see(b.known[f].rules.View, deltas)
+		b.known[f].full.see(b.known[f].rules.View, deltas)
 		b.known[f].update(deltas)
 		for _, d := range deltas {
 			b.forget(b.mirrors[f], &d)
 		}
 		if p.watched != nil {
 			p.watched.rewritten(f, deltas)
+		}
+		if !p.whole {
 			continue
 		}
 		for _, t := range b.known[f].set.Tables { // all that moved was read
@@ -220,6 +222,7 @@ type pass struct {
 	backend *nftablesBackend
 	stages  map[netfilter.Family]*ruleset.Stage
 	headed  bool
+	whole   bool // all that may have moved or changed is read
 	tables  []nftables.TableContent
 	moved   map[string]bool
 	watched *watched // what has been rewritten is dropped from it

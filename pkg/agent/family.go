@@ -36,6 +36,7 @@ type familyRules struct {
 	// was another one since.
 	doubted, again bool
 	pending        bool // the ledger does not know yet which way connections came
+	full           fullSyncs
 }
 
 func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *familyRules {

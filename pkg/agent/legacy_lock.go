@@ -93,7 +93,7 @@ func (l *legacyLock) read(r tableRead) {
 }
 
 // first reports whether a reading of that cost is made when a writer begins, of a
-// table that is expected to be written.
+// table that is expected to be written and was not read just before.
 func (l *legacyLock) first(cost time.Duration) bool { return l.sessions != nil && cost <= first }
 
 // busy reports whether a writer is at work for whose session readings are

@@ -18,6 +18,10 @@ const (
 	// paceEven is the part of the least gap by which half of them may differ from
 	// it where the writer keeps a pace.
 	paceEven = 8
+	// paceMost is the longest gap of a pace, but where looks take so long that they
+	// are rarer: kube-proxy's least interval is 1 s, and a change that comes later
+	// is written at once.
+	paceMost = 1500 * time.Millisecond
 	// paceLead is the part of a gap that a look should have ended before the
 	// expected write, and paceLate the one after it in which it is waited for.
 	paceLead = 96
@@ -29,7 +33,11 @@ const (
 type pace struct {
 	last time.Time
 	gaps []time.Duration // the oldest first
+	rare time.Duration   // between looks, as they cost so much
 }
+
+// most is the longest gap of a pace.
+func (p *pace) most() time.Duration { return max(paceMost, p.rare) }
 
 // wrote notes that new rules were seen.
 func (p *pace) wrote(at time.Time) {
@@ -43,10 +51,14 @@ func (p *pace) wrote(at time.Time) {
 	if !p.last.IsZero() {
 		p.gaps = append(p.gaps, gap)
 	}
+	if gap > 2*p.most() { // what was before says nothing any more
+		p.gaps = nil
+	}
 	p.last = at
 }
 
-// least is a gap that few fall below; 0 without two, or where they are not even.
+// least is a gap that few fall below; 0 without two, or where they are not even
+// or too long.
 func (p *pace) least() time.Duration {
 	n := len(p.gaps)
 	if n < 2 {
@@ -54,7 +66,7 @@ func (p *pace) least() time.Duration {
 	}
 	sorted := slices.Sorted(slices.Values(p.gaps))
 	least, middle := sorted[n/paceOdd], sorted[n/2]
-	if middle-least > least/paceEven {
+	if least > p.most() || middle-least > least/paceEven {
 		return 0
 	}
 	return least

@@ -5,6 +5,8 @@ package agent
 import (
 	"testing"
 	"time"
+
+	"github.com/svcscope/svcscope/pkg/netfilter"
 )
 
 func TestPace(t *testing.T) {
@@ -34,7 +36,8 @@ func TestPace(t *testing.T) {
 		{"no pace", []time.Duration{10 * s, 11 * s, 13 * s}, 13*s + s/2, 0, 0, false},
 		{"a pace that was broken", []time.Duration{10 * s, 11 * s, 12 * s, 12*s + 300*ms}, 12*s + 500*ms, 0, 0, false},
 		{"another pace", []time.Duration{10 * s, 11 * s, 15 * s, 19 * s}, 20 * s, 0, 0, false},
-		{"another pace for long", append([]time.Duration{10 * s, 11 * s}, evenly(paceKept, 15*s, 4*s)...), 139*s + s, 0, 3*s - 4*s/paceLead, false},
+		{"a writer that seldom has work has no pace", evenly(paceKept, 15*s, 4*s), 139*s + s, 0, 0, false},
+		{"a pace before a long rest is forgotten", append(evenly(paceKept, 15*s, s), 100*s, 100*s+300*ms), 100*s + 400*ms, 0, 0, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -79,6 +82,39 @@ func TestMissed(t *testing.T) {
 			}
 			if got := f.missed(&tableLooks{last: at(tt.last)}, at(tt.now)); got != tt.want {
 				t.Errorf("missed: %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestInTheWay has IPv4 looked at shortly before IPv6 is written.
+func TestInTheWay(t *testing.T) {
+	at := func(d time.Duration) time.Time { return time.Unix(1000, 0).Add(d) }
+	for _, tt := range []struct {
+		name    string
+		cost    time.Duration
+		watched bool // something of IPv6
+		ahead   time.Duration
+		want    bool
+	}{
+		{"a long look", 10 * ms, true, 500 * ms, true},
+		{"a short one", ms, true, 500 * ms, false},
+		{"nothing is watched there", 10 * ms, false, 500 * ms, false},
+		{"both are about to be written", 10 * ms, true, 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newLegacyBackend(nil)
+			w := newWatched()
+			b.of = &w
+			if tt.watched {
+				announce(w.refusals, netfilter.IPv6, at(time.Hour))
+			}
+			for i := range 4 { // IPv4 is written so much later
+				b.family(netfilter.IPv6).pace.wrote(at(time.Duration(i) * time.Second))
+				b.family(netfilter.IPv4).pace.wrote(at(time.Duration(i)*time.Second + tt.ahead))
+			}
+			if got := b.inTheWay(b.family(netfilter.IPv4), tt.cost, at(4*time.Second)); got != tt.want {
+				t.Errorf("in the way: %v, want %v", got, tt.want)
 			}
 		})
 	}

@@ -22,8 +22,8 @@ const (
 	// cheap is a reading that is made as soon as a session begins: of the one
 	// before that of its table, too.
 	cheap = free / 4
-	// first is the most that a reading may cost that is made when the first of
-	// several sessions begins, where its table is about to be written: kube-proxy
+	// first is the most that a reading may cost that is made when a session begins,
+	// where its table is about to be written and was not read just now: kube-proxy
 	// writes filter before nat.
 	first = 3 * time.Millisecond
 	// afterwards is how long after a session its tables are read: kube-proxy is
@@ -61,8 +61,8 @@ const (
 //
 // A table is read once in a session, to know what rules have counted before the
 // writer replaces them, and once after it. Where that costs too much of the
-// session, only after it, but for a table that is expected to be written: it is
-// read when the first session begins. One whose writer keeps a pace and is not
+// session, only after it, but for a table that is expected to be written and was
+// not read just before: it is read when the session begins. One whose writer keeps a pace and is not
 // due yet is only read after it.
 type sessions struct {
 	opened int       // descriptors of the lock file
@@ -98,7 +98,7 @@ type sessionTable struct {
 	due     time.Time     // when to read after it; zero: never
 	end     time.Time     // of the last reading
 	good    time.Time     // of the last one that was not late
-	gap     time.Duration // from a good reading to the end of a session after it; 0 where the last reading was in one
+	gap     time.Duration // from a good reading to the end of a session after it; 0 where the change may be of a session at hand
 }
 
 // lengths are those of the newest sessions.
@@ -190,7 +190,7 @@ func (s *sessions) start(now time.Time) {
 		}
 		t.plan = time.Time{}
 		what := s.foresee(name, now)
-		early := what == expected && s.burst.Equal(now) && t.cost <= first
+		early := what == expected && t.cost <= first && now.Sub(t.end) > max(legacyEvery, legacyNear*t.cost)
 		if early {
 			at = 0
 		}
@@ -322,7 +322,7 @@ func (s *sessions) read(r tableRead) {
 			t.lengths.add(t.longest)
 		}
 		t.longest, t.late = 0, false
-		if !t.good.IsZero() {
+		if !t.good.IsZero() && !(s.held() && r.changed) {
 			t.gap = s.end.Sub(t.good)
 		}
 	}

@@ -289,3 +289,44 @@ func TestLockTimeOnlyGrows(t *testing.T) {
 		t.Errorf("open for %v, want %v", last, want)
 	}
 }
+
+// TestSessionsOfExpectedTables has filter written in one session and nat in the
+// next, 4 ms later, as kube-proxy does. What is expected to be written is read as
+// soon as the first begins, though it costs more than a tenth of it; what is not
+// due is left alone.
+func TestSessionsOfExpectedTables(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		what prospect
+		cost time.Duration
+		want int // readings of nat in both sessions
+	}{
+		{"expected", expected, 1300 * time.Microsecond, 1},
+		{"expected, and dear", expected, 5 * ms, 0},
+		{"unforeseen", unforeseen, 1300 * time.Microsecond, 0},
+		{"unforeseen, and cheap", unforeseen, 100 * time.Microsecond, 2},
+		{"not due", notYet, 100 * time.Microsecond, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t, tt.cost, 100*time.Microsecond)
+			b.s.prospect = func(table legacyTable, _ time.Time) prospect {
+				if table == natTable {
+					return tt.what
+				}
+				return unforeseen
+			}
+			b.now = b.now.Add(time.Second)
+			none := func(legacyTable) bool { return false }
+			for range 2 {
+				before := b.reads[natTable]
+				b.s.event(kernel.LockEvent{Kind: kernel.LockOpened, At: b.now})
+				b.until(b.now.Add(4*ms), none)
+				b.s.event(kernel.LockEvent{Kind: kernel.LockClosed, At: b.now})
+				tt.want -= b.reads[natTable] - before
+			}
+			if tt.want != 0 {
+				t.Errorf("%d more readings are wanted", tt.want)
+			}
+		})
+	}
+}

@@ -14,6 +14,7 @@ import (
 
 // plan reads all that may have changed since the last reading.
 func (b *nftablesBackend) plan(ctx context.Context, p *pass) error {
+	p.whole = true
 	if b.seen && b.generation == p.generation() {
 		return b.planCounters(ctx, p)
 	}

@@ -195,24 +195,28 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched, _ bool) (next ti
 	if err != nil {
 		return next, err
 	}
-	ports := slices.Collect(maps.Keys(w.ports))
-	all := b.full.due(time.Now())
+	begin, ports := time.Now(), slices.Collect(maps.Keys(w.ports))
+	all := b.whole.due(begin) && slices.ContainsFunc(b.families(), func(f *familyRules) bool { return f.full.due(begin) })
 	err = b.take(ctx, r, func(ctx context.Context, p *pass) error {
 		p.watched = w
 		other, err := b.otherTables(ctx, p)
 		switch {
 		case err != nil:
 			return err
-		case other:
-			return b.planRules(ctx, p)
-		case all:
+		case other, all: // where tables are others the generation is, too
 			return b.plan(ctx, p)
 		}
 		p.moved = b.moved
 		return b.planWatched(ctx, p)
 	})
+	if err == nil && all {
+		b.whole = wholeLooks{last: begin, cost: time.Since(begin)}
+	}
 	if err == nil && b.strangers(ports) {
-		err = b.take(ctx, r, b.plan)
+		err = b.take(ctx, r, func(ctx context.Context, p *pass) error {
+			p.watched = w
+			return b.plan(ctx, p)
+		})
 	}
 	if err == nil { // that nothing moved is news to the ledger, too
 		for _, port := range ports {
@@ -295,11 +299,11 @@ func (w *watched) tables(f netfilter.Family) []string {
 // rewritten takes note of chains that are others now: of a port only once,
 // however many of its chains are.
 func (w *watched) rewritten(f netfilter.Family, deltas []ruleset.Delta) {
-	seen := make(map[string]bool)
+	seen, refusals := make(map[string]bool), kubeproxy.RefusalChains()
 	for _, d := range deltas {
 		for _, c := range d.Changed {
 			switch _, hash := kubeproxy.ParseChain(c.Name); {
-			case d.Table == "filter" && !seen["filter"]:
+			case d.Table == "filter" && !seen["filter"] && slices.Contains(refusals[:], c.Name):
 				seen["filter"] = true
 				written(w.refusals, f)
 			case d.Table == "nat" && hash != "" && !seen[hash]:

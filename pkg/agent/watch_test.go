@@ -11,6 +11,7 @@ import (
 	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -147,7 +148,7 @@ func TestLooksAtNewEndpoints(t *testing.T) {
 
 // TestFullSync has the rules of all Services rewritten when a change of one was
 // announced, as kube-proxy does once an hour: the others' connections were read
-// before. So much is not read again before the next hour.
+// before.
 func TestFullSync(t *testing.T) {
 	f := ipv4()
 	kerneltest.Run(t, func(t *testing.T) {
@@ -164,13 +165,37 @@ func TestFullSync(t *testing.T) {
 		s.pass(t.Context())
 		s.pass(t.Context())
 		check(t, page(t, s), f, 23, 0)
-		if s.nft.full.due(time.Now().Add(wholeEvery)) {
-			t.Error("the full sync was not seen")
-		}
-		if !s.nft.full.due(time.Now().Add(fullEvery)) {
-			t.Error("the next full sync is not expected")
-		}
 	})
+}
+
+// TestFullSyncsSeen tells a full sync from changes of some Services.
+func TestFullSyncsSeen(t *testing.T) {
+	const n = 100
+	v := kubeproxy.NewView(nil)
+	var chains []*ruleset.Chain
+	for i := range n {
+		name := kubeproxy.ServiceChain(service.PortName{Name: service.Name{Namespace: "shop", Name: fmt.Sprint(i)}, Port: "http", Protocol: service.TCP})
+		_, hash := kubeproxy.ParseChain(name)
+		v.Ports[hash] = &kubeproxy.PortChains{Hash: hash}
+		chains = append(chains, &ruleset.Chain{Name: name})
+	}
+	for _, tt := range []struct {
+		name  string
+		table string
+		n     int
+		want  bool
+	}{{"some", "nat", n / 2, false}, {"all", "nat", n, true}, {"nearly all", "nat", n - 5, true}, {"another table", "filter", n, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			var s fullSyncs
+			s.see(v, []ruleset.Delta{{Table: tt.table, Changed: chains[:tt.n]}})
+			if seen := !s.due(time.Now()); seen != tt.want {
+				t.Errorf("seen: %v, want %v", seen, tt.want)
+			}
+			if !s.due(time.Now().Add(fullEvery)) {
+				t.Error("the next one is not expected")
+			}
+		})
+	}
 }
 
 func TestWatchEndsInTime(t *testing.T) {
