@@ -35,7 +35,10 @@ func (c *check) want() string {
 const (
 	// fewest is from how many Services on ratios gate: below it both sides are
 	// dominated by what a process and a sampling cost without any rule.
-	fewest   = 1000
+	fewest = 1000
+	// many is from how many on it gates what a change costs: that is some tens of
+	// milliseconds of 1,000, too few to be sure of.
+	many     = 10000
 	interval = 15000 // of sampling, milliseconds
 )
 
@@ -59,7 +62,7 @@ func ruleBudgets(rulesets []ruleset) []check {
 			ratio("CPU of iptables-nft-save -c : nothing new", r.cpu("save")/r.cpu("idle"), 20, 0)
 			all = append(all, check{name("CPU of iptables-nft-save -c : one Service changed"), r.cpu("save") / r.cpu("changed"), 5, 0, "x", false})
 			if bare := r.cpu("barechange"); bare > 0 {
-				ratio("CPU of one Service changed : the bare requests for it", r.cpu("changed")/bare, 0, 1.6)
+				all = append(all, check{name("CPU of one Service changed : the bare requests for it"), r.cpu("changed") / bare, 0, 1.6, "x", r.services >= many})
 			}
 		} else {
 			ratio("CPU of nothing new : bare GET_ENTRIES", r.cpu("idle")/r.cpu("bare"), 0, 1.3)

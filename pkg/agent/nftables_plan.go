@@ -128,8 +128,8 @@ func (b *nftablesBackend) ports(ctx context.Context, p *pass, hashes map[string]
 		nat := b.known[f].set.Table("nat")
 		for hash := range hashes {
 			for _, name := range kubeproxy.ChainsOf(hash) {
-				if c := nat.Chain(name); c != nil {
-					chains = append(chains, &nftables.Chain{Family: f, Table: "nat", Name: name, Use: c.Use})
+				if nat.Chain(name) != nil {
+					chains = append(chains, &nftables.Chain{Family: f, Table: "nat", Name: name})
 				}
 			}
 		}

@@ -247,8 +247,8 @@ func (b *nftablesBackend) planWatched(ctx context.Context, p *pass) error {
 	for port := range p.watched.ports {
 		nat := b.known[port.family].set.Table("nat")
 		for _, name := range kubeproxy.ChainsOf(port.hash) {
-			if c := nat.Chain(name); c != nil {
-				chains = append(chains, &nftables.Chain{Family: port.family, Table: "nat", Name: name, Use: c.Use})
+			if nat.Chain(name) != nil {
+				chains = append(chains, &nftables.Chain{Family: port.family, Table: "nat", Name: name})
 			}
 		}
 	}

@@ -42,16 +42,7 @@ type messageHead struct {
 	len uint32
 }
 
-// shortSize is the buffer of a socket for short answers. For each part of a dump
-// the kernel takes as much memory as the reader's largest buffer so far was, up
-// to 32 KiB, and it takes that twice for a chain of three rules.
-const shortSize = 8 << 10
-
-func dialNetfilter() (transport, error) { return dial(receiveSize) }
-
-func dialShort() (transport, error) { return dial(shortSize) }
-
-func dial(size int) (transport, error) {
+func dialNetfilter() (transport, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -62,9 +53,9 @@ func dial(size int) (transport, error) {
 	}
 	s := &socket{fd: fd, to: unix.SockaddrNetlink{Family: unix.AF_NETLINK}}
 	for i := range s.heads {
-		s.bufs[i] = make([]byte, size)
+		s.bufs[i] = make([]byte, receiveSize)
 		s.vectors[i].Base = &s.bufs[i][0]
-		s.vectors[i].SetLen(size)
+		s.vectors[i].SetLen(receiveSize)
 		s.heads[i].Name = (*byte)(unsafe.Pointer(&s.from[i]))
 		s.heads[i].Iov = &s.vectors[i]
 		s.heads[i].SetIovlen(1)

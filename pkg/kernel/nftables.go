@@ -20,7 +20,6 @@ import (
 // other.
 type NFTables struct {
 	conn        conn
-	short       *conn // for short answers
 	interrupted atomic.Uint64
 }
 
@@ -28,20 +27,13 @@ type NFTables struct {
 // returns an error that wraps ErrAbsent where the kernel has no nf_tables (a
 // kernel that would have to load its module counts as such), and a
 // *CapabilityError without CAP_NET_ADMIN.
-func OpenNFTables() (*NFTables, error) {
-	n, err := openNFTables(running, dialNetfilter)
-	if err == nil {
-		n.short = &conn{dial: dialShort}
-	}
-	return n, err
-}
+func OpenNFTables() (*NFTables, error) { return openNFTables(running, dialNetfilter) }
 
 func openNFTables(m *modules, dial func() (transport, error)) (*NFTables, error) {
 	if m.loadable(nftablesModule) {
 		return nil, fmt.Errorf("open nf_tables: %w: its module is not loaded", ErrAbsent)
 	}
 	n := &NFTables{conn: conn{dial: dial}}
-	n.short = &n.conn
 	_, err := n.generation(context.Background())
 	if errors.Is(err, unix.EINVAL) { // nfnetlink_rcv_msg: no such subsystem
 		err = fmt.Errorf("%w: %w", ErrAbsent, err)
@@ -53,8 +45,8 @@ func openNFTables(m *modules, dial func() (transport, error)) (*NFTables, error)
 	return n, nil
 }
 
-// Close closes the sockets.
-func (n *NFTables) Close() error { return errors.Join(n.conn.close(), n.short.close()) }
+// Close closes the socket.
+func (n *NFTables) Close() error { return n.conn.close() }
 
 // Generation returns the number of the last commit of the namespace, of any
 // table and family. It is one small exchange: where it stands, no rule was
@@ -132,7 +124,7 @@ func (n *NFTables) Try(ctx context.Context, read func(context.Context, *Attempt)
 	ctx, cancel := n.conn.limit(ctx)
 	defer cancel()
 	for retries := range readAttempts {
-		a := &Attempt{conn: &n.conn, short: n.short, Retries: retries, Skipped: map[string]uint64{}}
+		a := &Attempt{conn: &n.conn, Retries: retries, Skipped: map[string]uint64{}}
 		err := n.attempt(ctx, a, read)
 		if err == nil && a.damage != nil {
 			return &DamagedError{Skipped: a.Skipped, Err: a.damage}
@@ -174,11 +166,7 @@ type ReadStats struct {
 
 // Stats returns what was read so far. It may be called at any time.
 func (n *NFTables) Stats() ReadStats {
-	s := ReadStats{Bytes: n.conn.bytes.Load(), Messages: n.conn.messages.Load(), Interrupted: n.interrupted.Load()}
-	if n.short != &n.conn {
-		s.Bytes, s.Messages = s.Bytes+n.short.bytes.Load(), s.Messages+n.short.messages.Load()
-	}
-	return s
+	return ReadStats{Bytes: n.conn.bytes.Load(), Messages: n.conn.messages.Load(), Interrupted: n.interrupted.Load()}
 }
 
 // pause waits, and returns why ctx ended if it did.

@@ -24,7 +24,6 @@ type Attempt struct {
 	SkipErr error
 
 	conn       *conn
-	short      *conn // for short answers
 	generation uint32
 	attrs      []byte // of the last request for rules
 	damage     error  // the first message of a table of iptables that was skipped
@@ -100,11 +99,8 @@ func (a *Attempt) heads(ctx context.Context, family netfilter.Family, all []nfta
 	return all, err
 }
 
-// shortUse is the use of chains whose rules fit in a small buffer.
-const shortUse = 8
-
 // Rules reads the rules of one chain, of which it needs family, table and
-// name, and where the chain is short its Use, and hands on the payload of each NFT_MSG_NEWRULE: valid during the
+// name, and hands on the payload of each NFT_MSG_NEWRULE: valid during the
 // call only. An error of visit says that it could not be decoded.
 //
 // Rules are asked for chain by chain, because a dump of a whole table costs the
@@ -114,11 +110,7 @@ func (a *Attempt) Rules(ctx context.Context, c *nftables.Chain, visit func([]byt
 	// The kernel takes the chain only together with its table.
 	a.attrs = nlattr.AppendString(a.attrs[:0], unix.NFTA_RULE_TABLE, c.Table)
 	a.attrs = nlattr.AppendString(a.attrs, unix.NFTA_RULE_CHAIN, c.Name)
-	conn := a.conn
-	if 0 < c.Use && c.Use <= shortUse {
-		conn = a.short
-	}
-	err := a.dumpBy(ctx, conn, request{typ: getRule, family: c.Family, attrs: a.attrs}, func(b []byte) {
+	err := a.dump(ctx, request{typ: getRule, family: c.Family, attrs: a.attrs}, func(b []byte) {
 		a.decoded(message{"rule", c.Table, c.Name, c.Family}, visit(b))
 	})
 	if err != nil {
@@ -130,12 +122,8 @@ func (a *Attempt) Rules(ctx context.Context, c *nftables.Chain, visit func([]byt
 // dump sends a request for a dump and hands on the payload of each message,
 // once it is known to be of the generation that the attempt began with.
 func (a *Attempt) dump(ctx context.Context, req request, visit func([]byte)) error {
-	return a.dumpBy(ctx, a.conn, req, visit)
-}
-
-func (a *Attempt) dumpBy(ctx context.Context, conn *conn, req request, visit func([]byte)) error {
 	req.dump = true
-	return conn.exchange(ctx, req, func(m *nlattr.Message) error {
+	return a.conn.exchange(ctx, req, func(m *nlattr.Message) error {
 		h, _, err := netfilter.DecodeGenMsg(m.Payload)
 		if err != nil {
 			return err
