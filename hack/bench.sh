@@ -61,7 +61,7 @@ cat "$work/cost.txt" "$work/bench.txt" | "$work/ratios" > "$work/ratios.md" || m
 	Services, costs less. Reading, comparing and decoding take more than 1.3 times such a call. The bare requests after a
 	change are the list of chains and the rules of KUBE-SERVICES and of every KUBE-SVC, unread: for every 32 KiB of answer
 	the kernel begins at the start again, so that 40,000 chains and the 10,000 rules of one chain cost it with their square,
-	and the rules of one short chain take it 10 µs. At 10,000 Services these requests alone are about a fifth of
+	and the rules of one short chain take it 10 µs. At 10,000 Services these requests alone are a fifth to a third of
 	\`save -c\`, which is what a reading after a change was to cost at most. Less is possible only where chains of Services
 	without traffic stay unread, whose first connections would be counted later. All else is a whole sampling of the agent
 	with the API's picture of the same Services and every Service exposed: reading all sources, the ledger, the snapshot.
