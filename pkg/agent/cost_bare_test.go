@@ -36,17 +36,12 @@ func (s *costScene) warm() func() {
 }
 
 func (s *costScene) bareDump() {
-	r, err := kernel.OpenNFTables()
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer r.Close()
 	n := 0
-	err = r.Try(s.Context(), func(ctx context.Context, a *kernel.Attempt) error {
+	s.attempt(func(ctx context.Context, a *kernel.Attempt) error {
 		return a.Rules(ctx, &nftables.Chain{Family: s.Family, Table: "nat", Name: "KUBE-SERVICES"}, func([]byte) error { n++; return nil })
 	})
-	if err != nil || n != s.Services+1 {
-		s.Fatalf("%d rules, %v", n, err)
+	if n != s.Services+1 {
+		s.Fatalf("%d rules", n)
 	}
 }
 
@@ -54,13 +49,8 @@ func (s *costScene) bareDump() {
 // without: the list of chains, and the rules of KUBE-SERVICES and of every
 // KUBE-SVC, of which no byte is looked at.
 func (s *costScene) bareChange() {
-	r, err := kernel.OpenNFTables()
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer r.Close()
 	n := 0
-	err = r.Try(s.Context(), func(ctx context.Context, a *kernel.Attempt) error {
+	s.attempt(func(ctx context.Context, a *kernel.Attempt) error {
 		tables, err := a.Heads(ctx, nil)
 		if err != nil {
 			return err
@@ -68,8 +58,8 @@ func (s *costScene) bareChange() {
 		for i := range tables {
 			for j := range tables[i].Chains {
 				c := &tables[i].Chains[j].Chain
-				switch kind, _ := kubeproxy.ParseChain(c.Name); {
-				case c.Table != "nat", kind != kubeproxy.KindServices && kind != kubeproxy.KindService:
+				kind, _ := kubeproxy.ParseChain(c.Name)
+				if c.Table != "nat" || kind != kubeproxy.KindServices && kind != kubeproxy.KindService {
 					continue
 				}
 				if err := a.Rules(ctx, c, func([]byte) error { n++; return nil }); err != nil {
@@ -79,8 +69,20 @@ func (s *costScene) bareChange() {
 		}
 		return nil
 	})
-	if err != nil || n < 2*s.Services {
-		s.Fatalf("%d rules, %v", n, err)
+	if n < 2*s.Services {
+		s.Fatalf("%d rules", n)
+	}
+}
+
+// attempt reads with a reader of its own.
+func (s *costScene) attempt(read func(context.Context, *kernel.Attempt) error) {
+	r, err := kernel.OpenNFTables()
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Try(s.Context(), read); err != nil {
+		s.Fatal(err)
 	}
 }
 
