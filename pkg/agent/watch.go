@@ -197,8 +197,9 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched, _ bool) (next ti
 	}
 	begin, ports := time.Now(), slices.Collect(maps.Keys(w.ports))
 	all := b.whole.due(begin) && slices.ContainsFunc(b.families(), func(f *familyRules) bool { return f.full.due(begin) })
+	var generation uint32
 	err = b.take(ctx, r, func(ctx context.Context, p *pass) error {
-		p.watched = w
+		p.watched, generation = w, p.generation()
 		other, err := b.otherTables(ctx, p)
 		switch {
 		case err != nil:
@@ -212,7 +213,7 @@ func (b *nftablesBackend) look(ctx context.Context, w *watched, _ bool) (next ti
 	if err == nil && all {
 		b.whole = wholeLooks{last: begin, cost: time.Since(begin)}
 	}
-	if err == nil && b.strangers(ports) {
+	if err == nil && generation != b.generation && b.strangers(ports) {
 		err = b.take(ctx, r, func(ctx context.Context, p *pass) error {
 			p.watched = w
 			return b.plan(ctx, p)

@@ -86,6 +86,10 @@ func (v *View) updateNAT(nat *ruleset.Table, d *ruleset.Delta) {
 		touch(c.Name)
 		if kind, _ := ParseChain(c.Name); kind == KindEndpoint && !c.Unread {
 			v.addrs[c.Name] = dnatTo(c)
+			if hash, ok := v.missing[c.Name]; ok {
+				hashes[hash] = true
+				delete(v.missing, c.Name)
+			}
 		}
 	}
 	for hash := range hashes {
@@ -103,6 +107,7 @@ func (v *View) updateNAT(nat *ruleset.Table, d *ruleset.Delta) {
 // updatePort makes the chains of one port anew. It keeps the name, of which the
 // hash is made.
 func (v *View) updatePort(nat *ruleset.Table, hash string) {
+	maps.DeleteFunc(v.missing, func(_, of string) bool { return of == hash })
 	p := &PortChains{
 		Hash:    hash,
 		Service: nat.Chain(servicePrefix + hash), Local: nat.Chain(localPrefix + hash),
@@ -242,6 +247,12 @@ func (v *View) addEndpoints(nat *ruleset.Table, p *PortChains) {
 	for j := range p.EndpointJumps() {
 		i, known := p.endpoint(j.Target, seen)
 		if !known {
+			if nat.Chain(j.Target) == nil {
+				if v.missing == nil {
+					v.missing = make(map[string]string)
+				}
+				v.missing[j.Target] = p.Hash
+			}
 			p.Endpoints = append(p.Endpoints, EndpointChains{
 				Chain: j.Target, SEP: nat.Chain(j.Target), Addr: v.addrs[j.Target],
 			})

@@ -39,6 +39,9 @@ type View struct {
 	// addrs has where KUBE-SEP chains that were read once send to. The name is
 	// a hash of the address: the chain need not be read, or kept, again.
 	addrs map[string]netip.AddrPort
+	// missing has the KUBE-SEP chains that a port jumps to and that are not known
+	// yet, with the port's hash: a reading of some chains finds such.
+	missing map[string]string
 }
 
 // Address is where a KUBE-SEP chain sends to; not valid where it was not read.
