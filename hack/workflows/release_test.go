@@ -75,8 +75,8 @@ func TestDependabotWatchesAllModules(t *testing.T) {
 		switch {
 		case err != nil:
 			return err
-		case path == "hack/lab/build", path == "bin", d.Name() == ".git", d.Name() == "testdata":
-			return fs.SkipDir
+		case d.IsDir() && (path == "hack/lab/build" || path == "bin" || d.Name() == ".git" || d.Name() == "testdata"):
+			return fs.SkipDir // in a worktree .git is a file
 		case d.Name() == "go.mod":
 			modules = append(modules, filepath.Join("/", filepath.Dir(path)))
 		}
