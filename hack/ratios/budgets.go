@@ -69,7 +69,7 @@ func ruleBudgets(rulesets []ruleset) []check {
 			if warm := r.cpu("warm"); warm > 0 {
 				all = append(all, check{name("CPU of nothing new : GET_ENTRIES into kept memory"), r.cpu("idle") / warm, 0, 1.3, "x", false})
 			}
-			ratio("CPU of iptables-legacy-save -c : nothing new", r.cpu("save")/r.cpu("idle"), 3, 0)
+			all = append(all, check{name("CPU of iptables-legacy-save -c : nothing new"), r.cpu("save") / r.cpu("idle"), 3, 0, "x", false})
 		}
 	}
 	for _, backend := range []string{"nft", "legacy"} {

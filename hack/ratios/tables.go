@@ -45,11 +45,11 @@ func writeTables(w io.Writer, rulesets []ruleset) {
 		}
 		fmt.Fprintf(w, " %.1f |\n", r.figures["heap-MiB"])
 	}
-	fmt.Fprint(w, "\n### Ratios of CPU\n\n| rules | Services | save : nothing new | save : 1 % active | save : 10 % active | save : one Service changed | nothing new : bare reading | into kept memory | one Service changed : bare requests |\n|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprint(w, "\n### Ratios of CPU\n\n| rules | Services | save : bare reading | save : nothing new | save : 1 % active | save : 10 % active | save : one Service changed | nothing new : bare reading | into kept memory | one Service changed : bare requests |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for i := range rulesets {
 		r := &rulesets[i]
 		fmt.Fprintf(w, "| %s, %s | %d |", r.backend, r.family, r.services)
-		for _, c := range []string{"idle", "active1", "active10", "changed"} {
+		for _, c := range []string{"bare", "idle", "active1", "active10", "changed"} {
 			fmt.Fprintf(w, " %.1f |", r.cpu("save")/r.cpu(c))
 		}
 		fmt.Fprintf(w, " %.2f |", r.cpu("idle")/r.cpu("bare"))
