@@ -117,8 +117,17 @@ func captureConntrack() error {
 	if err := captureGlobalStats(); err != nil {
 		return err
 	}
-	return writeOracles(conntrackDir, map[string][]string{
+	if err := writeOracles(conntrackDir, map[string][]string{
 		"stats.txt": {"conntrack", "-S"}, "count.txt": {"conntrack", "-C"},
+	}); err != nil {
+		return err
+	}
+	if err := captureFlows(c); err != nil {
+		return err
+	}
+	return writeOracles(conntrackDir, map[string][]string{
+		"flows.txt":  {"conntrack", "-L", "-f", "ipv4", "-o", "extended"},
+		"flows6.txt": {"conntrack", "-L", "-f", "ipv6", "-o", "extended"},
 	})
 }
 

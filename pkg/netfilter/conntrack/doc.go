@@ -2,8 +2,8 @@
 
 // Package conntrack decodes the messages of ctnetlink (NFNL_SUBSYS_CTNETLINK,
 // include/uapi/linux/netfilter/nfnetlink_conntrack.h): the statistics of
-// connection tracking per CPU and as a whole. It is pure: bytes in, values
-// out; pkg/kernel asks for the bytes. Single flows are not decoded here yet.
+// connection tracking per CPU and as a whole, and the entries of the table. It
+// is pure: bytes in, values out; pkg/kernel asks for the bytes.
 //
 // Statistics are 32 bits wide in the kernel, one set for each possible CPU
 // and network namespace, and wrap; widening them is the reader's work.
