@@ -33,13 +33,14 @@ const (
 	getSet      requestType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETSET
 	getSetElem  requestType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETSETELEM
 	getGen      requestType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
+	getFlows    requestType = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
 	getStatsCPU requestType = unix.NFNL_SUBSYS_CTNETLINK<<8 | 4 // IPCTNL_MSG_CT_GET_STATS_CPU
 )
 
 // harmless reports whether a type is one of the constants.
 func (t requestType) harmless() bool {
 	switch t {
-	case getTable, getChain, getRule, getSet, getSetElem, getGen, getStatsCPU:
+	case getTable, getChain, getRule, getSet, getSetElem, getGen, getFlows, getStatsCPU:
 		return true
 	}
 	return false

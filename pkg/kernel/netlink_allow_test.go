@@ -26,6 +26,7 @@ var allowed = map[uint64]string{
 	10<<8 | 10: "NFT_MSG_GETSET",
 	10<<8 | 13: "NFT_MSG_GETSETELEM",
 	10<<8 | 16: "NFT_MSG_GETGEN",
+	1<<8 | 1:   "IPCTNL_MSG_CT_GET",
 	1<<8 | 4:   "IPCTNL_MSG_CT_GET_STATS_CPU",
 }
 
