@@ -254,6 +254,11 @@ func convertNode(n *corev1.Node) *service.Node {
 			out.IPs = append(out.IPs, ip)
 		}
 	}
+	for _, r := range n.Spec.PodCIDRs {
+		if p, err := netip.ParsePrefix(r); err == nil {
+			out.PodRanges = append(out.PodRanges, p.Masked())
+		}
+	}
 	return out
 }
 

@@ -48,6 +48,9 @@ type Match struct {
 	Service  *Service
 	Port     *Port
 	Frontend Frontend
+	// At is where the Service is in Catalog.Services, and PortAt the port in
+	// Service.Ports.
+	At, PortAt int
 }
 
 // PortName names the port that was found.

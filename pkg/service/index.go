@@ -74,7 +74,9 @@ func (c *Catalog) match(r ref) Match {
 	if int(r.port) >= len(s.Ports) {
 		return Match{}
 	}
-	return Match{Service: s, Port: &s.Ports[r.port], Frontend: frontends[r.frontend]}
+	return Match{
+		Service: s, Port: &s.Ports[r.port], Frontend: frontends[r.frontend], At: int(r.service), PortAt: int(r.port),
+	}
 }
 
 func (x *index) build(all []*Service) {

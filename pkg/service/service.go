@@ -138,4 +138,7 @@ type Node struct {
 	Name string
 	Zone string // label topology.kubernetes.io/zone
 	IPs  []netip.Addr
+	// PodRanges is spec.podCIDRs: where the addresses of this node's pods are
+	// from. Empty where the network gives them otherwise.
+	PodRanges []netip.Prefix
 }

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package correlate
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/netfilter/conntrack"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+const (
+	// staleGrace is how long an address must have been no endpoint of a port
+	// before entries toward it are stale: kube-proxy takes its time to clean
+	// up, and the API's news and the kernel's are not of one moment.
+	staleGrace = 30 * time.Second
+	// maxSuspects bounds the addresses whose grace is known at once. Above, an
+	// entry is stale without grace.
+	maxSuspects = 4096
+)
+
+// FlowCounter counts the entries of the table, reading by reading: Begin, Add
+// for each entry, End. Its memory depends on the number of Services, not on
+// that of entries. It is for one goroutine; the zero value is ready.
+type FlowCounter struct {
+	index    *flowIndex
+	now      time.Time
+	entries  uint64
+	owners   [NumOwners]uint64
+	states   [len(protocols)][maxStates]uint64
+	rows     []ServiceFlows // of the index's
+	ports    portSketch
+	suspects map[suspect]sighting
+}
+
+// suspect is an address that is no endpoint of the port of whose entries some
+// lead there.
+type suspect struct {
+	port service.PortName
+	addr netip.AddrPort
+}
+
+// sighting is when the address was seen first, and whether this reading has.
+type sighting struct {
+	first time.Time
+	now   bool
+}
+
+// protocols are those with counts of their own; the last one is all others.
+var protocols = [...]string{"tcp", "udp", "sctp", "icmp", "icmpv6", "other"}
+
+// maxStates is above all states of a protocol: unreplied and replied, then the
+// protocol's own.
+const maxStates = 16
+
+// Begin starts a reading. Without a synced catalog, what the rows say is taken
+// for the Services.
+func (c *FlowCounter) Begin(catalog *service.Catalog, rows []*ServicePort, now time.Time) {
+	if catalog == nil || !catalog.Synced {
+		catalog = catalogOf(rows)
+	}
+	if c.index == nil || c.index.catalog != catalog {
+		c.index = newFlowIndex(catalog)
+		c.rows = make([]ServiceFlows, len(c.index.rows))
+	}
+	clear(c.rows)
+	c.now, c.entries, c.owners, c.states = now, 0, [NumOwners]uint64{}, [len(protocols)][maxStates]uint64{}
+	c.ports.reset()
+	if c.suspects == nil {
+		c.suspects = make(map[suspect]sighting)
+	}
+}
+
+// Add counts one entry.
+func (c *FlowCounter) Add(f *conntrack.Flow) {
+	c.entries++
+	c.countState(f)
+	masqueraded := f.Status.Has(conntrack.SrcNAT)
+	if masqueraded && f.Orig.Dst.Port() != 0 {
+		c.ports.add(portTarget{source: f.Reply.Dst.Addr(), destination: f.Reply.Src, protocol: f.Protocol})
+	}
+	// IPVS rewrites the reply alone and sets no bit of status.
+	if f.Status.Has(conntrack.DstNAT) || f.Reply.Src != f.Orig.Dst {
+		if row := c.index.find(f.Orig.Dst, f.Protocol); row >= 0 {
+			c.owners[OwnerService]++
+			c.countService(row, f)
+			return
+		}
+	}
+	c.owners[c.index.owner(f.Orig.Src, f.Orig.Dst)]++
+}
+
+func (c *FlowCounter) countState(f *conntrack.Flow) {
+	p := slices.Index(protocols[:], f.ProtocolName())
+	if p < 0 {
+		p = len(protocols) - 1
+	}
+	state := 0
+	switch {
+	case f.HasState && int(f.State)+2 < maxStates && p != len(protocols)-1:
+		state = int(f.State) + 2
+	case f.Status.Has(conntrack.SeenReply):
+		state = 1
+	}
+	c.states[p][state]++
+}
+
+func (c *FlowCounter) countService(row int, f *conntrack.Flow) {
+	p, n := &c.index.rows[row], &c.rows[row]
+	replied := f.Status.Has(conntrack.SeenReply)
+	switch {
+	case f.Closing():
+		n.Closing++
+	case replied:
+		n.Replied++
+	default:
+		n.Unreplied++
+	}
+	e := p.endpoint(f.Reply.Src)
+	switch {
+	case e == nil:
+		if c.stale(suspect{p.name, f.Reply.Src}) {
+			n.Stale++
+		}
+	case replied || f.Closing():
+	case c.index.local(e):
+		n.UnansweredLocal++
+	default:
+		n.UnansweredRemote++
+	}
+}
+
+// stale reports whether the address has been no endpoint for the grace.
+func (c *FlowCounter) stale(s suspect) bool {
+	seen, ok := c.suspects[s]
+	if !ok {
+		if len(c.suspects) >= maxSuspects {
+			return true
+		}
+		seen.first = c.now
+	}
+	if !seen.now {
+		seen.now = true
+		c.suspects[s] = seen
+	}
+	return c.now.Sub(seen.first) >= staleGrace
+}
+
+// End returns what the reading had.
+func (c *FlowCounter) End() *Flows {
+	for s, seen := range c.suspects {
+		if !seen.now {
+			delete(c.suspects, s)
+			continue
+		}
+		seen.now = false
+		c.suspects[s] = seen
+	}
+	out := &Flows{Time: c.now, Entries: c.entries, Owners: c.owners, States: c.stateEntries(), Ports: c.ports.top()}
+	for i := range c.rows {
+		n := c.rows[i]
+		if n.Entries() > 0 {
+			n.Port, n.Family = c.index.rows[i].name, c.index.rows[i].family
+			out.Services = append(out.Services, n)
+		}
+	}
+	slices.SortFunc(out.Services, func(a, b ServiceFlows) int {
+		return cmp.Or(a.Port.Compare(b.Port), cmp.Compare(a.Family, b.Family))
+	})
+	return out
+}
+
+func (c *FlowCounter) stateEntries() []StateEntries {
+	numbers := [...]uint8{protocolTCP, protocolUDP, protocolSCTP, 1, 58, 255}
+	var out []StateEntries
+	for p := range c.states {
+		for state, n := range c.states[p] {
+			if n == 0 {
+				continue
+			}
+			f := conntrack.Flow{Protocol: numbers[p]}
+			switch {
+			case state >= 2:
+				f.HasState, f.State = true, conntrack.State(state-2)
+			case state == 1:
+				f.Status = conntrack.SeenReply
+			}
+			out = append(out, StateEntries{Protocol: protocols[p], State: f.StateName(), Entries: n})
+		}
+	}
+	slices.SortFunc(out, func(a, b StateEntries) int {
+		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.State, b.State))
+	})
+	return out
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package correlate
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// Protocol numbers of IANA, of what a Service may have.
+const (
+	protocolTCP  = 6
+	protocolUDP  = 17
+	protocolSCTP = 132
+)
+
+func protocolOf(n uint8) service.Protocol {
+	switch n {
+	case protocolTCP:
+		return service.TCP
+	case protocolUDP:
+		return service.UDP
+	case protocolSCTP:
+		return service.SCTP
+	}
+	return ""
+}
+
+// flowIndex finds whose an entry is.
+type flowIndex struct {
+	catalog *service.Catalog
+	// first has each Service's first row: a port has two, IPv4's and IPv6's.
+	first []int32
+	rows  []flowPort
+	// Keys without pointers, which the garbage collector would follow.
+	endpoints map[endpointKey]struct{}
+	pods      map[[16]byte]struct{} // addresses of endpoints on this node
+}
+
+// flowPort is one port of a Service in one family.
+type flowPort struct {
+	name      service.PortName
+	family    Family
+	endpoints []service.Endpoint // sorted by address
+}
+
+type endpointKey struct {
+	addr [16]byte
+	port uint16
+}
+
+func newFlowIndex(c *service.Catalog) *flowIndex {
+	x := &flowIndex{catalog: c, endpoints: make(map[endpointKey]struct{}), pods: make(map[[16]byte]struct{})}
+	for _, svc := range c.Services {
+		x.first = append(x.first, int32(len(x.rows)))
+		for i := range svc.Ports {
+			name := svc.PortName(&svc.Ports[i])
+			for _, f := range []Family{netfilter.IPv4, netfilter.IPv6} {
+				row := flowPort{name: name, family: f, endpoints: c.EndpointsOf(name, f == netfilter.IPv6)}
+				x.rows = append(x.rows, row)
+				x.enter(row.endpoints)
+			}
+		}
+	}
+	return x
+}
+
+func (x *flowIndex) enter(endpoints []service.Endpoint) {
+	for i := range endpoints {
+		e := &endpoints[i]
+		addr := e.Addr.Addr().As16()
+		x.endpoints[endpointKey{addr, e.Addr.Port()}] = struct{}{}
+		if x.local(e) {
+			x.pods[addr] = struct{}{}
+		}
+	}
+}
+
+// local reports whether an endpoint is on this node.
+func (x *flowIndex) local(e *service.Endpoint) bool {
+	return e.NodeName != "" && e.NodeName == x.catalog.Node.Name
+}
+
+// find returns the row of the port that is reached by an address, or -1.
+func (x *flowIndex) find(a netip.AddrPort, protocol uint8) int {
+	p := protocolOf(protocol)
+	m, ok := x.catalog.ByAddr(a, p)
+	if !ok {
+		m, ok = x.catalog.ByNodePort(a.Port(), p)
+	}
+	if !ok {
+		return -1
+	}
+	row := int(x.first[m.At]) + 2*m.PortAt
+	if a.Addr().Is6() {
+		row++
+	}
+	return row
+}
+
+// endpoint returns the port's endpoint of that address, or nil.
+func (p *flowPort) endpoint(a netip.AddrPort) *service.Endpoint {
+	i, ok := slices.BinarySearchFunc(p.endpoints, a, func(e service.Endpoint, a netip.AddrPort) int {
+		return e.Addr.Compare(a)
+	})
+	if !ok {
+		return nil
+	}
+	return &p.endpoints[i]
+}
+
+// owner tells what an entry without a Service's address is there for.
+func (x *flowIndex) owner(src, dst netip.AddrPort) Owner {
+	if _, ok := x.endpoints[endpointKey{dst.Addr().As16(), dst.Port()}]; ok {
+		return OwnerEndpoint
+	}
+	if _, ok := x.pods[src.Addr().As16()]; ok || within(x.catalog.Node.PodRanges, src.Addr()) {
+		return OwnerPod
+	}
+	if x.own(src.Addr()) || x.own(dst.Addr()) {
+		return OwnerNode
+	}
+	return OwnerUnknown
+}
+
+func within(ranges []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Contains(a) })
+}
+
+// own reports whether an address is the node's own.
+func (x *flowIndex) own(a netip.Addr) bool {
+	return a.IsLoopback() || slices.Contains(x.catalog.Node.IPs, a)
+}
+
+// catalogOf is what the rules show of Services, for where the API is not known:
+// cluster addresses, node ports and endpoints.
+func catalogOf(rows []*ServicePort) *service.Catalog {
+	c := &service.Catalog{Endpoints: make(map[service.PortName][]service.Endpoint)}
+	var svc *service.Service
+	for _, p := range rows {
+		if svc == nil || svc.Name != p.Port.Name {
+			svc = &service.Service{Name: p.Port.Name}
+			c.Services = append(c.Services, svc)
+		}
+		if p.ClusterIP.IsValid() && !slices.Contains(svc.ClusterIPs, p.ClusterIP) {
+			svc.ClusterIPs = append(svc.ClusterIPs, p.ClusterIP)
+		}
+		port := service.Port{Name: p.Port.Port, Protocol: p.Port.Protocol, Port: p.Number, NodePort: p.NodePort}
+		if !slices.Contains(svc.Ports, port) {
+			svc.Ports = append(svc.Ports, port)
+		}
+		for _, e := range p.Endpoints {
+			if e.InKernel {
+				c.Endpoints[p.Port] = append(c.Endpoints[p.Port], service.Endpoint{Addr: e.Addr})
+			}
+		}
+	}
+	for _, all := range c.Endpoints {
+		slices.SortFunc(all, func(a, b service.Endpoint) int { return a.Addr.Compare(b.Addr) })
+	}
+	return c
+}

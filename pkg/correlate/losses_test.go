@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package correlate
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestLosses(t *testing.T) {
+	stats := func(found, failed, drop, evicted, chain uint64) *ConntrackStats {
+		return &ConntrackStats{Found: &found, InsertFailed: &failed, Drop: &drop, EarlyDrop: &evicted, ChainTooLong: &chain}
+	}
+	zero := stats(0, 0, 0, 0, 0)
+	for _, tt := range []struct {
+		name        string
+		before, now *ConntrackStats
+		peak        uint64
+		want        map[LossCause]uint64
+	}{
+		{"nothing", zero, zero, 10, nil},
+		{"a full table", zero, stats(0, 0, 7, 0, 0), 96, map[LossCause]uint64{LossTableFull: 7}},
+		{"a full table that evicts", zero, stats(0, 0, 7, 3, 0), 10, map[LossCause]uint64{LossTableFull: 7}},
+		{"a tracker", zero, stats(0, 0, 7, 0, 0), 10, map[LossCause]uint64{LossOther: 7}},
+		{"a clash", zero, stats(3, 2, 2, 0, 0), 10, map[LossCause]uint64{LossClash: 2}},
+		{"no port", zero, stats(600, 2, 2, 0, 0), 10, map[LossCause]uint64{LossPorts: 2}},
+		{"a long chain", zero, stats(0, 2, 0, 0, 2), 10, map[LossCause]uint64{LossChain: 2}},
+		{"a dying entry", zero, stats(0, 1, 0, 0, 0), 10, map[LossCause]uint64{LossClash: 1}},
+		{"all at once", zero, stats(0, 5, 9, 1, 2), 99, map[LossCause]uint64{LossChain: 2, LossClash: 3, LossTableFull: 6}},
+		{"since the reading before", stats(0, 5, 9, 1, 2), stats(0, 6, 10, 1, 2), 10, map[LossCause]uint64{LossClash: 1}},
+		{"an old kernel", &ConntrackStats{}, &ConntrackStats{Drop: new(uint64)}, 10, nil},
+	} {
+		got := map[LossCause]uint64{}
+		for c, n := range Losses(tt.before, tt.now, tt.peak, 100) {
+			if n > 0 {
+				got[LossCause(c)] = n
+			}
+		}
+		if tt.want == nil {
+			tt.want = map[LossCause]uint64{}
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, d)
+		}
+	}
+}
