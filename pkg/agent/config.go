@@ -51,9 +51,12 @@ type Config struct {
 	StartJitter time.Duration // --kube.start-jitter
 	UserAgent   string        // towards the API; svcscope/<version>
 
-	Interval    time.Duration // --interval
-	Endpoints   bool          // --metrics.endpoints
-	MaxServices int           // --metrics.max-services
+	Interval time.Duration // --interval
+	// ConntrackInterval is --conntrack.interval: how often the entries of the
+	// table are read. 0 never reads them.
+	ConntrackInterval time.Duration
+	Endpoints         bool // --metrics.endpoints
+	MaxServices       int  // --metrics.max-services
 
 	// MaxRules is --exact.max-rules: with at most so many nf_tables rules and
 	// set elements the agent listens to changes. 0 never listens.
@@ -76,9 +79,11 @@ func DefaultConfig() Config {
 		Kube:            KubeAuto,
 		StartJitter:     30 * time.Second,
 		Interval:        15 * time.Second,
-		MaxServices:     500,
-		MaxRules:        2500,
-		LockFile:        "/run/xtables.lock",
+
+		ConntrackInterval: 30 * time.Second,
+		MaxServices:       500,
+		MaxRules:          2500,
+		LockFile:          "/run/xtables.lock",
 	}
 }
 
@@ -105,6 +110,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Interval < time.Second {
 		wrong("--interval %v: want 1s or more", c.Interval)
+	}
+	if c.ConntrackInterval != 0 && c.ConntrackInterval < time.Second {
+		wrong("--conntrack.interval %v: want 1s or more, or 0 for never", c.ConntrackInterval)
 	}
 	if c.MaxServices < 1 {
 		wrong("--metrics.max-services %d: want 1 or more", c.MaxServices)

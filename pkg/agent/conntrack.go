@@ -10,30 +10,62 @@ import (
 	"github.com/svcscope/svcscope/pkg/correlate"
 )
 
-// countEvery is how often the number of entries is read.
-const countEvery = time.Second
+const (
+	// countEvery is how often the number of entries is read.
+	countEvery = time.Second
+	// The forecast looks at the last counts, and at some of the last quarter of
+	// an hour: see correlate.TimeToFull.
+	shortCounts = 20
+	longCounts  = 60
+	longEvery   = 15 * time.Second
+)
 
-// conntrack reads the connection-tracking table's size and statistics.
-type conntrack struct {
+// sizes reads the connection-tracking table's size and statistics.
+type sizes struct {
 	mu     sync.Mutex // guards all fields; count and read may run side by side
 	reader reader[conntrackReader]
 	peak   uint64 // since the last read
+	// The last counts, the oldest first.
+	short, long []correlate.Count
+	// What was lost of which cause since the first statistics, and those of the
+	// last reading.
+	lost   [correlate.NumLossCauses]uint64
+	since  time.Time
+	before *correlate.ConntrackStats
 }
 
 // count reads the number of entries, for the peak. Errors are left to read.
-func (c *conntrack) count(ctx context.Context) {
+func (c *sizes) count(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.reader.ready {
 		return
 	}
 	if n, err := c.reader.value.Count(ctx); err == nil {
-		c.peak = max(c.peak, n)
+		c.note(n, time.Now())
 	}
 }
 
+// note keeps a count. c.mu is held.
+func (c *sizes) note(n uint64, now time.Time) {
+	c.peak = max(c.peak, n)
+	c.short = appendLast(c.short, correlate.Count{At: now, Entries: n}, shortCounts)
+	if len(c.long) == 0 || now.Sub(c.long[len(c.long)-1].At) >= longEvery {
+		c.long = appendLast(c.long, correlate.Count{At: now, Entries: n}, longCounts)
+	}
+}
+
+// appendLast appends to what has at most n elements the last of which counts.
+func appendLast(w []correlate.Count, c correlate.Count, n int) []correlate.Count {
+	if len(w) == n {
+		copy(w, w[1:])
+		w = w[:n-1]
+	}
+	return append(w, c)
+}
+
 // watch counts until ctx ends.
-func (c *conntrack) watch(ctx context.Context) {
+func (c *sizes) watch(ctx context.Context) {
 	tick := time.NewTicker(countEvery)
 	defer tick.Stop()
 	for {
@@ -47,7 +79,7 @@ func (c *conntrack) watch(ctx context.Context) {
 }
 
 // read returns the table's state, and begins a new peak.
-func (c *conntrack) read(ctx context.Context) (*correlate.Conntrack, error) {
+func (c *sizes) read(ctx context.Context) (*correlate.Conntrack, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r, err := c.reader.get()
@@ -65,16 +97,33 @@ func (c *conntrack) read(ctx context.Context) (*correlate.Conntrack, error) {
 		return nil, err
 	}
 	out.Peak, c.peak = max(c.peak, out.Entries), out.Entries
+	out.TimeToFull, out.Filling = correlate.TimeToFull(out.Limit, c.short, c.long)
 	// Sizes need no capability, statistics do: give what there is.
 	s, err := r.Stats(ctx)
 	out.Stats = correlate.ConntrackStats{
 		Found: s.Found, Invalid: s.Invalid, InsertFailed: s.InsertFailed, Drop: s.Drop, EarlyDrop: s.EarlyDrop,
 		Error: s.Error, SearchRestart: s.SearchRestart, ClashResolve: s.ClashResolve, ChainTooLong: s.ChainTooLong,
 	}
+	if err == nil {
+		c.lose(out, time.Now())
+	}
+	out.Losses, out.LossesSince = c.lost, c.since
 	return out, err
 }
 
-func (c *conntrack) close() error {
+// lose adds up what was lost since the last statistics. c.mu is held.
+func (c *sizes) lose(t *correlate.Conntrack, now time.Time) {
+	if c.before == nil {
+		c.since = now
+	} else {
+		for cause, n := range correlate.Losses(c.before, &t.Stats, t.Peak, t.Limit) {
+			c.lost[cause] += n
+		}
+	}
+	c.before = &t.Stats
+}
+
+func (c *sizes) close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.reader.close()

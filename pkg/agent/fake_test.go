@@ -19,6 +19,7 @@ import (
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/conntrack"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
@@ -117,6 +118,8 @@ COMMIT
 type fakeConntrack struct {
 	entries  atomic.Uint64
 	statsErr error
+	flows    []conntrack.Flow
+	flowsErr error
 	closed   bool
 }
 
@@ -124,6 +127,13 @@ func (f *fakeConntrack) Count(context.Context) (uint64, error)   { return f.entr
 func (f *fakeConntrack) Limit(context.Context) (uint64, error)   { return 1000, nil }
 func (f *fakeConntrack) Buckets(context.Context) (uint64, error) { return 256, nil }
 func (f *fakeConntrack) Close() error                            { f.closed = true; return nil }
+func (f *fakeConntrack) FlowStats() kernel.ReadStats             { return kernel.ReadStats{} }
+func (f *fakeConntrack) Flows(_ context.Context, _ kernel.FlowFilter, visit func(*conntrack.Flow)) (kernel.FlowDump, error) {
+	for i := range f.flows {
+		visit(&f.flows[i])
+	}
+	return kernel.FlowDump{Entries: uint64(len(f.flows))}, f.flowsErr
+}
 func (f *fakeConntrack) Stats(context.Context) (kernel.ConntrackStats, error) {
 	if f.statsErr != nil {
 		return kernel.ConntrackStats{}, f.statsErr

@@ -38,8 +38,9 @@ type sampler struct {
 	kube      *kube
 	ledger    *ledger.Ledger
 	sources   []*ruleSource
-	conntrack *conntrack
-	table     *collector        // of conntrack
+	conntrack *sizes
+	table     *collector // of conntrack
+	flows     *flowReader
 	undecoded map[string]uint64 // since the start
 	started   time.Time
 	reads     *metrics.ReadDurations
@@ -84,7 +85,7 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s := &sampler{
 		cfg: cfg, host: h, log: log, kube: k,
 		ledger:    ledger.New(cfg.MaxServices),
-		conntrack: &conntrack{reader: reader[conntrackReader]{open: h.conntrack}},
+		conntrack: &sizes{reader: reader[conntrackReader]{open: h.conntrack}},
 		undecoded: make(map[string]uint64), known: make(map[netfilter.Family]bool), started: time.Now(),
 		freeMemory: debug.FreeOSMemory, reads: metrics.NewReadDurations(),
 	}
@@ -103,6 +104,7 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s.sources = []*ruleSource{s.nftables, s.xtables}
 	table := named("conntrack")
 	s.table = &table
+	s.flows = &flowReader{interval: cfg.ConntrackInterval, reader: reader[conntrackReader]{open: h.conntrack}, table: named("conntrack_entries")}
 	return s
 }
 
@@ -299,12 +301,35 @@ func (s *sampler) publish(table *correlate.Conntrack) {
 		in.Self.Collectors = append(in.Self.Collectors, src.CollectorState)
 	}
 	in.Self.Collectors = append(in.Self.Collectors, s.table.CollectorState)
+	if f := s.flows.latest.Load(); f != nil {
+		s.publishFlows(&in, f)
+	}
 	if state.enabled {
 		in.Self.Collectors = append(in.Self.Collectors, correlate.CollectorState{
 			Name: "kube", Success: state.current, Err: state.err, LastSuccess: state.last,
 		})
 	}
 	s.latest.Store(s.builder.Build(in, time.Now()))
+}
+
+// publishFlows adds what the last reading of the entries had.
+func (s *sampler) publishFlows(in *correlate.Inputs, f *flowsState) {
+	in.Flows = f.flows
+	in.Self.Collectors = append(in.Self.Collectors, f.collector)
+	in.Self.Reads = append(in.Self.Reads, correlate.KernelReads{
+		Collector: f.collector.Name, Bytes: f.stats.Bytes, Messages: f.stats.Messages, Interrupted: f.stats.Interrupted,
+	})
+	if f.undecoded > 0 {
+		in.Self.Undecoded["flow"] = f.undecoded
+	}
+}
+
+// services are those of now, for the reading of entries.
+func (s *sampler) services() (*service.Catalog, []*correlate.ServicePort) {
+	if snapshot := s.latest.Load(); snapshot != nil {
+		return s.kube.catalog(), snapshot.Services
+	}
+	return s.kube.catalog(), nil
 }
 
 // unread lists the families whose rules are not known. One is known for good
@@ -343,7 +368,7 @@ func (s *sampler) readRules() error {
 }
 
 func (s *sampler) close() error {
-	errs := []error{s.conntrack.close()}
+	errs := []error{s.conntrack.close(), s.flows.close()}
 	for _, src := range s.sources {
 		errs = append(errs, src.backend.close())
 	}

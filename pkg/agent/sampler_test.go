@@ -172,7 +172,7 @@ func TestConntrackPeak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeConntrack{}
 		f.entries.Store(10)
-		c := &conntrack{reader: reader[conntrackReader]{open: func() (conntrackReader, error) { return f, nil }}}
+		c := &sizes{reader: reader[conntrackReader]{open: func() (conntrackReader, error) { return f, nil }}}
 		if _, err := c.read(t.Context()); err != nil {
 			t.Fatal(err)
 		}

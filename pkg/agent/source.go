@@ -7,6 +7,7 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/conntrack"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
 )
@@ -49,6 +50,8 @@ type conntrackReader interface {
 	Limit(context.Context) (uint64, error)
 	Buckets(context.Context) (uint64, error)
 	Stats(context.Context) (kernel.ConntrackStats, error)
+	Flows(context.Context, kernel.FlowFilter, func(*conntrack.Flow)) (kernel.FlowDump, error)
+	FlowStats() kernel.ReadStats
 	Close() error
 }
 

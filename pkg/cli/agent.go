@@ -55,6 +55,8 @@ func newAgent(e *env) *cobra.Command {
 	f.DurationVar(&c.StartJitter, "kube.start-jitter", c.StartJitter,
 		"longest random delay before the first list, so that a fleet does not ask at once")
 	f.DurationVar(&c.Interval, "interval", c.Interval, "time between two readings of the kernel")
+	f.DurationVar(&c.ConntrackInterval, "conntrack.interval", c.ConntrackInterval,
+		"time between two readings of all entries of connection tracking, longer where one takes more than 2 % of it; 0: never")
 	f.BoolVar(&c.Endpoints, "metrics.endpoints", c.Endpoints, "export connections by endpoint too")
 	f.IntVar(&c.MaxServices, "metrics.max-services", c.MaxServices,
 		"Services with series of their own; the others are summed in service_name=\"_other\"")

@@ -43,6 +43,7 @@ type Inputs struct {
 	// Listening tells that the ledger has final values from notices.
 	Listening bool
 	Conntrack *Conntrack
+	Flows     *Flows
 	Exact     []LedgerExact
 	Blind     []BlindTime
 	Lock      *LockTime
@@ -94,7 +95,7 @@ type viewState struct {
 // taken to say the same.
 func (b *Builder) Build(in Inputs, now time.Time) *Snapshot {
 	s := &Snapshot{
-		Time: now, Node: node(&in), Kube: in.Kube, Changes: in.Changes, Conntrack: in.Conntrack, Self: in.Self,
+		Time: now, Node: node(&in), Kube: in.Kube, Changes: in.Changes, Conntrack: in.Conntrack, Flows: in.Flows, Self: in.Self,
 		Exact: in.Exact, Blind: in.Blind, Lock: in.Lock,
 	}
 	for i := range in.Rules {

@@ -75,6 +75,15 @@ type ServiceFlows struct {
 // Entries is the number of all entries of the port.
 func (s *ServiceFlows) Entries() uint64 { return s.Replied + s.Unreplied + s.Closing }
 
+func (s *ServiceFlows) add(n *ServiceFlows) {
+	s.Replied += n.Replied
+	s.Unreplied += n.Unreplied
+	s.Closing += n.Closing
+	s.Stale += n.Stale
+	s.UnansweredLocal += n.UnansweredLocal
+	s.UnansweredRemote += n.UnansweredRemote
+}
+
 // PortUse is how many source ports masqueraded flows take toward one
 // destination. Only flows that agree in all of these compete for a port.
 type PortUse struct {

@@ -42,6 +42,7 @@ func (b *Builder) others(in *Inputs) []OtherTotal {
 		o := otherTotal(others, key)
 		o.Created, o.Cluster, o.External, o.Rejected = t.Created, t.Cluster, t.External, reasons(t.Rejected)
 	}
+	b.foldFlows(in.Flows, others)
 	var out []OtherTotal
 	for _, o := range others {
 		o.Uncounted = b.shape.uncounted.has(o.Family)
@@ -51,6 +52,19 @@ func (b *Builder) others(in *Inputs) []OtherTotal {
 		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Family, b.Family))
 	})
 	return out
+}
+
+// foldFlows adds the entries of Services above the cap.
+func (b *Builder) foldFlows(f *Flows, others map[ledger.OtherKey]*OtherTotal) {
+	if f == nil {
+		return
+	}
+	for i := range f.Services {
+		n := &f.Services[i]
+		if at, ok := b.at[portKey{n.Port, n.Family}]; ok && !b.rows[at].Exposed {
+			otherTotal(others, ledger.OtherKey{Protocol: string(n.Port.Protocol), Family: uint8(n.Family)}).Flows.add(n)
+		}
+	}
 }
 
 func otherTotal(m map[ledger.OtherKey]*OtherTotal, key ledger.OtherKey) *OtherTotal {

@@ -27,8 +27,10 @@ type Snapshot struct {
 	Tables   []TableSize
 	Dispatch []DispatchSize
 	Changes  []RulesetChanges
-	// Conntrack is nil while conntrack could not be read.
+	// Conntrack is nil while conntrack could not be read, and Flows before its
+	// entries were, or where they are not.
 	Conntrack *Conntrack
+	Flows     *Flows
 	// Counting says how the numbers of this node are made; Exact and Blind
 	// how sure the totals are.
 	Counting []CountingMethod
@@ -127,8 +129,9 @@ type OtherTotal struct {
 	Rules       map[string]int
 	APICount    int
 	KernelCount int
-	Services    int  // Services folded here now
-	Uncounted   bool // as ServicePort.Uncounted
+	Flows       ServiceFlows // without a port's name
+	Services    int          // Services folded here now
+	Uncounted   bool         // as ServicePort.Uncounted
 }
 
 // TableSize counts the rules and chains of one owner in one table.
@@ -165,6 +168,13 @@ type Conntrack struct {
 	Limit   uint64
 	Buckets uint64
 	Stats   ConntrackStats
+	// TimeToFull is the forecast of when Entries reaches Limit, where Filling.
+	TimeToFull time.Duration
+	Filling    bool
+	// Losses is by LossCause, since LossesSince; that is zero where the
+	// statistics were never read.
+	Losses      [NumLossCauses]uint64
+	LossesSince time.Time
 }
 
 // ConntrackStats sums the kernel's per-CPU statistics of this namespace, which

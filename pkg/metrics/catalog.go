@@ -39,6 +39,7 @@ const (
 	unitSeconds     Unit = "seconds"
 	unitTimestamp   Unit = "seconds since 1970"
 	unitBoolean     Unit = "0 or 1"
+	unitRatio       Unit = "0 to 1"
 	unitInfo        Unit = "always 1"
 )
 
@@ -62,6 +63,9 @@ const (
 	CostNone  Cost = "none"  // the agent's own state
 	CostCall  Cost = "call"  // one cheap system call or a few messages
 	CostRules Cost = "rules" // grows with the rules that are read
+	// CostEntries grows with the entries of connection tracking, and is bounded
+	// to 2 % of a core: see --conntrack.interval.
+	CostEntries Cost = "entries"
 )
 
 // Label is one label of a metric.

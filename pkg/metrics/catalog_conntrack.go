@@ -2,6 +2,8 @@
 
 package metrics
 
+import "github.com/svcscope/svcscope/pkg/correlate"
+
 const (
 	sysctlFolder   = "/proc/sys/net/netfilter/"
 	statsInterface = "IPCTNL_MSG_CT_GET_STATS_CPU"
@@ -21,7 +23,53 @@ func conntrackMetrics() []Metric {
 		gauge("entries_peak", "nf_conntrack_count", unitEntries, "Highest number of entries since the sampling before, from a count every second"),
 		gauge("entries_limit", "nf_conntrack_max", unitEntries, "Entries allowed in each network namespace (nf_conntrack_max); new flows are dropped above it"),
 		gauge("buckets", "nf_conntrack_buckets", unitBuckets, "Buckets of the hash table, which all network namespaces share (nf_conntrack_buckets)"),
-	}, conntrackStatistics()...)
+		{
+			Name: "svcscope_conntrack_time_to_full_seconds", Type: Gauge, Unit: unitSeconds,
+			Help: "Time until the table is full if it goes on filling as in the last 20 seconds or the last quarter of an hour, " +
+				"whichever is sooner; 0 when it is full",
+			Stability: Stable, Kernel: sysctlFolder + "nf_conntrack_count", Cost: CostCall,
+			When: "the table is filling, and would be full within five minutes or, at the long window's rate, within hours",
+		},
+		{
+			Name: "svcscope_conntrack_losses_total", Type: Counter, Unit: unitPackets,
+			Help: "Packets that connection tracking lost, by cause. Told from the statistics: chain_toolong and insert_failed say " +
+				"so, many tuples tried in vain mean that source ports ran out, and what was dropped in a full table found no room",
+			Labels: []Label{causeLabel()}, Stability: Stable, Kernel: statsInterface, Cost: CostCall, When: statsRead,
+		},
+	}, append(conntrackStatistics(), conntrackEntries()...)...)
+}
+
+func causeLabel() Label {
+	l := Label{Name: "cause", Question: "Why were they lost?"}
+	for c := range correlate.LossCause(correlate.NumLossCauses) {
+		l.Values = append(l.Values, c.String())
+	}
+	return l
+}
+
+// conntrackEntries are made of a dump of all entries.
+func conntrackEntries() []Metric {
+	owner := Label{Name: "owner", Question: "What are the entries there for?"}
+	for o := range correlate.Owner(correlate.NumOwners) {
+		owner.Values = append(owner.Values, o.String())
+	}
+	dumped := func(name string, unit Unit, help string, labels ...Label) Metric {
+		return Metric{
+			Name: "svcscope_conntrack_" + name, Type: Gauge, Unit: unit, Help: help, Labels: labels,
+			Stability: Stable, Kernel: flowsInterface, Cost: CostEntries, When: "the entries were read",
+		}
+	}
+	return []Metric{
+		dumped("entries_by_state", unitEntries, "Entries by protocol and state, of the last reading of all entries",
+			Label{Name: "protocol", Values: []string{"tcp", "udp", "sctp", "icmp", "icmpv6", "other"}, Question: "Which protocol?"},
+			Label{Name: "state", Bound: "the states of `conntrack -L` in lower case; replied and unreplied where a protocol has none", Question: "In which state?"}),
+		dumped("entries_by_owner", unitEntries, "Entries by what they are there for, of the last reading: a Service's address, an "+
+			"endpoint that was reached without one here, a pod of this node on its way out, the node itself, or nothing known", owner),
+		dumped("port_pressure_ratio", unitRatio, "Worst share of the 64,512 source ports that masqueraded connections with one "+
+			"protocol, source address, destination and port take; near 1 new ones fail. `svcscope conntrack` names the destination"),
+		dumped("dump_interval_seconds", unitSeconds, "Time between the begins of the last two readings of all entries: "+
+			"--conntrack.interval, or longer where a reading would take more than 2 % of a core"),
+	}
 }
 
 func conntrackStatistics() []Metric {

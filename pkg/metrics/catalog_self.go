@@ -16,7 +16,7 @@ func selfMetrics() []Metric {
 		m.Stability, m.Cost = Stable, CostNone
 		return m
 	}
-	collector := []Label{collectorLabel("nftables", "legacy", "conntrack", "kube")}
+	collector := []Label{collectorLabel("nftables", "legacy", "conntrack", "conntrack_entries", "kube")}
 	snapshot := "a snapshot was taken"
 	return slices.Concat(nodeMetrics(), exactnessMetrics(), costMetrics(), []Metric{
 		self(Metric{
@@ -102,14 +102,14 @@ func costMetrics() []Metric {
 	total := func(name string, unit Unit, help string) Metric {
 		return Metric{
 			Name: "svcscope_kernel_" + name + "_total", Type: Counter, Unit: unit, Help: help,
-			Labels: []Label{collectorLabel("nftables", "legacy")}, Stability: Stable, Cost: CostNone, When: when,
+			Labels: []Label{collectorLabel("nftables", "legacy", "conntrack_entries")}, Stability: Stable, Cost: CostNone, When: when,
 		}
 	}
 	return []Metric{
 		{
 			Name: readDuration, Type: Histogram, Unit: unitSeconds,
 			Help:   "How long the readings of samplings took, those that failed among them",
-			Labels: []Label{collectorLabel("nftables", "legacy", "conntrack")}, Stability: Stable, Cost: CostNone, When: when,
+			Labels: []Label{collectorLabel("nftables", "legacy", "conntrack", "conntrack_entries")}, Stability: Stable, Cost: CostNone, When: when,
 		},
 		total("read_bytes", unitBytes, "Bytes that the agent took from the kernel"),
 		total("messages", unitMessages, "Netlink messages that the agent took from the kernel; of legacy, calls of getsockopt"),

@@ -9,6 +9,11 @@ const (
 	sizeInterface  = "IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES (legacy), NFT_MSG_GETCHAIN and NFT_MSG_GETRULE (nf_tables)"
 )
 
+const (
+	flowsInterface = "IPCTNL_MSG_CT_GET, a dump"
+	flowsWhen      = "not zero, and the entries were read"
+)
+
 // serviceLabels returns the labels of every Service metric, extra ones after.
 func serviceLabels(extra ...Label) []Label {
 	return append([]Label{
@@ -95,6 +100,32 @@ func serviceMetrics() []Metric {
 			}),
 			Stability: Stable, Kernel: sizeInterface, Cost: CostRules,
 			When: "not zero; source api only while the API is synced",
+		},
+		{
+			Name: "svcscope_service_conntrack_entries", Type: Gauge, Unit: unitEntries,
+			Help: "Entries of connection tracking that this node sends to an endpoint by an address of the Service. " +
+				"An endpoint's own entry for a connection that another node sent here is not among them",
+			Labels: serviceLabels(Label{
+				Name: "state", Values: []string{stateReplied, stateUnreplied, stateClosing},
+				Question: "Did anything come back, and is the connection on its way out?",
+			}),
+			Stability: Stable, Kernel: flowsInterface, Cost: CostEntries, When: flowsWhen,
+		},
+		{
+			Name: "svcscope_service_conntrack_stale_entries", Type: Gauge, Unit: unitEntries,
+			Help: "Of the Service's entries, those that lead to an address which has been no endpoint of it for 30 seconds. " +
+				"UDP clients that go on sending reach nobody; TCP connections hang until their timeout",
+			Labels: serviceLabels(), Stability: Stable, Kernel: flowsInterface, Cost: CostEntries, When: flowsWhen,
+		},
+		{
+			Name: "svcscope_service_conntrack_unanswered_entries", Type: Gauge, Unit: unitEntries,
+			Help: "Of the Service's entries, those toward an endpoint from which nothing has come back: SYNs that wait, or UDP " +
+				"without an answer. Protocols that never answer have them always",
+			Labels: serviceLabels(Label{
+				Name: "where", Values: []string{whereLocal, whereRemote},
+				Question: "Is the endpoint on this node or on another?",
+			}),
+			Stability: Stable, Kernel: flowsInterface, Cost: CostEntries, When: flowsWhen,
 		},
 	}
 }

@@ -32,6 +32,7 @@ func richSnapshot() *correlate.Snapshot {
 			Protocol: service.TCP, Family: netfilter.IPv4, Created: t0, Cluster: 70, External: 7,
 			Rejected: map[correlate.Reason]uint64{correlate.NoEndpoints: 3},
 			Rules:    map[string]int{"nat": 120}, APICount: 24, KernelCount: 24, Services: 12,
+			Flows: correlate.ServiceFlows{Replied: 50, Stale: 2},
 		}},
 		Tables: []correlate.TableSize{
 			{Backend: ruleset.Legacy, Family: netfilter.IPv4, Table: "nat", Owner: "kube-proxy", Rules: 41, Chains: 17},
@@ -57,7 +58,10 @@ func richSnapshot() *correlate.Snapshot {
 				Found: new(uint64(12)), Invalid: new(uint64(34)), InsertFailed: new(uint64(5)), Drop: new(uint64(6)), EarlyDrop: new(uint64(0)),
 				Error: new(uint64(7)), SearchRestart: new(uint64(1 << 33)), ClashResolve: new(uint64(8)), ChainTooLong: new(uint64(9)),
 			},
+			Filling: true, TimeToFull: 90 * time.Minute,
+			Losses: [correlate.NumLossCauses]uint64{correlate.LossClash: 4, correlate.LossChain: 9}, LossesSince: t0,
 		},
+		Flows: richFlows(),
 		Counting: []correlate.CountingMethod{{What: "connections", Method: "rules"}, {What: "refusals", Method: "rules"}},
 		Exact: []correlate.LedgerExact{
 			{Backend: ruleset.Legacy, Family: netfilter.IPv4},
@@ -70,6 +74,25 @@ func richSnapshot() *correlate.Snapshot {
 		},
 		Lock: &correlate.LockTime{Open: 37 * time.Second, Created: t0},
 		Self: richSelf(),
+	}
+}
+
+func richFlows() *correlate.Flows {
+	return &correlate.Flows{
+		Time: started(), Duration: time.Second, Interval: 50 * time.Second, Entries: 1150,
+		Owners: [correlate.NumOwners]uint64{900, 100, 50, 60, 40},
+		States: []correlate.StateEntries{
+			{Protocol: "tcp", State: "established", Entries: 800},
+			{Protocol: "tcp", State: "time_wait", Entries: 200},
+			{Protocol: "udp", State: "unreplied", Entries: 150},
+		},
+		Services: []correlate.ServiceFlows{
+			{Port: portName("default", "dns", "dns", service.UDP), Family: netfilter.IPv4, Replied: 10, Unreplied: 5, Stale: 3, UnansweredLocal: 2, UnansweredRemote: 1},
+			{Port: portName("default", "gone", "", service.TCP), Family: netfilter.IPv4, Replied: 777},
+			{Port: portName("default", "web", "http", service.TCP), Family: netfilter.IPv6, Replied: 700, Closing: 20},
+			{Port: portName("hidden", "hidden", "", service.TCP), Family: netfilter.IPv4, Replied: 999},
+		},
+		Ports: []correlate.PortUse{{Protocol: service.TCP, Source: netip.MustParseAddr("192.168.50.1"), Destination: netip.MustParseAddrPort("203.0.113.1:443"), Used: 16128}},
 	}
 }
 
@@ -124,6 +147,7 @@ func richSelf() correlate.Self {
 		Started: t0,
 		Collectors: []correlate.CollectorState{
 			{Name: "conntrack", Success: true, Duration: 1500 * time.Microsecond, LastSuccess: t0.Add(90 * time.Second)},
+			{Name: "conntrack_entries", Success: true, Duration: time.Second, LastSuccess: t0.Add(60 * time.Second)},
 			{Name: "kube", Success: true, LastSuccess: t0.Add(20 * time.Second)},
 			{Name: "legacy", Duration: time.Second, Err: "read table nat: operation not permitted"},
 			{Name: "nftables", Success: true, Duration: 70 * time.Millisecond, LastSuccess: t0.Add(90 * time.Second)},
@@ -132,6 +156,7 @@ func richSelf() correlate.Self {
 		EventsLost:  map[string]uint64{"nftables": 0, "conntrack": 17},
 		SeriesLimit: 500, SeriesDropped: 12,
 		Reads: []correlate.KernelReads{
+			{Collector: "conntrack_entries", Bytes: 1 << 21, Messages: 1150, Interrupted: 1},
 			{Collector: "legacy", Bytes: 1 << 20, Messages: 8},
 			{Collector: "nftables", Bytes: 1 << 33, Messages: 1 << 20, Interrupted: 3},
 		},

@@ -67,6 +67,7 @@ func (g *Gatherer) build(s *correlate.Snapshot) []*dto.MetricFamily {
 	buildNode(b, s)
 	buildRules(b, s)
 	buildConntrack(b, s.Conntrack)
+	buildFlows(b, s.Flows)
 	buildExactness(b, s)
 	buildSelf(b, s)
 	g.buildUndecoded(b, s)
@@ -107,6 +108,26 @@ func buildRules(b *builder, s *correlate.Snapshot) {
 	}
 }
 
+func buildFlows(b *builder, f *correlate.Flows) {
+	if f == nil {
+		return
+	}
+	for _, s := range f.States {
+		b.gauge("svcscope_conntrack_entries_by_state", float64(s.Entries), s.Protocol, s.State)
+	}
+	for o, n := range f.Owners {
+		b.gauge("svcscope_conntrack_entries_by_owner", float64(n), correlate.Owner(o).String())
+	}
+	worst := 0.0
+	if len(f.Ports) > 0 {
+		worst = f.Ports[0].Pressure()
+	}
+	b.gauge("svcscope_conntrack_port_pressure_ratio", worst)
+	if f.Interval > 0 {
+		b.gauge("svcscope_conntrack_dump_interval_seconds", f.Interval.Seconds())
+	}
+}
+
 func buildConntrack(b *builder, c *correlate.Conntrack) {
 	if c == nil {
 		return
@@ -115,6 +136,14 @@ func buildConntrack(b *builder, c *correlate.Conntrack) {
 	b.gauge("svcscope_conntrack_entries_peak", float64(c.Peak))
 	b.gauge("svcscope_conntrack_entries_limit", float64(c.Limit))
 	b.gauge("svcscope_conntrack_buckets", float64(c.Buckets))
+	if c.Filling {
+		b.gauge("svcscope_conntrack_time_to_full_seconds", c.TimeToFull.Seconds())
+	}
+	if !c.LossesSince.IsZero() {
+		for cause, n := range c.Losses {
+			b.counter("svcscope_conntrack_losses_total", n, c.LossesSince, correlate.LossCause(cause).String())
+		}
+	}
 	for _, stat := range []struct {
 		name  string
 		value *uint64

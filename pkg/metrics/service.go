@@ -25,6 +25,12 @@ const (
 	viaExternal  = "external"
 	sourceAPI    = "api"
 	sourceKernel = "kernel"
+
+	stateReplied   = "replied"
+	stateUnreplied = "unreplied"
+	stateClosing   = "closing"
+	whereLocal     = "local"
+	whereRemote    = "remote"
 )
 
 // serviceSeries makes the Service metrics and keeps what scrapes share: a row
@@ -36,7 +42,11 @@ type serviceSeries struct {
 	rejected    *def
 	rules       *def
 	counts      *def
+	entries     *def
+	stale       *def
+	unanswered  *def
 
+	flows    *correlate.Flows         // likewise
 	services []*correlate.ServicePort // what rows are made of
 	rows     []*row                   // of those that are exposed, in their order
 	spare    []*row                   // room for the next rows
@@ -53,6 +63,7 @@ type row struct {
 	port   service.PortName
 	family netfilter.Family
 	from   *correlate.ServicePort // what the samples say; nil of an OtherTotal
+	flows  correlate.ServiceFlows // likewise
 	base   [5]*dto.LabelPair      // the labels that all its series share, sorted by name
 	series []series               // in the order in which fill makes them
 }
@@ -73,6 +84,7 @@ type values struct {
 	rules             map[string]int
 	api, kernel       int
 	endpoints         []correlate.Endpoint
+	flows             correlate.ServiceFlows
 	uncounted         bool // nothing is counted, not even 0
 }
 
@@ -84,6 +96,9 @@ func newServiceSeries(defs map[string]*def, endpoints bool) *serviceSeries {
 		rejected:    defs["svcscope_service_rejected_packets_total"],
 		rules:       defs["svcscope_service_rules"],
 		counts:      defs["svcscope_service_endpoints"],
+		entries:     defs["svcscope_service_conntrack_entries"],
+		stale:       defs["svcscope_service_conntrack_stale_entries"],
+		unanswered:  defs["svcscope_service_conntrack_unanswered_entries"],
 		pairs:       make(map[[2]string]*dto.LabelPair),
 	}
 }
@@ -91,11 +106,14 @@ func newServiceSeries(defs map[string]*def, endpoints bool) *serviceSeries {
 // build adds the families of the snapshot to b. One in which nothing changed
 // since the last build is that build's.
 func (c *serviceSeries) build(b *builder, s *correlate.Snapshot) {
-	if !sameSlice(c.services, s.Services) {
+	if !sameSlice(c.services, s.Services) || c.flows != s.Flows {
+		c.flows = s.Flows
 		c.updateServices(s.Services)
 	}
 	c.updateOthers(s.Other)
-	for _, d := range []*def{c.connections, c.byEndpoint, c.rejected, c.rules, c.counts} {
+	for _, d := range []*def{
+		c.connections, c.byEndpoint, c.rejected, c.rules, c.counts, c.entries, c.stale, c.unanswered,
+	} {
 		if d.changed {
 			d.changed, d.last = false, c.assemble(d)
 		}
@@ -130,6 +148,10 @@ func (c *serviceSeries) assemble(d *def) *dto.MetricFamily {
 func (c *serviceSeries) updateServices(services []*correlate.ServicePort) {
 	last, rows := c.rows, c.spare
 	at := 0
+	var flows flowCursor
+	if c.flows != nil {
+		flows.rest = c.flows.Services
+	}
 	var before *row // the row before, to share labels with
 	for _, p := range services {
 		if !p.Exposed {
@@ -146,12 +168,12 @@ func (c *serviceSeries) updateServices(services []*correlate.ServicePort) {
 		} else {
 			r = c.newRow(p.Port, p.Family, before)
 		}
-		if r.from != p {
-			r.from = p
+		if n := flows.of(p); r.from != p || r.flows != n {
+			r.from, r.flows = p, n
 			c.fill(r, &values{
 				created: p.Created, cluster: p.Cluster, external: p.External, rejected: p.Rejected,
 				rules: p.Rules, api: p.APICount, kernel: p.KernelCount, endpoints: p.Endpoints,
-				uncounted: p.Uncounted,
+				flows: n, uncounted: p.Uncounted,
 			})
 		}
 		rows = append(rows, r)
@@ -182,13 +204,32 @@ func (c *serviceSeries) updateOthers(others []correlate.OtherTotal) {
 		c.fill(r, &values{
 			created: o.Created, cluster: o.Cluster, external: o.External, rejected: o.Rejected,
 			rules: o.Rules, api: o.APICount, kernel: o.KernelCount,
-			uncounted: o.Uncounted,
+			flows: o.Flows, uncounted: o.Uncounted,
 		})
 		c.others = append(c.others, r)
 	}
 	for _, r := range last {
 		r.touch()
 	}
+}
+
+// flowCursor goes through the entries of Services, which are in the order of
+// the Services.
+type flowCursor struct{ rest []correlate.ServiceFlows }
+
+// of returns those of a Service port, which comes after the one before.
+func (c *flowCursor) of(p *correlate.ServicePort) correlate.ServiceFlows {
+	for len(c.rest) > 0 {
+		n := &c.rest[0]
+		switch order := cmp.Or(n.Port.Compare(p.Port), cmp.Compare(n.Family, p.Family)); {
+		case order > 0:
+			return correlate.ServiceFlows{}
+		case order == 0:
+			return *n
+		}
+		c.rest = c.rest[1:]
+	}
+	return correlate.ServiceFlows{}
 }
 
 // compare orders a row and a Service port as Snapshot.Services are.
@@ -230,6 +271,7 @@ func (c *serviceSeries) fill(r *row, v *values) {
 	if c.endpoints && !v.uncounted {
 		f.endpoints(v.endpoints)
 	}
+	f.flows(&v.flows)
 	f.cut(len(r.series))
 }
 
@@ -295,9 +337,32 @@ func (f *filler) endpoints(endpoints []correlate.Endpoint) {
 	}
 }
 
+// flows puts what is not zero.
+func (f *filler) flows(n *correlate.ServiceFlows) {
+	for _, s := range [...]struct {
+		def   *def
+		own   string
+		value uint64
+	}{
+		{f.c.entries, stateReplied, n.Replied},
+		{f.c.entries, stateUnreplied, n.Unreplied},
+		{f.c.entries, stateClosing, n.Closing},
+		{f.c.stale, "", n.Stale},
+		{f.c.unanswered, whereLocal, n.UnansweredLocal},
+		{f.c.unanswered, whereRemote, n.UnansweredRemote},
+	} {
+		if s.value > 0 {
+			f.put(s.def, s.own, float64(s.value), time.Time{})
+		}
+	}
+}
+
 // labels returns the row's labels and the metric's own one, sorted by name.
 func (f *filler) labels(d *def, own string) []*dto.LabelPair {
 	name, base := d.ownLabel(), f.row.base[:]
+	if len(d.labels) == len(base) {
+		return base
+	}
 	var pair *dto.LabelPair
 	if d == f.c.byEndpoint {
 		pair = newPair(name, own)

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+const (
+	// flowShare is the part of one core that reading entries may take: with a
+	// large table the interval grows.
+	flowShare = 50
+	// flowsAwait is how long the first reading waits for the API.
+	flowsAwait = 10 * time.Second
+)
+
+// flowReader reads the entries of connection tracking, in a goroutine of its own: a
+// reading of a million takes seconds.
+type flowReader struct {
+	interval time.Duration // --conntrack.interval; 0: never
+	reader   reader[conntrackReader]
+	table    collector
+	counter  correlate.FlowCounter
+	begun    time.Time // the last reading
+	lost     uint64    // entries that were not decoded
+	latest   atomic.Pointer[flowsState]
+}
+
+// flowsState is what is published of the readings.
+type flowsState struct {
+	flows     *correlate.Flows // of the last one that came to its end; nil before
+	collector correlate.CollectorState
+	undecoded uint64
+	stats     kernel.ReadStats
+}
+
+// run reads until ctx ends. in returns the Services of now.
+func (f *flowReader) run(ctx context.Context, synced <-chan struct{}, in func() (*service.Catalog, []*correlate.ServicePort)) {
+	if f.interval == 0 {
+		return
+	}
+	await(ctx, synced, flowsAwait)
+	for ctx.Err() == nil {
+		begin := time.Now()
+		catalog, rows := in()
+		f.read(ctx, catalog, rows, begin)
+		wait(ctx, max(f.interval, flowShare*time.Since(begin))-time.Since(begin))
+	}
+}
+
+// await waits for the channel, for d, or for the end of ctx.
+func await(ctx context.Context, c <-chan struct{}, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-c:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// read reads the table once and publishes what it had.
+func (f *flowReader) read(ctx context.Context, catalog *service.Catalog, rows []*correlate.ServicePort, begin time.Time) {
+	table, err := f.count(ctx, catalog, rows, begin)
+	if ctx.Err() != nil {
+		return // the agent is ending; the source is not at fault
+	}
+	end := time.Now()
+	f.table.report(begin, end, err)
+	state := &flowsState{flows: table, collector: f.table.CollectorState, undecoded: f.lost}
+	if f.reader.ready {
+		state.stats = f.reader.value.FlowStats()
+	}
+	if last := f.latest.Load(); table == nil && last != nil {
+		state.flows = last.flows
+	}
+	if table != nil {
+		table.Duration = end.Sub(begin)
+		if !f.begun.IsZero() {
+			table.Interval = begin.Sub(f.begun)
+		}
+	}
+	f.begun = begin
+	f.latest.Store(state)
+}
+
+// count returns what one reading has, nil where it is not whole.
+func (f *flowReader) count(ctx context.Context, catalog *service.Catalog, rows []*correlate.ServicePort, now time.Time) (*correlate.Flows, error) {
+	r, err := f.reader.get()
+	if err != nil {
+		return nil, err
+	}
+	f.counter.Begin(catalog, rows, now)
+	dump, err := r.Flows(ctx, kernel.FlowFilter{}, f.counter.Add)
+	f.lost += dump.Undecoded
+	table := f.counter.End()
+	if err != nil {
+		return nil, err
+	}
+	if dump.Undecoded > 0 {
+		f.table.log.Warn("entries of connection tracking cannot be decoded and are left out", "entries", dump.Undecoded, "err", dump.UndecodedErr)
+	}
+	return table, nil
+}
+
+func (f *flowReader) close() error { return f.reader.close() }
