@@ -125,9 +125,10 @@ const onceWait = 5 * time.Second
 
 // ReadOnce reads this node's kernel once, for a caller without an agent. The
 // numbers are the rules' own counters: connections since each rule was written
-// (ServicePort.SinceRule). Names come from the API if it answers within some
+// (ServicePort.SinceRule). The entries of connection tracking are read where
+// ConntrackInterval is not 0. Names come from the API if it answers within some
 // seconds; with KubeAlways it is an error that it does not. Of cfg it takes the
-// fields from Kube to UserAgent, and Logger.
+// fields from Kube to UserAgent, ConntrackInterval and Logger.
 func ReadOnce(ctx context.Context, cfg Config) (*correlate.Snapshot, error) {
 	if err := cfg.validateSampling(); err != nil {
 		return nil, err
@@ -163,10 +164,22 @@ func readOnce(ctx context.Context, s *sampler) (snapshot *correlate.Snapshot, er
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("read rules of this node: %w", err)
 	}
+	if s.flows.interval != 0 { // the rules only help with names
+		s.readFlowsOnce(ctx)
+		return s.latest.Load(), nil
+	}
 	if err := s.readRules(); err != nil {
 		return nil, fmt.Errorf("read rules of this node: %w", err)
 	}
 	return s.latest.Load(), nil
+}
+
+// readFlowsOnce adds the entries of connection tracking to the snapshot.
+func (s *sampler) readFlowsOnce(ctx context.Context) {
+	s.flows.counter.Grace = 0
+	catalog, rows := s.services()
+	s.flows.read(ctx, catalog, rows, time.Now())
+	s.publish(s.latest.Load().Conntrack)
 }
 
 // awaitAPI starts to follow the API and waits for its first list. The caller

@@ -104,7 +104,10 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s.sources = []*ruleSource{s.nftables, s.xtables}
 	table := named("conntrack")
 	s.table = &table
-	s.flows = &flowReader{interval: cfg.ConntrackInterval, reader: reader[conntrackReader]{open: h.conntrack}, table: named("conntrack_entries")}
+	s.flows = &flowReader{
+		interval: cfg.ConntrackInterval, reader: reader[conntrackReader]{open: h.conntrack},
+		table: named("conntrack_entries"), counter: correlate.FlowCounter{Grace: correlate.StaleGrace},
+	}
 	return s
 }
 

@@ -27,8 +27,17 @@ func newPages(s *sampler) (http.Handler, error) {
 	mux.Handle("GET /metrics", metrics.Handler(registry))
 	links := []web.LandingLinks{{Address: "/metrics", Text: "Metrics", Description: "for Prometheus"}}
 	if s.cfg.API != APINever {
-		mux.Handle("GET /api/v1/services", guard(s.cfg.API, bound(maxReports, services(s))))
-		links = append(links, web.LandingLinks{Address: "/api/v1/services", Text: "Services", Description: "JSON"})
+		places := make(chan struct{}, maxReports)
+		for _, p := range []struct {
+			path, text string
+			report     func(*correlate.Snapshot) any
+		}{
+			{"/api/v1/services", "Services", func(s *correlate.Snapshot) any { return correlate.NewServicesReport(s) }},
+			{"/api/v1/conntrack", "Connection tracking", func(s *correlate.Snapshot) any { return correlate.NewConntrackReport(s) }},
+		} {
+			mux.Handle("GET "+p.path, guard(s.cfg.API, bound(places, report(s, p.report))))
+			links = append(links, web.LandingLinks{Address: p.path, Text: p.text, Description: "JSON"})
+		}
 	}
 	page, err := web.NewLandingPage(web.LandingConfig{
 		Name: "svcscope", Description: "What this node's kernel does with Services", Links: links, Profiling: "false",
@@ -89,29 +98,29 @@ func literalHost(host string) bool {
 	return err == nil || host == "" || strings.EqualFold(host, "localhost")
 }
 
-// bound lets n requests at a time through. It stands behind guard: whoever may
-// not read takes no place.
-func bound(n int, next http.Handler) http.Handler {
-	places := make(chan struct{}, n)
+// bound lets as many requests at a time through as there are places. It stands
+// behind guard: whoever may not read takes no place.
+func bound(places chan struct{}, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case places <- struct{}{}:
 			defer func() { <-places }()
 			next.ServeHTTP(w, r)
 		default:
-			http.Error(w, fmt.Sprintf("%d requests are being answered; try again later", n), http.StatusServiceUnavailable)
+			http.Error(w, fmt.Sprintf("%d requests are being answered; try again later", cap(places)), http.StatusServiceUnavailable)
 		}
 	})
 }
 
-func services(s *sampler) http.Handler {
+// report serves what is made of the newest snapshot.
+func report(s *sampler, of func(*correlate.Snapshot) any) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		snapshot := s.latest.Load()
 		if snapshot == nil {
 			http.Error(w, "the first reading is not complete", http.StatusServiceUnavailable)
 			return
 		}
-		body, err := json.Marshal(correlate.NewServicesReport(snapshot))
+		body, err := json.Marshal(of(snapshot))
 		if err != nil {
 			http.Error(w, "encode report: "+err.Error(), http.StatusInternalServerError)
 			return

@@ -100,7 +100,7 @@ the kernel holds.`,
 	}
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
-	root.AddCommand(newAgent(e), newServices(e), newVersion(e))
+	root.AddCommand(newAgent(e), newServices(e), newConntrack(e), newVersion(e))
 	if filepath.Base(e.program) == "kubectl-svcscope" {
 		asPlugin(root)
 	}

@@ -90,7 +90,7 @@ func scriptAgent(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	body := ts.ReadFile(args[1])
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/api/v1/services" {
+		if r.URL.Path != "/api/v1/services" && r.URL.Path != "/api/v1/conntrack" {
 			http.NotFound(w, r)
 			return
 		}
@@ -152,6 +152,16 @@ func kernelAnswer(kind string, c agent.Config) (*correlate.Snapshot, error) {
 		Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 		Node: correlate.NodeInfo{Name: c.NodeName},
 		Kube: correlate.KubeState{Enabled: c.Kube != agent.KubeNever},
+	}
+	if c.ConntrackInterval != 0 && kind != "norules" {
+		s.Conntrack = &correlate.Conntrack{Entries: 1200, Peak: 1200, Limit: 262144, Buckets: 32768}
+		s.Flows = &correlate.Flows{
+			Time: s.Time, Entries: 1200, Owners: [correlate.NumOwners]uint64{900, 100, 100, 60, 40},
+			States: []correlate.StateEntries{{Protocol: "tcp", State: "established", Entries: 1100}, {Protocol: "udp", State: "unreplied", Entries: 100}},
+			Services: []correlate.ServiceFlows{
+				{Port: service.PortName{Name: service.Name{Namespace: "default", Name: "web"}, Port: "http", Protocol: service.TCP}, Family: netfilter.IPv4, Replied: 800, Closing: 100, Stale: 7},
+			},
+		}
 	}
 	switch kind {
 	case "denied":

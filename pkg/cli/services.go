@@ -83,13 +83,20 @@ func newServices(e *env) *cobra.Command {
 	return cmd
 }
 
+func servicesSource() reportSource[correlate.ServicesReport] {
+	return reportSource[correlate.ServicesReport]{
+		what: "services", head: func(r *correlate.ServicesReport) *correlate.ReportHead { return &r.ReportHead },
+		make: correlate.NewServicesReport,
+	}
+}
+
 // runServices prints the Services that o selects.
 func runServices(ctx context.Context, e *env, o servicesOptions) error {
-	report, err := readServices(ctx, e, o.source)
+	report, err := readReport(ctx, e, o.source, servicesSource())
 	if err != nil {
 		return err
 	}
-	unread := unreadRules(&report, warnCollectors(e, &report))
+	unread := unreadRules(&report, warnCollectors(e, &report.ReportHead))
 	// What is known of the node is printed even where it is not all.
 	var unknown error
 	if len(report.Items) == 0 {
@@ -121,7 +128,7 @@ func runServices(ctx context.Context, e *env, o servicesOptions) error {
 
 // warnCollectors says on stderr which sources could not be read, and returns
 // those of rules among them.
-func warnCollectors(e *env, r *correlate.ServicesReport) (rules []correlate.CollectorReport) {
+func warnCollectors(e *env, r *correlate.ReportHead) (rules []correlate.CollectorReport) {
 	for _, c := range r.Collectors {
 		if c.Success || c.Name == "kube" && !r.Kube.Synced { // the source line has it
 			continue

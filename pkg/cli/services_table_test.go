@@ -24,7 +24,7 @@ func TestTableFits(t *testing.T) {
 			Endpoints: correlate.EndpointsReport{Kernel: &n, API: &n},
 		}
 	}
-	r := correlate.ServicesReport{Time: at, Items: []correlate.ServiceReport{
+	r := correlate.ServicesReport{ReportHead: correlate.ReportHead{Time: at}, Items: []correlate.ServiceReport{
 		item("default", "kubernetes", "10.96.0.1", 443),
 		item("kube-system", "kube-dns", "fd00:10:96::a", 53),
 		item("kube-system", "metrics-server", "fd00:10:96::78e1", 8443),

@@ -36,8 +36,10 @@ const (
 type sourceOptions struct {
 	agent    string // base URL, or noAgent
 	explicit bool   // the user named the agent: don't answer from elsewhere
-	// direct is how to read without an agent.
-	direct agent.Config
+	// direct is how to read without an agent, and entries whether those of
+	// connection tracking are wanted then.
+	direct  agent.Config
+	entries bool
 }
 
 // bind adds the flags; the function that it returns reads them.
@@ -55,44 +57,55 @@ func (o *sourceOptions) bind(cmd *cobra.Command, getenv func(string) string) (pa
 	}
 }
 
-// readServices asks the agent, or reads the kernel where there is none, and
-// says on stderr which it did.
-func readServices(ctx context.Context, e *env, o sourceOptions) (correlate.ServicesReport, error) {
+// reportSource is a kind of report: its name, which is that of its page below
+// /api/v1 too, and how it is made of a snapshot.
+type reportSource[R any] struct {
+	what string
+	head func(*R) *correlate.ReportHead
+	make func(*correlate.Snapshot) R
+}
+
+// readReport asks the agent, or reads the kernel where there is none, and says
+// on stderr which it did.
+func readReport[R any](ctx context.Context, e *env, o sourceOptions, s reportSource[R]) (R, error) {
 	if o.agent == noAgent {
-		return readDirect(ctx, e, o, "")
+		return readDirect(ctx, e, o, s, "")
 	}
-	var r correlate.ServicesReport
-	err := getJSON(ctx, e.client, strings.TrimSuffix(o.agent, "/")+"/api/v1/services", &r)
-	if err == nil && r.Source == "" {
-		err = errors.New("decode answer: not a report of Services")
+	var r R
+	err := getJSON(ctx, e.client, strings.TrimSuffix(o.agent, "/")+"/api/v1/"+s.what, &r)
+	if err == nil && s.head(&r).Source == "" {
+		err = errors.New("decode answer: not a report of " + s.what)
 	}
 	if err == nil {
+		h := s.head(&r)
 		fmt.Fprintf(e.stderr, "source: agent at %s, node %s, read %s ago%s\n",
-			shown(o.agent), r.Node, duration.HumanDuration(max(0, e.now().Sub(r.Time))), kubeNote(r.Kube))
+			shown(o.agent), h.Node, duration.HumanDuration(max(0, e.now().Sub(h.Time))), kubeNote(h.Kube))
 		return r, nil
 	}
 	if o.explicit || ctx.Err() != nil {
-		return r, withRemedy(fmt.Errorf("read services from agent %s: %w", shown(o.agent), err), agentRemedy(err))
+		return r, withRemedy(fmt.Errorf("read %s from agent %s: %w", s.what, shown(o.agent), err), agentRemedy(err))
 	}
 	reason := fmt.Sprintf("agent at %s: %v", shown(o.agent), err)
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		reason = "no agent at " + shown(o.agent)
 	}
-	return readDirect(ctx, e, o, " ("+reason+")")
+	return readDirect(ctx, e, o, s, " ("+reason+")")
 }
 
 // readDirect reads the kernel; why is the reason, for the line that says so.
-func readDirect(ctx context.Context, e *env, o sourceOptions, why string) (correlate.ServicesReport, error) {
+func readDirect[R any](ctx context.Context, e *env, o sourceOptions, s reportSource[R], why string) (R, error) {
 	snapshot, err := readKernel(ctx, e, o)
 	if err != nil {
 		if why != "" {
 			fmt.Fprintf(e.stderr, "source: this node's kernel%s\n", why)
 		}
-		return correlate.ServicesReport{}, err
+		var none R
+		return none, err
 	}
-	r := correlate.NewServicesReport(snapshot)
-	r.Source = correlate.SourceKernel
-	fmt.Fprintf(e.stderr, "source: this node's kernel%s%s\n", why, kubeNote(r.Kube))
+	r := s.make(snapshot)
+	h := s.head(&r)
+	h.Source = correlate.SourceKernel
+	fmt.Fprintf(e.stderr, "source: this node's kernel%s%s\n", why, kubeNote(h.Kube))
 	return r, nil
 }
 
@@ -101,6 +114,9 @@ func readDirect(ctx context.Context, e *env, o sourceOptions, why string) (corre
 func readKernel(ctx context.Context, e *env, o sourceOptions) (*correlate.Snapshot, error) {
 	c := o.direct
 	c.StartJitter = 0
+	if !o.entries {
+		c.ConntrackInterval = 0
+	}
 	name, err := nodeName(e, c.NodeName)
 	if err != nil {
 		return nil, err

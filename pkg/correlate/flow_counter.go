@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// staleGrace is how long an address must have been no endpoint of a port
+	// StaleGrace is how long an address should have been no endpoint of a port
 	// before entries toward it are stale: kube-proxy takes its time to clean
 	// up, and the API's news and the kernel's are not of one moment.
-	staleGrace = 30 * time.Second
+	StaleGrace = 30 * time.Second
 	// maxSuspects bounds the addresses whose grace is known at once. Above, an
 	// entry is stale without grace.
 	maxSuspects = 4096
@@ -26,6 +26,10 @@ const (
 // for each entry, End. Its memory depends on the number of Services, not on
 // that of entries. It is for one goroutine; the zero value is ready.
 type FlowCounter struct {
+	// Grace is StaleGrace, or 0 for a single reading, which can't tell since
+	// when an address has been no endpoint.
+	Grace time.Duration
+
 	index    *flowIndex
 	now      time.Time
 	entries  uint64
@@ -146,7 +150,7 @@ func (c *FlowCounter) stale(s suspect) bool {
 		seen.now = true
 		c.suspects[s] = seen
 	}
-	return c.now.Sub(seen.first) >= staleGrace
+	return c.now.Sub(seen.first) >= c.Grace
 }
 
 // End returns what the reading had.

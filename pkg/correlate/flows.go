@@ -3,7 +3,9 @@
 package correlate
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/service"
@@ -68,8 +70,16 @@ type ServiceFlows struct {
 	// Stale counts entries toward an address that has been no endpoint of the
 	// port for longer than the grace.
 	Stale uint64
-	// Entries toward an endpoint that have not been answered, by where that is.
+	// Entries toward an endpoint that have not been answered, by where that is;
+	// one whose node is not known counts as remote.
 	UnansweredLocal, UnansweredRemote uint64
+}
+
+// busiest returns the Services, those with most entries first.
+func (f *Flows) busiest() []ServiceFlows {
+	all := slices.Clone(f.Services)
+	slices.SortStableFunc(all, func(a, b ServiceFlows) int { return cmp.Compare(b.Entries(), a.Entries()) })
+	return all
 }
 
 // Entries is the number of all entries of the port.

@@ -149,7 +149,7 @@ func TestFlowCounter(t *testing.T) {
 // the grace, and not before, and not if it comes back.
 func TestStaleEntries(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	c := &FlowCounter{}
+	c := &FlowCounter{Grace: StaleGrace}
 	stale := func(after time.Duration, catalog *service.Catalog, entries int) uint64 {
 		c.Begin(catalog, nil, now.Add(after))
 		for i := range entries {
@@ -197,7 +197,7 @@ func TestFlowsWithoutAPI(t *testing.T) {
 		{Port: port("http", service.TCP), Family: netfilter.IPv6, ClusterIP: netip.MustParseAddr("fd00::a"), Number: 80, NodePort: 30080, Endpoints: endpoint("[fd00::5]:8080", true)},
 		{Port: port("quic", service.UDP), Family: netfilter.IPv4, ClusterIP: netip.MustParseAddr("10.96.0.10"), Number: 80, Endpoints: endpoint("10.244.1.5:8080", false)},
 	}
-	c := &FlowCounter{}
+	c := &FlowCounter{Grace: StaleGrace}
 	for range 2 {
 		c.Begin(&service.Catalog{}, rows, time.Unix(1e9, 0))
 		c.Add(flow(t, tcp, "10.244.1.7:1", "10.96.0.10:80", "10.244.1.5:8080", "", conntrack.TCPEstablished, conntrack.SeenReply))

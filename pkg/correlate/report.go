@@ -12,6 +12,16 @@ import (
 // JSON names are a contract (docs/api.md): fields may be added, but none is
 // renamed or changes its meaning. It shares no memory with the Snapshot.
 type ServicesReport struct {
+	ReportHead
+	// Items has one element a Service port and IP family, in the
+	// Snapshot's order.
+	Items []ServiceReport `json:"items"`
+	// Other sums what the Services above the series cap counted.
+	Other []OtherReport `json:"other,omitempty"`
+}
+
+// ReportHead is what all reports begin with.
+type ReportHead struct {
 	Node string `json:"node"`
 	// Time is when the kernel was read, in UTC, to the millisecond.
 	Time      time.Time    `json:"time"`
@@ -22,11 +32,22 @@ type ServicesReport struct {
 	// Collectors has one element a source that was read; numbers that come
 	// from a source without success are missing or old.
 	Collectors []CollectorReport `json:"collectors"`
-	// Items has one element a Service port and IP family, in the
-	// Snapshot's order.
-	Items []ServiceReport `json:"items"`
-	// Other sums what the Services above the series cap counted.
-	Other []OtherReport `json:"other,omitempty"`
+}
+
+func newReportHead(s *Snapshot) ReportHead {
+	h := ReportHead{
+		Node:       s.Node.Name,
+		Time:       s.Time.UTC().Truncate(time.Millisecond),
+		Source:     SourceAgent,
+		ProxyMode:  s.Node.ProxyMode,
+		Backend:    s.Node.Backend,
+		Kube:       KubeReport{Enabled: s.Kube.Enabled, Synced: s.Kube.Synced, Error: s.Kube.Err},
+		Collectors: make([]CollectorReport, 0, len(s.Self.Collectors)),
+	}
+	for _, c := range s.Self.Collectors {
+		h.Collectors = append(h.Collectors, CollectorReport{Name: c.Name, Success: c.Success, Error: c.Err})
+	}
+	return h
 }
 
 // ReportSource is who read the kernel, and so what the counts start from.
@@ -137,19 +158,7 @@ type OtherReport struct {
 // counts are since its rules; a caller that read the kernel itself sets
 // Source, as a node without Services does not tell.
 func NewServicesReport(s *Snapshot) ServicesReport {
-	r := ServicesReport{
-		Node:       s.Node.Name,
-		Time:       s.Time.UTC().Truncate(time.Millisecond),
-		Source:     SourceAgent,
-		ProxyMode:  s.Node.ProxyMode,
-		Backend:    s.Node.Backend,
-		Kube:       KubeReport{Enabled: s.Kube.Enabled, Synced: s.Kube.Synced, Error: s.Kube.Err},
-		Collectors: make([]CollectorReport, 0, len(s.Self.Collectors)),
-		Items:      make([]ServiceReport, 0, len(s.Services)),
-	}
-	for _, c := range s.Self.Collectors {
-		r.Collectors = append(r.Collectors, CollectorReport{Name: c.Name, Success: c.Success, Error: c.Err})
-	}
+	r := ServicesReport{ReportHead: newReportHead(s), Items: make([]ServiceReport, 0, len(s.Services))}
 	for _, p := range s.Services {
 		if p.SinceRule {
 			r.Source = SourceKernel

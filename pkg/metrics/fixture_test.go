@@ -61,7 +61,7 @@ func richSnapshot() *correlate.Snapshot {
 			Filling: true, TimeToFull: 90 * time.Minute,
 			Losses: [correlate.NumLossCauses]uint64{correlate.LossClash: 4, correlate.LossChain: 9}, LossesSince: t0,
 		},
-		Flows: richFlows(),
+		Flows:    richFlows(),
 		Counting: []correlate.CountingMethod{{What: "connections", Method: "rules"}, {What: "refusals", Method: "rules"}},
 		Exact: []correlate.LedgerExact{
 			{Backend: ruleset.Legacy, Family: netfilter.IPv4},
