@@ -52,6 +52,7 @@ func TestWrongValues(t *testing.T) {
 		"interval without unit":                    {"interval: 15", "/interval"},
 		"interval of Prometheus' days":             {"interval: 1d", "/interval"},
 		"interval zero":                            {"interval: 0s", "/interval"},
+		"interval of entries without unit":         {"conntrack: {interval: 30}", "/conntrack/interval"},
 		"jitter negative":                          {"kubeStartJitter: -1s", "/kubeStartJitter"},
 		"no Services":                              {"metrics: {maxServices: 0}", "/metrics/maxServices"},
 		"most rules negative":                      {"exact: {maxRules: -1}", "/exact/maxRules"},

@@ -82,11 +82,10 @@ func (c *FlowCounter) Begin(catalog *service.Catalog, rows []*ServicePort, now t
 func (c *FlowCounter) Add(f *conntrack.Flow) {
 	c.entries++
 	c.countState(f)
-	masqueraded := f.Status.Has(conntrack.SrcNAT)
-	if masqueraded && f.Orig.Dst.Port() != 0 {
+	// IPVS sets no bit of status, neither for the source nor the destination.
+	if f.Reply.Dst.Addr() != f.Orig.Src.Addr() && f.Orig.Dst.Port() != 0 {
 		c.ports.add(portTarget{source: f.Reply.Dst.Addr(), destination: f.Reply.Src, protocol: f.Protocol})
 	}
-	// IPVS rewrites the reply alone and sets no bit of status.
 	if f.Status.Has(conntrack.DstNAT) || f.Reply.Src != f.Orig.Dst {
 		if row := c.index.find(f.Orig.Dst, f.Protocol); row >= 0 {
 			c.owners[OwnerService]++

@@ -25,6 +25,10 @@ func alertCases() map[string]alertCase {
 		"SvcscopeConntrackCritical":        {fault: "conntrack_full"},
 		"SvcscopeConntrackDropping":        {fault: "conntrack_full"},
 		"SvcscopeConntrackPredictedFull":   {fault: "conntrack_growing"},
+		"SvcscopeConntrackFillingFast":     {fault: "conntrack_growing"},
+		"SvcscopeSourcePortsBusy":          {fault: "entries_astray"},
+		"SvcscopeStaleUDP":                 {fault: "entries_astray"},
+		"SvcscopeServiceUnanswered":        {fault: "entries_astray"},
 		"SvcscopeConntrackInsertFailing":   {why: "needs packets of one flow that race each other all the time"},
 		"SvcscopeConntrackHashOverloaded":  {why: "limit and buckets are the machine's: a full table has an entry a bucket"},
 		"SvcscopeConntrackLimitDiffers":    {why: nodes},
@@ -53,7 +57,7 @@ func alertCases() map[string]alertCase {
 // come last, one by one.
 func phases() [][]string {
 	return [][]string{
-		{"no_endpoints", "no_local_endpoints", "proxy_hangs", "rules_growth", "two_backends"},
+		{"no_endpoints", "no_local_endpoints", "proxy_hangs", "rules_growth", "two_backends", "entries_astray"},
 		{"ruleset_storm", "undecoded", "conntrack_growing", "lock_busy"},
 		{"rules_high", "conntrack_full"},
 		{"series_cap"},

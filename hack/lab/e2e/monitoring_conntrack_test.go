@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,10 +19,11 @@ import (
 const (
 	ctNew, ctDelete = unix.NFNL_SUBSYS_CTNETLINK << 8, unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
 
-	ctaTupleOrig, ctaTupleReply, ctaStatus, ctaTimeout, ctaMark, ctaMarkMask = 1, 2, 3, 7, 8, 21
-	ctaTupleIP, ctaTupleProto                                                = 1, 2
-	ctaIPv4Src, ctaIPv4Dst                                                   = 1, 2
-	ctaProtoNum, ctaProtoSrcPort, ctaProtoDstPort                            = 1, 2, 3
+	ctaTupleOrig, ctaTupleReply, ctaStatus, ctaProtoInfo, ctaTimeout, ctaMark, ctaMarkMask = 1, 2, 3, 4, 7, 8, 21
+	ctaTupleIP, ctaTupleProto                                                              = 1, 2
+	ctaIPv4Src, ctaIPv4Dst                                                                 = 1, 2
+	ctaProtoNum, ctaProtoSrcPort, ctaProtoDstPort                                          = 1, 2, 3
+	ctaProtoInfoTCP, ctaProtoInfoTCPState                                                  = 1, 1
 
 	ipsSeenReply, ipsAssured, ipsConfirmed = 1 << 1, 1 << 2, 1 << 3
 )
@@ -32,10 +35,10 @@ const fillMark = 0x5ce1e
 // conntrackMain: it then runs in a namespace of the lab.
 const conntrackArg = "__conntrack"
 
-// conntrackMain is `free N`, `assured N` or `clear`. It makes entries of made
-// up UDP flows until the table has N, at most until it is full. The kernel
-// evicts free entries when it needs room; assured ones it never does. clear
-// removes both.
+// conntrackMain is `free N`, `assured N`, `astray` or `clear`. It makes entries
+// of made up UDP flows until the table has N, at most until it is full. The
+// kernel evicts free entries when it needs room; assured ones it never does.
+// astray makes what astrayFlows has. clear removes all.
 func conntrackMain(args []string) error {
 	nl, err := openNetlink()
 	if err != nil {
@@ -47,8 +50,11 @@ func conntrackMain(args []string) error {
 		mask := binary.BigEndian.AppendUint32(nil, ^uint32(0))
 		return nl.request(message(ctDelete, unix.NLM_F_ACK, attr(ctaMark, mark), attr(ctaMarkMask, mask)))
 	}
+	if len(args) == 1 && args[0] == "astray" {
+		return nl.make(astrayFlows())
+	}
 	if len(args) != 2 {
-		return fmt.Errorf("want free N, assured N or clear, not %q", args)
+		return fmt.Errorf("want free N, assured N, astray or clear, not %q", args)
 	}
 	want, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -62,7 +68,11 @@ func conntrackMain(args []string) error {
 	if args[0] == "assured" {
 		status |= ipsSeenReply | ipsAssured
 	}
-	return nl.fill(have, want, status)
+	var all []fakeFlow
+	for n := have; n < want; n++ {
+		all = append(all, madeUp(n, status))
+	}
+	return nl.make(all)
 }
 
 // readCount reads one of conntrack's numbers of the calling process' network
@@ -109,17 +119,16 @@ func (s *netlinkSocket) request(messages []byte) error {
 	return nil
 }
 
-// fill makes the flows from one number to another; a full table is no error.
-func (s *netlinkSocket) fill(at, n int, status uint32) error {
-	const batch = 256
-	for at < n {
+// make makes entries; a full table is no error.
+func (s *netlinkSocket) make(flows []fakeFlow) error {
+	for batch := range slices.Chunk(flows, 256) {
 		var messages []byte
-		for end := min(at+batch, n); at < end; at++ {
+		for i := range batch {
 			flags := 0
-			if at == end-1 {
+			if i == len(batch)-1 {
 				flags = unix.NLM_F_ACK
 			}
-			messages = append(messages, newEntry(at, status, flags)...)
+			messages = append(messages, batch[i].message(flags)...)
 		}
 		if err := s.request(messages); errors.Is(err, unix.ENOMEM) {
 			return nil
@@ -130,20 +139,73 @@ func (s *netlinkSocket) fill(at, n int, status uint32) error {
 	return nil
 }
 
-// newEntry is a message that makes the entry of flow n, of UDP from and to
-// addresses for documentation, with its reply.
-func newEntry(n int, status uint32, flags int) []byte {
-	be32 := binary.BigEndian.AppendUint32
-	src, dst := be32(nil, 0xc0000200+uint32(n>>16)), be32(nil, 0xcb007101) // 192.0.2.x, 203.0.113.1
-	port, dns := binary.BigEndian.AppendUint16(nil, uint16(n)), []byte{0, 53}
-	tuple := func(kind uint16, src, dst, sport, dport []byte) []byte {
-		return nest(kind,
-			nest(ctaTupleIP, attr(ctaIPv4Src, src), attr(ctaIPv4Dst, dst)),
-			nest(ctaTupleProto, attr(ctaProtoNum, []byte{unix.IPPROTO_UDP}), attr(ctaProtoSrcPort, sport), attr(ctaProtoDstPort, dport)))
+// fakeFlow is an entry: where its first packet went, and from where to where the
+// answer goes.
+type fakeFlow struct {
+	protocol byte
+	src, dst netip.AddrPort
+	from, to netip.AddrPort
+	status   uint32
+	state    byte // of TCP
+}
+
+// madeUp is flow n, of UDP from and to addresses for documentation.
+func madeUp(n int, status uint32) fakeFlow {
+	src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n >> 16)}), uint16(n))
+	dst := netip.MustParseAddrPort("203.0.113.1:53")
+	return fakeFlow{protocol: unix.IPPROTO_UDP, src: src, dst: dst, from: dst, to: src, status: status}
+}
+
+// astrayFlows lead nowhere: of the demo scene's dns to what is no endpoint of
+// it, of web to an endpoint that does not answer, and from so many masqueraded
+// ports to one destination that few are left.
+func astrayFlows() []fakeFlow {
+	client := func(n int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 168, 50, 200}), uint16(1024+n))
 	}
-	return message(ctNew, unix.NLM_F_CREATE|flags,
-		tuple(ctaTupleOrig, src, dst, port, dns), tuple(ctaTupleReply, dst, src, dns, port),
-		attr(ctaTimeout, be32(nil, 600)), attr(ctaStatus, be32(nil, status)), attr(ctaMark, be32(nil, fillMark)))
+	answered := uint32(ipsConfirmed | ipsSeenReply | ipsAssured)
+	var all []fakeFlow
+	for n := range 20 {
+		all = append(all, fakeFlow{
+			protocol: unix.IPPROTO_UDP, src: client(n), dst: netip.MustParseAddrPort("10.96.0.53:53"),
+			from: netip.MustParseAddrPort("10.244.1.250:5353"), to: client(n), status: answered,
+		})
+	}
+	for n := range 60 {
+		const synSent = 1
+		all = append(all, fakeFlow{
+			protocol: unix.IPPROTO_TCP, src: client(n), dst: netip.MustParseAddrPort("10.96.0.80:80"),
+			from: netip.MustParseAddrPort("10.244.1.11:8080"), to: client(n), status: ipsConfirmed, state: synSent,
+		})
+	}
+	for n := range 60000 {
+		const established = 3
+		dst := netip.MustParseAddrPort("203.0.113.2:443")
+		all = append(all, fakeFlow{
+			protocol: unix.IPPROTO_TCP, src: client(n), dst: dst, from: dst, status: answered, state: established,
+			to: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 168, 50, 1}), uint16(1024+n)),
+		})
+	}
+	return all
+}
+
+// message makes the entry.
+func (f *fakeFlow) message(flags int) []byte {
+	be32, be16 := binary.BigEndian.AppendUint32, binary.BigEndian.AppendUint16
+	tuple := func(kind uint16, src, dst netip.AddrPort) []byte {
+		return nest(kind,
+			nest(ctaTupleIP, attr(ctaIPv4Src, src.Addr().AsSlice()), attr(ctaIPv4Dst, dst.Addr().AsSlice())),
+			nest(ctaTupleProto, attr(ctaProtoNum, []byte{f.protocol}),
+				attr(ctaProtoSrcPort, be16(nil, src.Port())), attr(ctaProtoDstPort, be16(nil, dst.Port()))))
+	}
+	attrs := [][]byte{
+		tuple(ctaTupleOrig, f.src, f.dst), tuple(ctaTupleReply, f.from, f.to),
+		attr(ctaTimeout, be32(nil, 600)), attr(ctaStatus, be32(nil, f.status)), attr(ctaMark, be32(nil, fillMark)),
+	}
+	if f.protocol == unix.IPPROTO_TCP {
+		attrs = append(attrs, nest(ctaProtoInfo, nest(ctaProtoInfoTCP, attr(ctaProtoInfoTCPState, []byte{f.state}))))
+	}
+	return message(ctNew, unix.NLM_F_CREATE|flags, attrs...)
 }
 
 // message is a request to nfnetlink about IPv4.

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -37,6 +38,8 @@ func trafficFaults() map[string]fault {
 		"no_local_endpoints": {begin: noLocalEndpoints, end: func(m *monitored) { m.stopBusy("no_local_endpoints"); m.lab.Unexpose("elsewhere") }},
 		// The connection-tracking table fills up steadily.
 		"conntrack_growing": {begin: conntrackGrowing, end: func(m *monitored) { m.stopBusy("conntrack_growing"); m.conntrack("clear") }},
+		// Entries lead nowhere.
+		"entries_astray": {begin: entriesAstray, end: func(m *monitored) { m.conntrack("clear") }},
 		// It is full, first of entries that can be evicted.
 		"conntrack_full": {begin: conntrackFull, end: func(m *monitored) { m.conntrack("clear") }},
 	}
@@ -253,6 +256,19 @@ func conntrackGrowing(m *monitored) {
 	step := m.conntrackLimit() / 100
 	fill := strings.Join(m.conntrackArgv("free"), " ")
 	m.keepBusy("conntrack_growing", "sh", "-c", fmt.Sprintf("for n in $(seq 40 70); do %s $((n * %d)); sleep 0.5; done; sleep 600", fill, step))
+}
+
+// entriesAstray waits for the grace in which an address may stop to be an
+// endpoint.
+func entriesAstray(m *monitored) {
+	m.t.Helper()
+	m.conntrack("astray")
+	eventually(m.t, "the agent knows stale entries", func() error {
+		if n, _ := m.agent.metrics().sum("svcscope_service_conntrack_stale_entries", nil); n == 0 {
+			return errors.New("it tells of none")
+		}
+		return nil
+	})
 }
 
 // conntrackFull fills node1's table to the machine's limit, about 100 MB at

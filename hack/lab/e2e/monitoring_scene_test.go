@@ -30,7 +30,7 @@ func newMonitored(t *testing.T) *monitored {
 
 func (m *monitored) startAgent(flags ...string) {
 	m.t.Helper()
-	m.agent = startAgent(m.t, m.lab, append([]string{"--metrics.endpoints", "--kubeconfig=" + m.lab.Info.Kubeconfig}, flags...)...)
+	m.agent = startAgent(m.t, m.lab, append([]string{"--metrics.endpoints", "--conntrack.interval=1s", "--kubeconfig=" + m.lab.Info.Kubeconfig}, flags...)...)
 }
 
 func (m *monitored) stopAgent() {

@@ -4,14 +4,15 @@ package dashboards
 
 const conntrackUID = "svcscope-conntrack"
 
-// Shares of the table in use, and the seconds until it is full at the pace of
-// the last hour where it grows. A limit of 0 is none.
+// Shares of the table in use, and the seconds until it is full: as the agents
+// see it come, or at the pace of the last hour where it grows. A limit of 0 is
+// none.
 const (
 	limit     = `(svcscope_conntrack_entries_limit{@on} > 0)`
 	inUse     = `max by (@node) (svcscope_conntrack_entries{@on} / ` + limit + `)`
 	peakInUse = `max by (@node) (svcscope_conntrack_entries_peak{@on} / ` + limit + `)`
-	untilFull = `min by (@node) ((` + limit + ` - svcscope_conntrack_entries{@on})
-		/ (deriv(svcscope_conntrack_entries{@on}[1h]) > 0) < 7 * 86400)`
+	untilFull = `(min by (@node) (svcscope_conntrack_time_to_full_seconds{@on}) or min by (@node) ((` + limit + ` - svcscope_conntrack_entries{@on})
+		/ (deriv(svcscope_conntrack_entries{@on}[1h]) > 0) < 7 * 86400))`
 )
 
 func conntrack() Dashboard {
@@ -21,19 +22,22 @@ func conntrack() Dashboard {
 		from:        "now-3h", refresh: "1m", variables: nodeVariables(),
 	},
 		section{"Is any table filling up?", []Panel{
-			fullest(), nodesAbove(), soonestFull(), lostInRange(), distinctLimits(),
+			fullest(), nodesAbove(), soonestFull(), lostInRange(),
 		}},
 		section{"How full are they, and when will they be full?", []Panel{
-			utilisation(), forecast4h(), entriesAndLimit(), timeToFull(),
+			utilisation(), timeToFull(),
 		}},
-		section{"What is lost, and why?", []Panel{losses(), lossesTop(), natCollisions(), oddities()}},
+		section{"Who fills them, and what in them leads nowhere?", []Panel{
+			entryOwners(), entryServices(), entryStates(), staleEntries(), unansweredEntries(), sourcePorts(),
+		}},
+		section{"What is lost, and why?", []Panel{losses(), oddities()}},
 		section{"Which node needs what?", []Panel{conntrackTable(), loadFactor()}},
 	)
 }
 
 func fullest() Panel {
 	return stat(spec{
-		title: "Fullest table", unit: "percentunit", w: 5, h: 4,
+		title: "Fullest table", unit: "percentunit", w: 6, h: 4,
 		shows:   "Highest share of the allowed entries in use on any node, at the peak since the reading before.",
 		bad:     "Above 75 %; at 100 % new connections are dropped.",
 		next:    "Find the node in the table below. Raise nf_conntrack_max, or shorten the timeouts of what fills it.",
@@ -44,7 +48,7 @@ func fullest() Panel {
 
 func nodesAbove() Panel {
 	return stat(spec{
-		title: "Nodes above 75 %", unit: "none", w: 5, h: 4,
+		title: "Nodes above 75 %", unit: "none", w: 6, h: 4,
 		shows:   "Nodes whose table is more than 75 % full.",
 		bad:     "Anything but 0. Many at once: the limit is too small for this cluster; one alone: see what runs there.",
 		next:    "See the forecast below for the time that is left.",
@@ -55,8 +59,9 @@ func nodesAbove() Panel {
 
 func soonestFull() Panel {
 	return stat(spec{
-		title: "First table full in", unit: "s", w: 5, h: 4, noValue: "none filling",
-		shows:   "Time until the first table is full if it grows on as in the last hour; only tables that would be full within a week.",
+		title: "First table full in", unit: "s", w: 6, h: 4, noValue: "none filling",
+		shows: "Time until the first table is full: what an agent sees coming from its counts of every second, else if it grows on as in " +
+			"the last hour; only tables that would be full within a week.",
 		bad:     "Less than a working day of 8 hours (yellow); less than 4 hours (red) leaves no time to wait and see.",
 		next:    "Raise nf_conntrack_max on that node now (it takes effect at once), then look for the cause.",
 		steps:   badBelow(8*3600, 4*3600),
@@ -66,24 +71,13 @@ func soonestFull() Panel {
 
 func lostInRange() Panel {
 	return stat(spec{
-		title: "Packets dropped", unit: "short", w: 5, h: 4,
+		title: "Packets dropped", unit: "short", w: 6, h: 4,
 		shows: "Packets that connection tracking dropped in the time range shown, on all nodes.",
 		bad:   "Anything but 0: each was a connection attempt or part of one.",
 		next:  "The row on losses below tells the cause.",
 		steps: redFrom(1),
 		targets: []Target{now(
 			`sum by (cluster) (increase(svcscope_conntrack_drop_total{@on}[$__range]))`, "{{cluster}}")},
-	})
-}
-
-func distinctLimits() Panel {
-	return stat(spec{
-		title: "Different limits", unit: "none", w: 4, h: 4,
-		shows: "How many different limits the nodes have.",
-		bad:   "More than the cluster has node sizes: kube-proxy sets the limit by the number of cores, other tools may set it back.",
-		next:  "Compare kube-proxy's conntrack.maxPerCore and the nodes' sysctl files.",
-		targets: []Target{over(
-			`count by (cluster) (count_values by (cluster) ("limit", svcscope_conntrack_entries_limit{@on}))`, "{{cluster}}")},
 	})
 }
 
@@ -98,37 +92,11 @@ func utilisation() Panel {
 	})
 }
 
-func forecast4h() Panel {
-	return timeseries(spec{
-		title: "Table in use in 4 hours, top 10", unit: "percentunit", w: 12, h: 8,
-		shows: "Where the share in use will be in 4 hours if it goes on as in the last hour: a straight line, which knows no daily rhythm.",
-		bad:   "Above 100 % for longer than a quarter of an hour.",
-		next:  "Raise nf_conntrack_max before it is full; after an agent's first start wait an hour before you believe this.",
-		steps: warnAt(0.9, 1),
-		targets: []Target{over(
-			`topk(10, max by (@node) (clamp_min(predict_linear(svcscope_conntrack_entries{@on}[1h], 4 * 3600), 0)
-			 / `+limit+`))`, nodeLegend)},
-	})
-}
-
-func entriesAndLimit() Panel {
-	return timeseries(spec{
-		title: "Entries of the largest tables, and the lowest limit", unit: "short", w: 12, h: 8,
-		shows: "Entries of the five nodes with the most, the highest peak of all nodes, and the lowest limit of all nodes.",
-		bad:   "Lines that near the limit. A limit that falls was set back by some tool.",
-		next:  "Choose one node above to see its entries, peak and limit alone.",
-		targets: []Target{
-			over(`topk(5, max by (@node) (svcscope_conntrack_entries{@on}))`, nodeLegend),
-			over(`max by (cluster) (svcscope_conntrack_entries_peak{@on})`, "peak {{cluster}}"),
-			over(`min by (cluster) (svcscope_conntrack_entries_limit{@on})`, "limit {{cluster}}"),
-		},
-	})
-}
-
 func timeToFull() Panel {
 	return timeseries(spec{
 		title: "Time until full, by node", unit: "s", w: 12, h: 8, noValue: "none filling",
-		shows:   "Time until the table is full if it grows on as in the last hour; only tables that would be full within a week.",
+		shows: "Time until the table is full: what the agent sees coming from its counts of every second, else if it grows on as in the " +
+			"last hour; only tables that would be full within a week.",
 		bad:     "A line that falls steadily towards 0.",
 		next:    "Raise nf_conntrack_max on that node, then look for the cause.",
 		targets: []Target{over(`bottomk(10, `+untilFull+`)`, nodeLegend)},
@@ -138,33 +106,15 @@ func timeToFull() Panel {
 func losses() Panel {
 	return timeseries(spec{
 		title: "Losses by cause", unit: "pps", w: 12, h: 8,
-		shows: "Per second, on all nodes: packets dropped, entries evicted from a full table, " +
-			"connections that could not be confirmed, packets dropped for too long hash chains. A clash counts as dropped and as not confirmed.",
-		bad: "dropped or evicted with a full table is an overflow. not confirmed alone in small numbers is the known race of " +
-			"parallel DNS queries. chain too long: too few buckets.",
-		next: "Overflow: raise the limit. Race: use a node-local DNS cache or TCP. Chains: raise nf_conntrack_buckets.",
+		shows: "Packets lost per second, on all nodes, by cause, and entries evicted from a full table to make room.",
+		bad: "table_full and evicted: an overflow. ports: masquerading finds no free source port. clash in small numbers is the known " +
+			"race of parallel DNS queries. chain: too few buckets.",
+		next: "table_full: raise the limit. ports: spread the clients' destinations or sources. clash: use a node-local DNS cache or TCP. " +
+			"chain: raise nf_conntrack_buckets.",
 		targets: []Target{
-			over(`sum by (cluster) (rate(svcscope_conntrack_drop_total{@on}[$__rate_interval]))`, "dropped {{cluster}}"),
+			over(`sum by (cluster, cause) (rate(svcscope_conntrack_losses_total{@on}[$__rate_interval]))`, "{{cause}} {{cluster}}"),
 			over(`sum by (cluster) (rate(svcscope_conntrack_early_drop_total{@on}[$__rate_interval]))`, "evicted {{cluster}}"),
-			over(`sum by (cluster) (rate(svcscope_conntrack_insert_failed_total{@on}[$__rate_interval]))`, "not confirmed {{cluster}}"),
-			over(`sum by (cluster) (rate(svcscope_conntrack_chain_toolong_total{@on}[$__rate_interval]))`, "chain too long {{cluster}}"),
 		},
-	})
-}
-
-func lossesTop() Panel {
-	return lossesByNode("Dropped and evicted by node, top 10",
-		"Losses by cause, beside this, tells why. Choose the node above to see it alone.")
-}
-
-func natCollisions() Panel {
-	return timeseries(spec{
-		title: "NAT collisions by node, top 10", unit: "cps", w: 12, h: 8,
-		shows: "How often per second NAT tried a tuple for a new connection and found it taken.",
-		bad:   "A rate that rises with traffic: source ports for masquerading to one destination run short.",
-		next:  "Look for clients with many short connections to one address; keep connections open, or spread over more source addresses.",
-		targets: []Target{over(
-			`topk(10, max by (@node) (rate(svcscope_conntrack_found_total{@on}[$__rate_interval])))`, nodeLegend)},
 	})
 }
 
@@ -172,10 +122,12 @@ func oddities() Panel {
 	return timeseries(spec{
 		title: "Not tracked or tried again", unit: "cps", w: 12, h: 8,
 		shows: "Per second, on all nodes: packets that fit no connection, ICMP errors that could not be tracked, " +
-			"look-ups that started again, and racing packets of one flow that were merged.",
-		bad:  "invalid in large numbers: asymmetric routes, or connections that outlived their entry.",
-		next: "Compare invalid with the drops of kube-proxy's INVALID rule and with changes of routes.",
+			"look-ups that started again, racing packets of one flow that were merged, and tuples that NAT tried and found taken.",
+		bad: "invalid in large numbers: asymmetric routes, or connections that outlived their entry. taken that rises with traffic: " +
+			"source ports run short.",
+		next: "Compare invalid with the drops of kube-proxy's INVALID rule and with changes of routes; taken with the source ports above.",
 		targets: []Target{
+			over(`sum by (cluster) (rate(svcscope_conntrack_found_total{@on}[$__rate_interval]))`, "taken {{cluster}}"),
 			over(`sum by (cluster) (rate(svcscope_conntrack_invalid_total{@on}[$__rate_interval]))`, "invalid {{cluster}}"),
 			over(`sum by (cluster) (rate(svcscope_conntrack_error_total{@on}[$__rate_interval]))`, "ICMP errors {{cluster}}"),
 			over(`sum by (cluster) (rate(svcscope_conntrack_search_restart_total{@on}[$__rate_interval]))`, "look-ups again {{cluster}}"),

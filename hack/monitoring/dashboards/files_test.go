@@ -122,7 +122,7 @@ type empty struct {
 
 // scenarios are the faults by which the lab fills such panels.
 var scenarios = []string{
-	"no_endpoints", "no_local_endpoints", "conntrack_full", "series_cap", "api_down", "agent_down", "undecoded",
+	"no_endpoints", "no_local_endpoints", "conntrack_full", "entries_astray", "series_cap", "api_down", "agent_down", "undecoded",
 	"ruleset_change", "ruleset_storm", "proxy_hangs", "lock_busy",
 }
 

@@ -72,21 +72,13 @@ func conntrackValues() []valueTest {
 			want: []toolSample{{`{instance="a", node="n"}`, 1800}},
 		},
 		{
-			name: "forecast of the share in use", uid: conntrackUID, panel: "Table in use in 4 hours, top 10", interval: "1m", at: "60m",
+			name: "what the agent sees goes before the line", uid: conntrackUID, panel: "Time until full, by node", interval: "1m", at: "60m",
 			series: []toolSeries{
-				{limit + `{instance="a"}`, "10000x60"},
-				{entries + `{instance="a"}`, "100+10x60"},
-				{limit + `{instance="b"}`, "1000x60"},
-				{entries + `{instance="b"}`, "900-10x60"},
+				{limit + `{instance="a", node="n"}`, "1000x60"},
+				{entries + `{instance="a", node="n"}`, "100+10x60"},
+				{`svcscope_conntrack_time_to_full_seconds{instance="a", node="n"}`, "77x60"},
 			},
-			want: []toolSample{{`{instance="a"}`, 0.31}, {`{instance="b"}`, 0}},
-		},
-		{
-			name: "two limits", uid: conntrackUID, panel: "Different limits", interval: "1m", at: "5m",
-			series: []toolSeries{
-				{limit + `{instance="a"}`, "1000x5"}, {limit + `{instance="b"}`, "1000x5"}, {limit + `{instance="c"}`, "500x5"},
-			},
-			want: []toolSample{{`{}`, 2}},
+			want: []toolSample{{`{instance="a", node="n"}`, 77}},
 		},
 	}
 }

@@ -32,6 +32,13 @@ func conntrackAlerts() []alert {
 			description: theNode + ` has {{ $value | humanizePercentage }} of the cluster's median nf_conntrack_max, and more than 40 % of it is in use: ` +
 				`it will be full before the others.`,
 		},
+		{
+			name: "SvcscopeSourcePortsBusy", severity: warning, hold: "5m",
+			expr:    `svcscope_conntrack_port_pressure_ratio > __SOURCE_PORTS__`,
+			summary: "Masquerading runs short of source ports",
+			description: theNode + ` takes {{ $value | humanizePercentage }} of the source ports toward one destination, more than ` +
+				`{{ __SOURCE_PORTS__ | humanizePercentage }}: new connections to it take long to set up, and then fail.`,
+		},
 	}...)
 }
 
@@ -57,6 +64,12 @@ func fullAlerts() []alert {
 			summary: "The connection-tracking table will be full within 4 hours",
 			description: theNode + ` uses {{ $value | humanizePercentage }} of its connection-tracking table, more than yesterday and a week ago in these hours. ` +
 				`If it goes on as in the last hour, it is full within 4 hours.`,
+		},
+		{
+			name: "SvcscopeConntrackFillingFast", severity: critical, hold: "1m",
+			expr:        `svcscope_conntrack_time_to_full_seconds < 600`,
+			summary:     "The connection-tracking table will be full within minutes",
+			description: theNode + ` will have a full connection-tracking table in {{ $value | humanizeDuration }} if it goes on filling as it does.`,
 		},
 	}
 }

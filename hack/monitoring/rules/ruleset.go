@@ -111,5 +111,32 @@ func serviceAlerts() []alert {
 			description: theService + ` has a traffic policy Local, and nodes without an endpoint of it refuse {{ $value | printf "%.2f" }} packets a second, more than ` +
 				`__REFUSED_PACKETS__.`,
 		},
+		{
+			name: "SvcscopeStaleUDP", severity: warning, hold: "5m",
+			expr:    staleUDP,
+			summary: "UDP flows of a Service lead to an address that is no endpoint any more",
+			description: theService + ` has {{ $value | humanize }} UDP flows through node {{ or $labels.node $labels.instance }} that lead to an address which ` +
+				`is no endpoint of it any more: what their clients send is lost.`,
+		},
+		{
+			name: "SvcscopeServiceUnanswered", severity: warning, hold: "10m",
+			expr:    unanswered,
+			summary: "Most connections to a Service are not answered",
+			description: theService + ` has not answered {{ $value | humanizePercentage }} of the TCP connections that nodes hold open to it: SYNs wait for an ` +
+				`endpoint's answer.`,
+		},
 	}
 }
+
+const staleUDP = `
+sum by (` + byNode + `, service_namespace, service_name) (svcscope_service_conntrack_stale_entries{protocol="UDP"}) > 0
+`
+
+// unanswered leaves out what is closing, which was answered. Twenty are
+// forgiven: a scan makes some.
+const unanswered = `
+  sum by (cluster, service_namespace, service_name) (svcscope_service_conntrack_unanswered_entries{protocol="TCP"})
+/ sum by (cluster, service_namespace, service_name) (svcscope_service_conntrack_entries{protocol="TCP", state!="closing"})
+> 0.5
+and sum by (cluster, service_namespace, service_name) (svcscope_service_conntrack_unanswered_entries{protocol="TCP"}) > 20
+`

@@ -21,6 +21,7 @@ func thresholds() []threshold {
 		{"conntrackWarning", 0.75, "share of nf_conntrack_max in use, from which it is a warning"},
 		{"conntrackCritical", 0.9, "share of nf_conntrack_max in use, from which it is critical"},
 		{"conntrackInsertFailed", 1, "new connections a second that may fail to be inserted"},
+		{"sourcePorts", 0.8, "share of the source ports that may be taken toward one destination"},
 		{"rulesBudget", 50000, "iptables rules in one table that are acceptable"},
 		{"rulesDeviation", 0.1, "share by which a node's kube-proxy rules may differ from the cluster's median"},
 		{"rulesetChanges", 5, "commits of an nf_tables ruleset a second"},
