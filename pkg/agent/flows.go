@@ -18,6 +18,9 @@ const (
 	flowShare = 50
 	// flowsAwait is how long the first reading waits for the API.
 	flowsAwait = 10 * time.Second
+	// flowsBelieved is for how long a reading is told of after it, where none
+	// succeeds.
+	flowsBelieved = 5 * time.Minute
 )
 
 // flowReader reads the entries of connection tracking, in a goroutine of its own: a
@@ -77,7 +80,7 @@ func (f *flowReader) read(ctx context.Context, catalog *service.Catalog, rows []
 	if f.reader.ready {
 		state.stats = f.reader.value.FlowStats()
 	}
-	if last := f.latest.Load(); table == nil && last != nil {
+	if last := f.latest.Load(); table == nil && last != nil && last.flows != nil && end.Sub(last.flows.Time) < flowsBelieved {
 		state.flows = last.flows
 	}
 	if table != nil {

@@ -16,6 +16,7 @@ them with the API's Services, and serves the result:
 
   /metrics             for Prometheus
   /api/v1/services     JSON, what "svcscope services" prints
+  /api/v1/conntrack    JSON, what "svcscope conntrack" prints
   /healthz, /readyz    on the health address
 
 It needs UID 0 and CAP_NET_ADMIN in the node's network namespace, and nothing
