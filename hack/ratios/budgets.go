@@ -100,6 +100,12 @@ func otherBudgets(results []result) []check {
 			all = append(all,
 				check{r.name + ": allocated", r.figures["B/op"] / 1e6, 0, 5, " MB", true},
 				check{r.name + ": CPU", r.figures["cpu-ms/scrape"], 0, 60, " ms", false})
+		case strings.HasPrefix(r.name, "Flows/"):
+			all = append(all,
+				check{r.name + ": CPU of a reading : the bare dump", r.figures["agent-cpu-ms"] / r.figures["bare-cpu-ms"], 0, 1.15, "x", false},
+				check{r.name + ": CPU of conntrack -L : a reading", r.figures["conntrack-cpu-ms"] / r.figures["agent-cpu-ms"], 1, 0, "x", true},
+				check{r.name + ": CPU of ti-mo/conntrack's Dump : a reading", r.figures["timo-cpu-ms"] / r.figures["agent-cpu-ms"], 1, 0, "x", true},
+				check{r.name + ": heap that grows", r.figures["agent-heap-MiB"], 0, 10, " MiB", true})
 		case strings.HasPrefix(r.name, "AgentMemory/"):
 			all = append(all, check{r.name + ": resident", r.figures["rss-MiB"], 0, 80, " MiB", false})
 		}
