@@ -38,6 +38,8 @@ type env struct {
 	client   *http.Client
 	// readOnce reads this node's kernel without an agent.
 	readOnce func(context.Context, agent.Config) (*correlate.Snapshot, error)
+	// watchFlows blocks until ctx ends.
+	watchFlows func(context.Context, agent.Config, agent.FlowWatch) error
 	// runAgent blocks until ctx ends.
 	runAgent func(context.Context, agent.Config) error
 }
@@ -64,7 +66,7 @@ func newEnv(stdout, stderr io.Writer) *env {
 		hostname: os.Hostname,
 		now:      time.Now,
 		client:   &http.Client{Timeout: 10 * time.Second},
-		readOnce: agent.ReadOnce,
+		readOnce: agent.ReadOnce, watchFlows: agent.WatchFlows,
 		runAgent: agent.Run,
 	}
 }
@@ -100,7 +102,7 @@ the kernel holds.`,
 	}
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
-	root.AddCommand(newAgent(e), newServices(e), newConntrack(e), newVersion(e))
+	root.AddCommand(newAgent(e), newServices(e), newConntrack(e), newWatch(e), newVersion(e))
 	if filepath.Base(e.program) == "kubectl-svcscope" {
 		asPlugin(root)
 	}

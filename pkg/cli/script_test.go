@@ -114,6 +114,7 @@ func runScript(ts *testscript.TestScript, args []string) int {
 	e.readOnce = func(_ context.Context, c agent.Config) (*correlate.Snapshot, error) {
 		return kernelAnswer(ts.Getenv("KERNEL"), c)
 	}
+	e.watchFlows = func(_ context.Context, c agent.Config, w agent.FlowWatch) error { return watchAnswer(c, w) }
 	e.runAgent = func(_ context.Context, c agent.Config) error {
 		c.Logger.Debug("config read")
 		c.Logger = nil
@@ -144,6 +145,27 @@ func testEnv(program string) *env {
 		now:      func() time.Time { return time.Date(2026, 3, 1, 12, 0, 7, 0, time.UTC) },
 		client:   http.DefaultClient,
 	}
+}
+
+// watchAnswer is what happens to web while it is watched.
+func watchAnswer(c agent.Config, w agent.FlowWatch) error {
+	if w.Service.Name != "web" || w.Port != "" && w.Port != "http" || c.NodeName != "test-host" {
+		return agent.ErrNoService
+	}
+	w.Started()
+	f := agent.WatchedFlow{
+		Time: time.Date(2026, 3, 1, 12, 0, 0, 123e6, time.Local), Change: "new",
+		Port:   service.PortName{Name: w.Service, Port: "http", Protocol: service.TCP},
+		Client: netip.MustParseAddrPort("10.244.1.7:40001"), Frontend: netip.MustParseAddrPort("10.96.0.10:80"),
+		Endpoint: netip.MustParseAddrPort("10.244.2.5:8080"), Node: "node-b", Source: netip.MustParseAddrPort("192.168.50.1:61234"),
+	}
+	w.Visit(&f)
+	f.Change = "established"
+	w.Visit(&f)
+	w.Lost(kernel.ErrOverrun)
+	f.Change, f.Node, f.Source, f.Stale = "ended", "", netip.AddrPort{}, true
+	w.Visit(&f)
+	return nil
 }
 
 // kernelAnswer is what a reading without an agent gives.

@@ -63,9 +63,7 @@ const maxStates = 16
 // Begin starts a reading. Without a synced catalog, what the rows say is taken
 // for the Services.
 func (c *FlowCounter) Begin(catalog *service.Catalog, rows []*ServicePort, now time.Time) {
-	if catalog == nil || !catalog.Synced {
-		catalog = catalogOf(rows)
-	}
+	catalog = flowCatalog(catalog, rows)
 	if c.index == nil || c.index.catalog != catalog {
 		c.index = newFlowIndex(catalog)
 		c.rows = make([]ServiceFlows, len(c.index.rows))
@@ -82,16 +80,14 @@ func (c *FlowCounter) Begin(catalog *service.Catalog, rows []*ServicePort, now t
 func (c *FlowCounter) Add(f *conntrack.Flow) {
 	c.entries++
 	c.countState(f)
-	// IPVS sets no bit of status, neither for the source nor the destination.
+	// IPVS sets no bit of status.
 	if f.Reply.Dst.Addr() != f.Orig.Src.Addr() && f.Orig.Dst.Port() != 0 {
 		c.ports.add(portTarget{source: f.Reply.Dst.Addr(), destination: f.Reply.Src, protocol: f.Protocol})
 	}
-	if f.Status.Has(conntrack.DstNAT) || f.Reply.Src != f.Orig.Dst {
-		if row := c.index.find(f.Orig.Dst, f.Protocol); row >= 0 {
-			c.owners[OwnerService]++
-			c.countService(row, f)
-			return
-		}
+	if row := c.index.service(f); row >= 0 {
+		c.owners[OwnerService]++
+		c.countService(row, f)
+		return
 	}
 	c.owners[c.index.owner(f.Orig.Src, f.Orig.Dst)]++
 }

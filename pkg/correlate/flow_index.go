@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/conntrack"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -84,6 +85,16 @@ func (x *flowIndex) local(e *service.Endpoint) bool {
 	return e.NodeName != "" && e.NodeName == x.catalog.Node.Name
 }
 
+// service returns the row of the port by whose address an entry came, or -1:
+// the answer comes from elsewhere than the first packet went. Of IPVS that is
+// all that tells: it sets no bit of status.
+func (x *flowIndex) service(f *conntrack.Flow) int {
+	if !f.Status.Has(conntrack.DstNAT) && f.Reply.Src == f.Orig.Dst {
+		return -1
+	}
+	return x.find(f.Orig.Dst, f.Protocol)
+}
+
 // find returns the row of the port that is reached by an address, or -1.
 func (x *flowIndex) find(a netip.AddrPort, protocol uint8) int {
 	p := protocolOf(protocol)
@@ -133,6 +144,41 @@ func within(ranges []netip.Prefix, a netip.Addr) bool {
 // own reports whether an address is the node's own.
 func (x *flowIndex) own(a netip.Addr) bool {
 	return a.IsLoopback() || slices.Contains(x.catalog.Node.IPs, a)
+}
+
+// FlowFinder tells of which Service port entries are.
+type FlowFinder struct{ index *flowIndex }
+
+// NewFlowFinder knows the Services of the catalog; without a synced one, those
+// that the rows show.
+func NewFlowFinder(catalog *service.Catalog, rows []*ServicePort) *FlowFinder {
+	return &FlowFinder{newFlowIndex(flowCatalog(catalog, rows))}
+}
+
+// Find returns the port by whose address the entry came, and the endpoint that
+// it goes to, nil where that is none of the port; false for an entry of no
+// Service.
+func (f *FlowFinder) Find(flow *conntrack.Flow) (service.PortName, *service.Endpoint, bool) {
+	row := f.index.service(flow)
+	if row < 0 {
+		return service.PortName{}, nil, false
+	}
+	p := &f.index.rows[row]
+	return p.name, p.endpoint(flow.Reply.Src), true
+}
+
+// Has reports whether there is a port of that name; an empty port is any.
+func (f *FlowFinder) Has(name service.Name, port string) bool {
+	return slices.ContainsFunc(f.index.rows, func(p flowPort) bool {
+		return p.name.Name == name && (port == "" || p.name.Port == port)
+	})
+}
+
+func flowCatalog(c *service.Catalog, rows []*ServicePort) *service.Catalog {
+	if c == nil || !c.Synced {
+		return catalogOf(rows)
+	}
+	return c
 }
 
 // catalogOf is what the rules show of Services, for where the API is not known:

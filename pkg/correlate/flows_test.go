@@ -16,9 +16,9 @@ import (
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
-// flowCatalog has a Service in both families with every kind of address, and
+// demoCatalog has a Service in both families with every kind of address, and
 // one of UDP whose endpoint is on another node.
-func flowCatalog(webEndpoints ...string) *service.Catalog {
+func demoCatalog(webEndpoints ...string) *service.Catalog {
 	addr, pod := netip.MustParseAddr, func(node string, as ...string) (out []service.Endpoint) {
 		for _, a := range as {
 			out = append(out, service.Endpoint{Addr: netip.MustParseAddrPort(a), NodeName: node, Ready: true, Serving: true})
@@ -81,7 +81,7 @@ const (
 func TestFlowCounter(t *testing.T) {
 	const web4 = "10.244.1.5:8080"
 	c := &FlowCounter{}
-	catalog := flowCatalog(web4)
+	catalog := demoCatalog(web4)
 	now := time.Unix(1e9, 0)
 	c.Begin(catalog, nil, now)
 	for _, f := range []*conntrack.Flow{
@@ -161,7 +161,7 @@ func TestStaleEntries(t *testing.T) {
 		}
 		return n
 	}
-	with, without := flowCatalog("10.244.1.5:8080"), flowCatalog("10.244.1.6:8080")
+	with, without := demoCatalog("10.244.1.5:8080"), demoCatalog("10.244.1.6:8080")
 	for _, step := range []struct {
 		after   time.Duration
 		catalog *service.Catalog

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestConntrack looks at the entries of connection tracking of a node with real
+// traffic: what kube-proxy has not cleaned up yet, what a prompt shows, and a
+// table that overflows.
+func TestConntrack(t *testing.T) {
+	m := newMonitored(t)
+	p := startPrometheus(t, m.lab, scraping{rules: shortRules(t)})
+	for name, f := range map[string]func(*monitored){"stale": staleFlows, "prompt": conntrackAtAPrompt} {
+		t.Run(name, func(t *testing.T) { m.t = t; f(m) })
+	}
+	t.Run("overflow", func(t *testing.T) { m.t = t; m.overflow(p) })
+	m.t = t
+}
+
+// flows sums a metric of entries of one Service.
+func (m *monitored) flows(metric, name string) float64 {
+	m.t.Helper()
+	n, _ := m.agent.metrics().sum(metric, map[string]string{"service_name": name})
+	return n
+}
+
+// staleFlows takes the endpoint of a Service under traffic away while kube-proxy
+// hangs: its entries are stale until kube-proxy goes on and deletes them.
+func staleFlows(m *monitored) {
+	const entries, stale = "svcscope_service_conntrack_entries", "svcscope_service_conntrack_stale_entries"
+	chat := m.lab.Expose("chat", "--port=53", "--protocol=UDP", "--pods=pod1", "--ip-families=v4")
+	defer m.lab.Unexpose("chat")
+	m.keepLoading("chat", chat.VIP4())
+	defer m.stopBusy("chat")
+	eventually(m.t, "the Service has entries", func() error {
+		if n := m.flows(entries, "chat"); n < 20 {
+			return fmt.Errorf("%v", n)
+		}
+		return nil
+	})
+	if n := m.flows(stale, "chat"); n != 0 {
+		m.t.Errorf("%v are stale in health", n)
+	}
+	m.signalProxy("STOP")
+	defer m.signalProxy("CONT")
+	m.lab.Run("expose", "chat", "--port=53", "--protocol=UDP", "--pods=pod2", "--ip-families=v4", "--wait=false")
+	address, _, _ := strings.Cut(chat.VIP4(), ":")
+	eventually(m.t, "as many are stale as conntrack prints", func() error {
+		oracle := strings.Count(m.lab.Exec("node1", "sh", "-c", "conntrack -L -p udp -d "+address+" 2>/dev/null"), "src=10.244.1.11 ")
+		if n := m.flows(stale, "chat"); n == 0 || int(n) != oracle {
+			return fmt.Errorf("%v, conntrack prints %d", n, oracle)
+		}
+		return nil
+	})
+	m.signalProxy("CONT")
+	eventually(m.t, "kube-proxy has deleted them", func() error {
+		if n := m.flows(stale, "chat"); n != 0 {
+			return fmt.Errorf("%v are stale", n)
+		}
+		if n := m.flows(entries, "chat"); n == 0 {
+			return errors.New("no entries at all")
+		}
+		return nil
+	})
+}
+
+// conntrackAtAPrompt asks the agent, the kernel, and watches connections.
+func conntrackAtAPrompt(m *monitored) {
+	direct := []string{"--kubeconfig=" + m.lab.Info.Kubeconfig, "--node-name=node1"}
+	table := m.lab.Exec("node1", svcscope, "conntrack")
+	for _, want := range []string{`(?m)^TABLE +\d+ of \d+ entries`, `(?m)^LOSSES +in `, `(?m)^ENTRIES .*service \d+`, `(?m)^default +web +http/TCP +IPv4 +\d+ `} {
+		if !regexp.MustCompile(want).MatchString(table) {
+			m.t.Errorf("svcscope conntrack lacks %s:\n%s", want, table)
+		}
+	}
+	once := m.lab.Exec("node1", append([]string{svcscope, "conntrack", "--agent=none"}, direct...)...)
+	if !strings.Contains(once, "web") || strings.Contains(once, "LOSSES") {
+		m.t.Errorf("svcscope conntrack --agent=none:\n%s", once)
+	}
+	watch := m.lab.StartWith([]string{"--caps=net_admin"}, "node1", append([]string{svcscope, "watch", "web"}, direct...)...)
+	watch.WaitOutput(m.t, "watching connections to default/web")
+	line := regexp.MustCompile(`(?m)^\S+  new +\S+ → 10\.96\.0\.80:80 → 10\.244\.1\.1\d:8080  \(on node1`)
+	eventually(m.t, "connections to web are seen", func() error {
+		if n := len(line.FindAllString(watch.Output(), -1)); n < 20 {
+			return fmt.Errorf("%d lines of\n%s", n, watch.Output())
+		}
+		return nil
+	})
+	if err := watch.Stop(); err != nil {
+		m.t.Errorf("svcscope watch after SIGTERM: %v\n%s", err, watch.Output())
+	}
+}
+
+// overflow fills the table to within 2,000 entries of the machine's limit, and
+// lets connections do the rest: the forecast comes first, then what the kernel
+// counts, and with it the cause and the alerts.
+func (m *monitored) overflow(p *prometheus) {
+	counted := func(got metrics) float64 {
+		evicted, _ := got.sum("svcscope_conntrack_early_drop_total", nil)
+		dropped, _ := got.sum("svcscope_conntrack_drop_total", nil)
+		return evicted + dropped
+	}
+	before := counted(m.agent.metrics())
+	begin := time.Now()
+	m.conntrack("assured", fmt.Sprint(m.conntrackLimit()-2000))
+	defer m.conntrack("clear")
+	m.keepLoading("overflow", slices.Repeat([]string{"10.96.0.80:80"}, 5)...)
+	defer m.stopBusy("overflow")
+	seen := map[string]time.Duration{}
+	note := func(what string, is bool) {
+		if _, ok := seen[what]; !ok && is {
+			seen[what] = time.Since(begin)
+		}
+	}
+	eventually(m.t, "it overflows", func() error {
+		got := m.agent.metrics()
+		lost, _ := got.sum("svcscope_conntrack_losses_total", map[string]string{"cause": "table_full"})
+		_, forecast := got.sum("svcscope_conntrack_time_to_full_seconds", nil)
+		note("forecast", forecast > 0)
+		note("counted", counted(got) > before)
+		note("cause", lost > 0)
+		if len(seen) < 3 {
+			return fmt.Errorf("%v", seen)
+		}
+		return nil
+	})
+	if seen["forecast"] > seen["counted"] || seen["counted"] > seen["cause"] {
+		m.t.Errorf("in another order: %v", seen)
+	}
+	want := []string{"SvcscopeConntrackCritical", "SvcscopeConntrackDropping", "SvcscopeConntrackFillingFast"}
+	eventually(m.t, "alerts fire", func() error {
+		if lack := missing(want, p.everFired()); len(lack) > 0 {
+			return fmt.Errorf("missing %v", lack)
+		}
+		return nil
+	})
+	result(m.t, "a table within 2,000 entries of its limit: forecast after %.0f s, evicted or dropped after %.0f s, cause after %.0f s, and the alerts",
+		seen["forecast"].Seconds(), seen["counted"].Seconds(), seen["cause"].Seconds())
+}
