@@ -71,18 +71,22 @@ func newWatch(e *env) *cobra.Command {
 }
 
 func runWatch(ctx context.Context, e *env, o watchOptions) error {
-	name, err := nodeName(e, o.direct.NodeName)
+	node, err := nodeName(e, o.direct.NodeName)
 	if err != nil {
 		return err
 	}
-	o.direct.NodeName = name
+	o.direct.NodeName = node
+	name := objectName(o.namespace, o.name)
+	if o.port != "" {
+		name += ":" + o.port
+	}
 	var failed error
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	err = e.watchFlows(ctx, o.direct, agent.FlowWatch{
 		Service: service.Name{Namespace: o.namespace, Name: o.name}, Port: o.port,
 		Started: func() {
-			fmt.Fprintf(e.stderr, "watching connections to %s through this node\n", objectName(o.namespace, o.name))
+			fmt.Fprintf(e.stderr, "watching connections to %s through this node\n", name)
 		},
 		Lost: func(err error) { fmt.Fprintf(e.stderr, "warning: connections were missed: %v\n", err) },
 		Visit: func(f *agent.WatchedFlow) {
@@ -92,7 +96,7 @@ func runWatch(ctx context.Context, e *env, o watchOptions) error {
 		},
 	})
 	if errors.Is(err, agent.ErrNoService) {
-		return fmt.Errorf("find service %s: %w", objectName(o.namespace, o.name), err)
+		return fmt.Errorf("find service %s: %w", name, err)
 	}
 	return errors.Join(err, failed)
 }
