@@ -41,6 +41,24 @@ func Make(tb testing.TB, flows ...Flow) {
 	}
 }
 
+// MakeAndDelete makes one entry and deletes it.
+func MakeAndDelete(tb testing.TB, f Flow) {
+	tb.Helper()
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		tb.Error(err)
+		return
+	}
+	defer c.Close()
+	e := f.entry()
+	if err := c.Create(e); err != nil {
+		tb.Errorf("make entry %+v: %v", f, err)
+	}
+	if err := c.Delete(e); err != nil {
+		tb.Errorf("delete entry %+v: %v", f, err)
+	}
+}
+
 // Fill makes n entries of made up TCP connections, at most until the table is
 // full, and returns how many.
 func Fill(tb testing.TB, n int) int {
