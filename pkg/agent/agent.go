@@ -74,7 +74,7 @@ func run(ctx context.Context, s *sampler) (err error) {
 	}
 	group.Go(func() error { return s.kube.run(ctx) })
 	group.Go(func() error { s.conntrack.watch(ctx); return nil })
-	group.Go(func() error { s.flows.run(ctx, s.kube.first, s.services); return nil })
+	group.Go(func() error { s.flows.run(ctx, s.kube.first, s.flowInputs); return nil })
 	group.Go(func() error { s.loop(ctx); return nil })
 	return group.Wait()
 }
@@ -177,9 +177,13 @@ func readOnce(ctx context.Context, s *sampler) (snapshot *correlate.Snapshot, er
 // readFlowsOnce adds the entries of connection tracking to the snapshot.
 func (s *sampler) readFlowsOnce(ctx context.Context) {
 	s.flows.counter.Grace = 0
-	catalog, rows := s.services()
-	s.flows.read(ctx, catalog, rows, time.Now())
-	s.publish(s.latest.Load().Conntrack)
+	s.flows.read(ctx, s.flowInputs(), time.Now())
+	table := s.latest.Load().Conntrack
+	if table != nil { // of one reading there are neither losses nor a forecast
+		table = new(*table)
+		table.LossesSince, table.Filling = time.Time{}, false
+	}
+	s.publish(table)
 }
 
 // awaitAPI starts to follow the API and waits for its first list. The caller

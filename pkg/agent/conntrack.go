@@ -32,6 +32,10 @@ type sizes struct {
 	lost   [correlate.NumLossCauses]uint64
 	since  time.Time
 	before *correlate.ConntrackStats
+	// When that was, and how many taken tuples NAT finds a second while no entry
+	// fails, as a mean of the last minutes.
+	beforeAt time.Time
+	usual    float64
 }
 
 // count reads the number of entries, for the peak. Errors are left to read.
@@ -98,6 +102,9 @@ func (c *sizes) read(ctx context.Context) (*correlate.Conntrack, error) {
 	}
 	out.Peak, c.peak = max(c.peak, out.Entries), out.Entries
 	out.TimeToFull, out.Filling = correlate.TimeToFull(out.Limit, c.short, c.long)
+	if out.Limit > 0 && out.Entries >= out.Limit {
+		out.TimeToFull, out.Filling = 0, true
+	}
 	// Sizes need no capability, statistics do: give what there is.
 	s, err := r.Stats(ctx)
 	out.Stats = correlate.ConntrackStats{
@@ -116,11 +123,26 @@ func (c *sizes) lose(t *correlate.Conntrack, now time.Time) {
 	if c.before == nil {
 		c.since = now
 	} else {
-		for cause, n := range correlate.Losses(c.before, &t.Stats, t.Peak, t.Limit) {
+		passed := now.Sub(c.beforeAt).Seconds()
+		lost := correlate.Losses(c.before, &t.Stats, c.usual*passed, t.Peak, t.Limit)
+		for cause, n := range lost {
 			c.lost[cause] += n
 		}
+		if lost[correlate.LossTableFull] > 0 {
+			t.TimeToFull, t.Filling = 0, true // what it evicts keeps the count below the limit
+		}
+		c.learn(&t.Stats, passed)
 	}
-	c.before = &t.Stats
+	c.before, c.beforeAt = &t.Stats, now
+}
+
+// learn notes how often NAT finds tuples taken. c.mu is held.
+func (c *sizes) learn(now *correlate.ConntrackStats, passed float64) {
+	const weight = 0.2 // of the newest reading
+	if c.before.Found == nil || now.Found == nil || passed <= 0 || correlate.Unconfirmed(c.before, now) > 0 {
+		return
+	}
+	c.usual += weight * (float64(*now.Found-*c.before.Found)/passed - c.usual)
 }
 
 func (c *sizes) close() error {

@@ -71,7 +71,7 @@ func TestLossesInTheKernel(t *testing.T) {
 			t.Errorf("no port is left (-want +got):\n%s", d)
 		}
 		var f correlate.FlowCounter
-		f.Begin(nil, nil, time.Now())
+		f.Begin(correlate.FlowInputs{}, time.Now())
 		r, err := kernel.OpenConntrack()
 		if err != nil {
 			t.Fatal(err)

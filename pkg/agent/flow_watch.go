@@ -63,39 +63,64 @@ func WatchFlows(ctx context.Context, cfg Config, w FlowWatch) (err error) {
 		return err
 	}
 	defer k.stop()
+	finder := &finder{sampler: s}
 	if c := k.catalog(); c == nil || !c.Synced {
 		s.pass(ctx) // the rules' names
+		defer s.goOn(ctx)()
 	}
-	finder := newFinder(s)
 	if !finder.now().Has(w.Service, w.Port) {
 		return ErrNoService
 	}
-	if w.Started != nil {
-		w.Started()
+	if w.Started == nil {
+		w.Started = func() {}
 	}
-	return kernel.WatchFlows(ctx, func(e *kernel.FlowEvent) {
+	return kernel.WatchFlows(ctx, w.Started, func(e *kernel.FlowEvent) {
 		if f := finder.watched(e, w); f != nil {
 			w.Visit(f)
 		}
 	}, w.Lost)
 }
 
-// finder is the Services of now.
-type finder struct {
-	sampler *sampler
-	catalog *service.Catalog
-	*correlate.FlowFinder
+// goOn reads the rules again on the interval, until the function that it returns
+// is called.
+func (s *sampler) goOn(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for wait(ctx, s.cfg.Interval); ctx.Err() == nil; wait(ctx, s.cfg.Interval) {
+			s.pass(ctx)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
-func newFinder(s *sampler) *finder { return &finder{sampler: s} }
+// finder is the Services of now.
+type finder struct {
+	sampler  *sampler
+	catalog  *service.Catalog
+	snapshot *correlate.Snapshot
+	finds    *correlate.FlowFinder
+}
 
-// now follows the API.
+// now follows the API or, where it is not known, the rules.
 func (f *finder) now() *correlate.FlowFinder {
-	catalog, rows := f.sampler.services()
-	if f.FlowFinder == nil || catalog != f.catalog {
-		f.catalog, f.FlowFinder = catalog, correlate.NewFlowFinder(catalog, rows)
+	catalog, snapshot := f.sampler.kube.catalog(), f.sampler.latest.Load()
+	if catalog != nil && catalog.Synced {
+		snapshot = nil
 	}
-	return f.FlowFinder
+	if f.finds == nil || catalog != f.catalog || snapshot != f.snapshot {
+		f.catalog, f.snapshot = catalog, snapshot
+		var rows []*correlate.ServicePort
+		if snapshot != nil {
+			rows = snapshot.Services
+		}
+		f.finds = correlate.NewFlowFinder(catalog, rows)
+	}
+	return f.finds
 }
 
 // watched is the event as it is told; nil for one of another Service.

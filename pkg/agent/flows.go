@@ -9,7 +9,6 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kernel"
-	"github.com/svcscope/svcscope/pkg/service"
 )
 
 const (
@@ -31,8 +30,10 @@ type flowReader struct {
 	table    collector
 	counter  correlate.FlowCounter
 	begun    time.Time // the last reading
-	lost     uint64    // entries that were not decoded
-	latest   atomic.Pointer[flowsState]
+	// The entries that were not decoded: in the last reading, and those that came
+	// since the start.
+	undecoded, lost uint64
+	latest          atomic.Pointer[flowsState]
 }
 
 // flowsState is what is published of the readings.
@@ -43,17 +44,21 @@ type flowsState struct {
 	stats     kernel.ReadStats
 }
 
-// run reads until ctx ends. in returns the Services of now.
-func (f *flowReader) run(ctx context.Context, synced <-chan struct{}, in func() (*service.Catalog, []*correlate.ServicePort)) {
+// run reads until ctx ends. in returns what is known now.
+func (f *flowReader) run(ctx context.Context, synced <-chan struct{}, in func() correlate.FlowInputs) {
 	if f.interval == 0 {
 		return
 	}
 	await(ctx, synced, flowsAwait)
 	for ctx.Err() == nil {
 		begin := time.Now()
-		catalog, rows := in()
-		f.read(ctx, catalog, rows, begin)
-		wait(ctx, max(f.interval, flowShare*time.Since(begin))-time.Since(begin))
+		f.read(ctx, in(), begin)
+		took := time.Since(begin)
+		pause := flowShare * took
+		if !f.table.Success { // it waited, mostly
+			pause = min(pause, flowsBelieved)
+		}
+		wait(ctx, max(f.interval, pause)-took)
 	}
 }
 
@@ -69,8 +74,8 @@ func await(ctx context.Context, c <-chan struct{}, d time.Duration) {
 }
 
 // read reads the table once and publishes what it had.
-func (f *flowReader) read(ctx context.Context, catalog *service.Catalog, rows []*correlate.ServicePort, begin time.Time) {
-	table, err := f.count(ctx, catalog, rows, begin)
+func (f *flowReader) read(ctx context.Context, in correlate.FlowInputs, begin time.Time) {
+	table, err := f.count(ctx, in, begin)
 	if ctx.Err() != nil {
 		return // the agent is ending; the source is not at fault
 	}
@@ -80,7 +85,7 @@ func (f *flowReader) read(ctx context.Context, catalog *service.Catalog, rows []
 	if f.reader.ready {
 		state.stats = f.reader.value.FlowStats()
 	}
-	if last := f.latest.Load(); table == nil && last != nil && last.flows != nil && end.Sub(last.flows.Time) < flowsBelieved {
+	if last := f.latest.Load(); table == nil && last != nil {
 		state.flows = last.flows
 	}
 	if table != nil {
@@ -93,20 +98,32 @@ func (f *flowReader) read(ctx context.Context, catalog *service.Catalog, rows []
 	f.latest.Store(state)
 }
 
+// told returns the last reading, while it may be believed.
+func (s *flowsState) told(now time.Time) *correlate.Flows {
+	if s.flows == nil || !s.collector.Success && now.Sub(s.flows.Time) > max(flowsBelieved, 2*s.flows.Interval) {
+		return nil
+	}
+	return s.flows
+}
+
 // count returns what one reading has, nil where it is not whole.
-func (f *flowReader) count(ctx context.Context, catalog *service.Catalog, rows []*correlate.ServicePort, now time.Time) (*correlate.Flows, error) {
+func (f *flowReader) count(ctx context.Context, in correlate.FlowInputs, now time.Time) (*correlate.Flows, error) {
 	r, err := f.reader.get()
 	if err != nil {
 		return nil, err
 	}
-	f.counter.Begin(catalog, rows, now)
+	f.counter.Begin(in, now)
 	dump, err := r.Flows(ctx, kernel.FlowFilter{}, f.counter.Add)
-	f.lost += dump.Undecoded
-	table := f.counter.End()
 	if err != nil {
+		f.counter.Abort()
 		return nil, err
 	}
-	if dump.Undecoded > 0 {
+	table := f.counter.End()
+	// What stands in the table undecoded is counted once, not at each reading.
+	more := dump.Undecoded - min(dump.Undecoded, f.undecoded)
+	f.undecoded = dump.Undecoded
+	f.lost += more
+	if more > 0 {
 		f.table.log.Warn("entries of connection tracking cannot be decoded and are left out", "entries", dump.Undecoded, "err", dump.UndecodedErr)
 	}
 	return table, nil

@@ -113,7 +113,7 @@ func (s *flowScene) measure() {
 
 // read is one reading as the agent makes it.
 func (s *flowScene) read(r *kernel.Conntrack, c *correlate.FlowCounter, catalog *service.Catalog) {
-	c.Begin(catalog, nil, time.Now())
+	c.Begin(correlate.FlowInputs{Catalog: catalog}, time.Now())
 	d, err := r.Flows(s.Context(), kernel.FlowFilter{}, c.Add)
 	if got := c.End(); err != nil || int(d.Entries) != s.entries || got.Owners[correlate.OwnerService] != uint64(s.entries) {
 		s.Fatalf("%+v, %v: %+v", d, err, got.Owners)

@@ -42,6 +42,15 @@ func newFlowWorld() *flowWorld {
 	for i := range 40 {
 		w.add(i)
 	}
+	// A pod in the node's network has the node's address.
+	exporter := &service.Service{
+		Name: service.Name{Namespace: "shop", Name: "svc-99"}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.99")},
+		Ports: []service.Port{{Name: "main", Protocol: service.TCP, Port: 9100}},
+	}
+	w.Services = append(w.Services, exporter)
+	w.Endpoints[exporter.PortName(&exporter.Ports[0])] = []service.Endpoint{
+		{Addr: netip.MustParseAddrPort("192.168.50.1:9100"), NodeName: "node-a"},
+	}
 	return w
 }
 
@@ -97,7 +106,7 @@ func (w *flowWorld) flows(n int) []kernelflows.Flow {
 func (w *flowWorld) toService() kernelflows.Flow {
 	svc := w.Services[w.rng.IntN(len(w.Services))]
 	p := &svc.Ports[w.rng.IntN(len(svc.Ports))]
-	frontends := slices.Concat(svc.ClusterIPs, svc.ExternalIPs, svc.LoadBalancerIPs)
+	frontends := slices.Concat(svc.ClusterIPs, svc.ExternalIPs, svc.LoadBalancerIPs) // in both families, where there are endpoints
 	dst := netip.AddrPortFrom(frontends[w.rng.IntN(len(frontends))], p.Port)
 	if p.NodePort != 0 && w.rng.IntN(3) == 0 {
 		ips := w.Node.IPs[:len(svc.ClusterIPs)]
@@ -138,7 +147,9 @@ func (w *flowWorld) client(v6 bool) netip.AddrPort {
 func (w *flowWorld) foreign() kernelflows.Flow {
 	ap := netip.MustParseAddrPort
 	at := func(a string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(a), w.next) }
-	switch w.rng.IntN(7) {
+	switch w.rng.IntN(8) {
+	case 7: // a probe of the node, from the address of its bridge
+		return kernelflows.Flow{Protocol: 6, Src: at("10.244.1.1"), Dst: ap("10.244.1.99:9999"), Replied: true, State: 3}
 	case 0: // what another node sent to an endpoint here
 		e := w.Endpoints[w.Services[0].PortName(&w.Services[0].Ports[1])][0]
 		return kernelflows.Flow{Protocol: 6, Src: at("10.244.2.1"), Dst: e.Addr, Replied: true, State: 3}
@@ -240,9 +251,11 @@ func (w *flowWorld) tally(lines []printed) map[string]int {
 			w.tallyService(n, l, name, endpoints, local)
 		case endpoints[l.dst.String()]:
 			n["owner endpoint"]++
+		case src == "192.168.50.1" || src == "fd00:192::1" || src == "10.244.1.1":
+			n["owner node"]++
 		case strings.HasPrefix(src, "10.244.1.") || strings.HasPrefix(src, "fd00:10:244:1:") || local[src]:
 			n["owner pod"]++
-		case src == "192.168.50.1" || dst == "192.168.50.1" || src == "fd00:192::1" || dst == "fd00:192::1":
+		case dst == "192.168.50.1" || dst == "fd00:192::1":
 			n["owner node"]++
 		default:
 			n["owner unknown"]++
@@ -267,9 +280,10 @@ func (w *flowWorld) tallyService(n map[string]int, l printed, name string, endpo
 	}
 	base, _, _ := strings.Cut(name, " ")
 	switch {
+	case closing:
 	case !endpoints[base+" "+l.from.String()]:
 		n[name+" stale"]++
-	case closing || l.replied:
+	case l.replied:
 	case local[l.from.String()]:
 		n[name+" unanswered local"]++
 	default:
@@ -320,7 +334,7 @@ func TestFlowsAsConntrackCounts(t *testing.T) {
 		}
 		defer r.Close()
 		var c correlate.FlowCounter
-		c.Begin(w.Catalog, nil, time.Now())
+		c.Begin(correlate.FlowInputs{Catalog: w.Catalog, Local: []netip.Addr{netip.MustParseAddr("10.244.1.1")}}, time.Now())
 		dump, err := r.Flows(t.Context(), kernel.FlowFilter{}, c.Add)
 		if err != nil || dump.Undecoded > 0 {
 			t.Fatalf("%+v, %v", dump, err)

@@ -14,7 +14,6 @@ import (
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/conntrack"
-	"github.com/svcscope/svcscope/pkg/service"
 )
 
 // slowConntrack takes its time to give the entries.
@@ -45,7 +44,7 @@ func newFlowReader(f conntrackReader, interval time.Duration) *flowReader {
 	return s.flows
 }
 
-func noServices() (*service.Catalog, []*correlate.ServicePort) { return nil, nil }
+func noServices() (none correlate.FlowInputs) { return none }
 
 // TestFlowsTakeTheirShare reads a table that takes so long that the interval
 // has to grow, and one that does not.
@@ -85,22 +84,21 @@ func TestFlowsThatFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeConntrack{flows: []conntrack.Flow{webFlow()}}
 		r := newFlowReader(f, 30*time.Second)
-		r.read(t.Context(), nil, nil, time.Now())
+		r.read(t.Context(), noServices(), time.Now())
 		f.flowsErr = errors.New("overrun")
 		time.Sleep(30 * time.Second)
-		r.read(t.Context(), nil, nil, time.Now())
+		r.read(t.Context(), noServices(), time.Now())
 		got := r.latest.Load()
-		if got.flows == nil || got.flows.Entries != 1 || got.collector.Success || got.collector.Err != "overrun" {
+		if f := got.told(time.Now()); f == nil || f.Entries != 1 || got.collector.Success || got.collector.Err != "overrun" {
 			t.Errorf("after one failure: %+v", got)
 		}
 		time.Sleep(flowsBelieved)
-		r.read(t.Context(), nil, nil, time.Now())
-		if got := r.latest.Load(); got.flows != nil {
-			t.Errorf("after %v of failures there are still %d entries", flowsBelieved, got.flows.Entries)
+		if f := r.latest.Load().told(time.Now()); f != nil {
+			t.Errorf("after %v without a reading there are still %d entries", flowsBelieved, f.Entries)
 		}
 		f.flowsErr = nil
-		r.read(t.Context(), nil, nil, time.Now())
-		if got := r.latest.Load(); got.flows == nil || !got.collector.Success {
+		r.read(t.Context(), noServices(), time.Now())
+		if got := r.latest.Load(); got.told(time.Now()) == nil || !got.collector.Success {
 			t.Errorf("when it is read again: %+v", got)
 		}
 	})
@@ -123,8 +121,7 @@ func TestSnapshotHasFlows(t *testing.T) {
 	s.flows.reader.open = func() (conntrackReader, error) { return f, nil }
 	s.pass(t.Context())
 	s.pass(t.Context())
-	catalog, rows := s.services()
-	s.flows.read(t.Context(), catalog, rows, time.Now())
+	s.flows.read(t.Context(), s.flowInputs(), time.Now())
 	s.pass(t.Context())
 	got := s.latest.Load().Flows
 	if got == nil || len(got.Services) != 1 || got.Services[0].Port.Name.Name != "web" || got.Services[0].Replied != 2 || got.Services[0].Stale != 0 {

@@ -317,7 +317,7 @@ func (s *sampler) publish(table *correlate.Conntrack) {
 
 // publishFlows adds what the last reading of the entries had.
 func (s *sampler) publishFlows(in *correlate.Inputs, f *flowsState) {
-	in.Flows = f.flows
+	in.Flows = f.told(time.Now())
 	in.Self.Collectors = append(in.Self.Collectors, f.collector)
 	in.Self.Reads = append(in.Self.Reads, correlate.KernelReads{
 		Collector: f.collector.Name, Bytes: f.stats.Bytes, Messages: f.stats.Messages, Interrupted: f.stats.Interrupted,
@@ -327,12 +327,21 @@ func (s *sampler) publishFlows(in *correlate.Inputs, f *flowsState) {
 	}
 }
 
-// services are those of now, for the reading of entries.
-func (s *sampler) services() (*service.Catalog, []*correlate.ServicePort) {
+// flowInputs is what entries are held against now. It may be called from any
+// goroutine.
+func (s *sampler) flowInputs() correlate.FlowInputs {
+	in := correlate.FlowInputs{Catalog: s.kube.catalog()}
 	if snapshot := s.latest.Load(); snapshot != nil {
-		return s.kube.catalog(), snapshot.Services
+		in.Rows = snapshot.Services
 	}
-	return s.kube.catalog(), nil
+	if s.host.addresses != nil {
+		local, err := s.host.addresses()
+		if err != nil {
+			s.log.Debug("the node's own addresses are not known", "err", err)
+		}
+		in.Local = local
+	}
+	return in
 }
 
 // unread lists the families whose rules are not known. One is known for good

@@ -204,7 +204,7 @@ func TestConntrackPeak(t *testing.T) {
 
 func TestReadOnceNeedsRules(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Kube = KubeNever
+	cfg.Kube, cfg.ConntrackInterval = KubeNever, 0
 	s := newSampler(cfg, fakeHost(&fakeConntrack{}), newKube(cfg, nil))
 	got, err := readOnce(t.Context(), s)
 	if !errors.Is(err, errNoHost) && (err == nil || got != nil) {

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/netfilter"
@@ -63,6 +64,7 @@ type host struct {
 	legacy    func() (legacyReader, error)
 	lock      func(path string) (lockWatch, error)
 	conntrack func() (conntrackReader, error)
+	addresses func() ([]netip.Addr, error) // the node's own
 	ipvs      func() bool
 	netAdmin  func() (bool, error) // whether this process has CAP_NET_ADMIN
 	kernel    string               // uname -r
@@ -106,9 +108,10 @@ func thisHost() host {
 			}
 			return r, nil
 		},
-		ipvs:     kernel.HasVirtualServers,
-		netAdmin: kernel.HasNetAdmin,
-		kernel:   kernel.Release(),
+		addresses: kernel.LocalAddresses,
+		ipvs:      kernel.HasVirtualServers,
+		netAdmin:  kernel.HasNetAdmin,
+		kernel:    kernel.Release(),
 	}
 }
 

@@ -22,7 +22,7 @@ A line on standard error says which it is.
   TABLE      entries, their limit, the highest number since the last sampling,
              and when the table will be full if it goes on filling as it does
   LOSSES     packets lost since the agent began to count, by cause:
-               table_full  no room, and nothing to evict: raise nf_conntrack_max
+               table_full  no room, or entries evicted for it: raise nf_conntrack_max
                ports       masquerading found no free source port
                clash       two packets made the same entry (often DNS over UDP)
                chain       too few buckets for the number of entries

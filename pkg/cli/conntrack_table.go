@@ -83,9 +83,12 @@ func tableLines(b *strings.Builder, r *correlate.ConntrackReport) {
 	words := []string{fmt.Sprintf("%d of %d entries (%s)", t.Entries, t.Limit, percent(t.Entries, t.Limit))}
 	if r.Source == correlate.SourceAgent {
 		words = append(words, fmt.Sprintf("peak %d", t.Peak))
-		if t.TimeToFullSeconds == nil {
+		switch {
+		case t.TimeToFullSeconds == nil:
 			words = append(words, "not filling")
-		} else {
+		case *t.TimeToFullSeconds == 0:
+			words = append(words, "full")
+		default:
 			words = append(words, "full in "+duration.HumanDuration(time.Duration(*t.TimeToFullSeconds*float64(time.Second)))+" if it goes on so")
 		}
 	}

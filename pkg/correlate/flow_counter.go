@@ -60,14 +60,23 @@ var protocols = [...]string{"tcp", "udp", "sctp", "icmp", "icmpv6", "other"}
 // protocol's own.
 const maxStates = 16
 
-// Begin starts a reading. Without a synced catalog, what the rows say is taken
-// for the Services.
-func (c *FlowCounter) Begin(catalog *service.Catalog, rows []*ServicePort, now time.Time) {
-	catalog = flowCatalog(catalog, rows)
+// FlowInputs is what entries are held against.
+type FlowInputs struct {
+	// Catalog is the API's; without a synced one, what Rows say is taken for
+	// the Services.
+	Catalog *service.Catalog
+	Rows    []*ServicePort
+	Local   []netip.Addr // the node's own addresses
+}
+
+// Begin starts a reading.
+func (c *FlowCounter) Begin(in FlowInputs, now time.Time) {
+	catalog := flowCatalog(in.Catalog, in.Rows)
 	if c.index == nil || c.index.catalog != catalog {
 		c.index = newFlowIndex(catalog)
 		c.rows = make([]ServiceFlows, len(c.index.rows))
 	}
+	c.index.setNode(in.Local)
 	clear(c.rows)
 	c.now, c.entries, c.owners, c.states = now, 0, [NumOwners]uint64{}, [len(protocols)][maxStates]uint64{}
 	c.ports.reset()
@@ -80,8 +89,7 @@ func (c *FlowCounter) Begin(catalog *service.Catalog, rows []*ServicePort, now t
 func (c *FlowCounter) Add(f *conntrack.Flow) {
 	c.entries++
 	c.countState(f)
-	// IPVS sets no bit of status.
-	if f.Reply.Dst.Addr() != f.Orig.Src.Addr() && f.Orig.Dst.Port() != 0 {
+	if c.takesPort(f) {
 		c.ports.add(portTarget{source: f.Reply.Dst.Addr(), destination: f.Reply.Src, protocol: f.Protocol})
 	}
 	if row := c.index.service(f); row >= 0 {
@@ -90,6 +98,15 @@ func (c *FlowCounter) Add(f *conntrack.Flow) {
 		return
 	}
 	c.owners[c.index.owner(f.Orig.Src, f.Orig.Dst)]++
+}
+
+// takesPort reports whether a flow takes a source port that masquerading could
+// give: a masqueraded one does, and one of the node's own, whose address is the
+// one that others are given. Of IPVS the addresses alone tell: it sets no bit of
+// status.
+func (c *FlowCounter) takesPort(f *conntrack.Flow) bool {
+	to := f.Reply.Dst.Addr()
+	return f.Orig.Dst.Port() != 0 && !to.IsLoopback() && (to != f.Orig.Src.Addr() || c.index.own(to))
 }
 
 func (c *FlowCounter) countState(f *conntrack.Flow) {
@@ -120,11 +137,12 @@ func (c *FlowCounter) countService(row int, f *conntrack.Flow) {
 	}
 	e := p.endpoint(f.Reply.Src)
 	switch {
+	case f.Closing(): // it goes, wherever it leads
 	case e == nil:
 		if c.stale(suspect{p.name, f.Reply.Src}) {
 			n.Stale++
 		}
-	case replied || f.Closing():
+	case replied:
 	case c.index.local(e):
 		n.UnansweredLocal++
 	default:
@@ -148,16 +166,25 @@ func (c *FlowCounter) stale(s suspect) bool {
 	return c.now.Sub(seen.first) >= c.Grace
 }
 
+// Abort ends a reading that is not whole: what it has not seen may be there.
+func (c *FlowCounter) Abort() { c.forget(false) }
+
+// forget ends the sightings of a reading, and forgets those that it lacks.
+func (c *FlowCounter) forget(unseen bool) {
+	for s, seen := range c.suspects {
+		switch {
+		case seen.now:
+			seen.now = false
+			c.suspects[s] = seen
+		case unseen:
+			delete(c.suspects, s)
+		}
+	}
+}
+
 // End returns what the reading had.
 func (c *FlowCounter) End() *Flows {
-	for s, seen := range c.suspects {
-		if !seen.now {
-			delete(c.suspects, s)
-			continue
-		}
-		seen.now = false
-		c.suspects[s] = seen
-	}
+	c.forget(true)
 	out := &Flows{Time: c.now, Entries: c.entries, Owners: c.owners, States: c.stateEntries(), Ports: c.ports.top()}
 	for i := range c.rows {
 		n := c.rows[i]

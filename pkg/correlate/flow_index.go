@@ -39,6 +39,7 @@ type flowIndex struct {
 	// Keys without pointers, which the garbage collector would follow.
 	endpoints map[endpointKey]struct{}
 	pods      map[[16]byte]struct{} // addresses of endpoints on this node
+	node      map[[16]byte]struct{} // the node's own
 }
 
 // flowPort is one port of a Service in one family.
@@ -74,7 +75,7 @@ func (x *flowIndex) enter(endpoints []service.Endpoint) {
 		e := &endpoints[i]
 		addr := e.Addr.Addr().As16()
 		x.endpoints[endpointKey{addr, e.Addr.Port()}] = struct{}{}
-		if x.local(e) {
+		if x.local(e) { // a pod in the node's network has the node's address
 			x.pods[addr] = struct{}{}
 		}
 	}
@@ -128,10 +129,13 @@ func (x *flowIndex) owner(src, dst netip.AddrPort) Owner {
 	if _, ok := x.endpoints[endpointKey{dst.Addr().As16(), dst.Port()}]; ok {
 		return OwnerEndpoint
 	}
+	if x.own(src.Addr()) {
+		return OwnerNode
+	}
 	if _, ok := x.pods[src.Addr().As16()]; ok || within(x.catalog.Node.PodRanges, src.Addr()) {
 		return OwnerPod
 	}
-	if x.own(src.Addr()) || x.own(dst.Addr()) {
+	if x.own(dst.Addr()) {
 		return OwnerNode
 	}
 	return OwnerUnknown
@@ -143,7 +147,18 @@ func within(ranges []netip.Prefix, a netip.Addr) bool {
 
 // own reports whether an address is the node's own.
 func (x *flowIndex) own(a netip.Addr) bool {
-	return a.IsLoopback() || slices.Contains(x.catalog.Node.IPs, a)
+	_, ok := x.node[a.As16()]
+	return ok || a.IsLoopback()
+}
+
+// setNode notes the node's own addresses.
+func (x *flowIndex) setNode(local []netip.Addr) {
+	x.node = make(map[[16]byte]struct{}, len(local))
+	for _, addrs := range [][]netip.Addr{local, x.catalog.Node.IPs} {
+		for _, a := range addrs {
+			x.node[a.As16()] = struct{}{}
+		}
+	}
 }
 
 // FlowFinder tells of which Service port entries are.

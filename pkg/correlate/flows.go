@@ -68,7 +68,7 @@ type ServiceFlows struct {
 	Unreplied uint64 // nothing came back
 	Closing   uint64 // past the exchange of data: it goes with its timeout
 	// Stale counts entries toward an address that has been no endpoint of the
-	// port for longer than the grace.
+	// port for longer than the grace; not those that are closing.
 	Stale uint64
 	// Entries toward an endpoint that have not been answered, by where that is;
 	// one whose node is not known counts as remote.
@@ -94,14 +94,15 @@ func (s *ServiceFlows) add(n *ServiceFlows) {
 	s.UnansweredRemote += n.UnansweredRemote
 }
 
-// PortUse is how many source ports masqueraded flows take toward one
-// destination. Only flows that agree in all of these compete for a port.
+// PortUse is how many source ports masqueraded flows, and the node's own, take
+// toward one destination. Only flows that agree in all of these compete for a
+// port.
 type PortUse struct {
 	Protocol    service.Protocol
 	Source      netip.Addr // that the flows were given
 	Destination netip.AddrPort
-	// Used is at least the true number less one in four thousand of all
-	// masqueraded flows.
+	// Used is at least the true number less one in four thousand of all such
+	// flows.
 	Used uint64
 }
 

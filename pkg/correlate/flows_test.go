@@ -83,7 +83,7 @@ func TestFlowCounter(t *testing.T) {
 	c := &FlowCounter{}
 	catalog := demoCatalog(web4)
 	now := time.Unix(1e9, 0)
-	c.Begin(catalog, nil, now)
+	c.Begin(FlowInputs{Catalog: catalog}, now)
 	for _, f := range []*conntrack.Flow{
 		flow(t, tcp, "10.244.1.7:40001", "10.96.0.10:80", web4, "", conntrack.TCPEstablished, conntrack.SeenReply),
 		flow(t, tcp, "10.244.1.7:40002", "10.96.0.10:80", web4, "", conntrack.TCPTimeWait, conntrack.SeenReply),
@@ -151,7 +151,7 @@ func TestStaleEntries(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	c := &FlowCounter{Grace: StaleGrace}
 	stale := func(after time.Duration, catalog *service.Catalog, entries int) uint64 {
-		c.Begin(catalog, nil, now.Add(after))
+		c.Begin(FlowInputs{Catalog: catalog}, now.Add(after))
 		for i := range entries {
 			c.Add(flow(t, tcp, fmt.Sprintf("10.244.1.7:%d", 1024+i), "10.96.0.10:80", "10.244.1.5:8080", "", conntrack.TCPEstablished, conntrack.SeenReply))
 		}
@@ -184,6 +184,43 @@ func TestStaleEntries(t *testing.T) {
 	}
 }
 
+// TestReadingsThatBreakOff shows that one which does not see an entry does not
+// forget since when it leads nowhere.
+func TestReadingsThatBreakOff(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	c := &FlowCounter{Grace: StaleGrace}
+	in := FlowInputs{Catalog: demoCatalog("10.244.1.6:8080")}
+	read := func(after time.Duration) uint64 {
+		c.Begin(in, now.Add(after))
+		c.Add(flow(t, tcp, "10.244.1.7:1", "10.96.0.10:80", "10.244.1.5:8080", "", conntrack.TCPEstablished, conntrack.SeenReply))
+		c.Add(flow(t, tcp, "10.244.1.7:2", "10.96.0.10:80", "10.244.1.5:8080", "", conntrack.TCPTimeWait, conntrack.SeenReply))
+		return c.End().Services[0].Stale
+	}
+	first := read(0)
+	c.Begin(in, now.Add(15*time.Second))
+	c.Abort()
+	if second := read(30 * time.Second); first != 0 || second != 1 {
+		t.Errorf("%d stale at first, %d after the grace; want 0 and the one that is not closing", first, second)
+	}
+}
+
+// TestPortsOfTheNodeItself counts what the node's own connections take.
+func TestPortsOfTheNodeItself(t *testing.T) {
+	var c FlowCounter
+	c.Begin(FlowInputs{Local: []netip.Addr{netip.MustParseAddr("192.168.50.1")}}, time.Unix(1e9, 0))
+	for _, f := range []*conntrack.Flow{
+		flow(t, tcp, "10.244.1.7:1", "192.0.2.1:443", "", "192.168.50.1:5000", conntrack.TCPEstablished, 0),
+		flow(t, tcp, "192.168.50.1:5001", "192.0.2.1:443", "", "", conntrack.TCPEstablished, 0),
+		flow(t, tcp, "192.0.2.1:443", "192.168.50.1:22", "", "", conntrack.TCPEstablished, 0), // a server here
+		flow(t, tcp, "127.0.0.1:5001", "127.0.0.1:443", "", "", conntrack.TCPEstablished, 0),
+	} {
+		c.Add(f)
+	}
+	if got := c.End().Ports; len(got) != 1 || got[0].Used != 2 || got[0].Source.String() != "192.168.50.1" {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestFlowsWithoutAPI takes the Services from the rows that the rules make.
 func TestFlowsWithoutAPI(t *testing.T) {
 	port := func(name string, p service.Protocol) service.PortName {
@@ -199,7 +236,7 @@ func TestFlowsWithoutAPI(t *testing.T) {
 	}
 	c := &FlowCounter{Grace: StaleGrace}
 	for range 2 {
-		c.Begin(&service.Catalog{}, rows, time.Unix(1e9, 0))
+		c.Begin(FlowInputs{Catalog: &service.Catalog{}, Rows: rows}, time.Unix(1e9, 0))
 		c.Add(flow(t, tcp, "10.244.1.7:1", "10.96.0.10:80", "10.244.1.5:8080", "", conntrack.TCPEstablished, conntrack.SeenReply))
 		c.Add(flow(t, tcp, "[fd00::7]:1", "[fd00::99]:30080", "[fd00::5]:8080", "", conntrack.TCPSynSent, 0))
 		c.Add(flow(t, udp, "10.244.1.7:1", "10.96.0.10:80", "10.244.1.5:8080", "", 0, 0))

@@ -32,6 +32,10 @@ func TimeToFull(limit uint64, windows ...[]Count) (time.Duration, bool) {
 	return soonest, ok
 }
 
+// full is the share of the limit from which on a table is full: what the kernel
+// evicts, and what times out, keeps the count a little below the limit.
+const full = 0.999
+
 // fewestCounts is of how many counts on a window has a slope.
 const fewestCounts = 10
 
@@ -40,7 +44,7 @@ func timeToFull(limit uint64, w []Count) (time.Duration, bool) {
 		return 0, false
 	}
 	last := w[len(w)-1]
-	if last.Entries >= limit {
+	if float64(last.Entries) >= full*float64(limit) {
 		return 0, true
 	}
 	if len(w) < fewestCounts {

@@ -8,7 +8,7 @@ type LossCause uint8
 
 // The causes.
 const (
-	LossTableFull LossCause = iota // no room, and nothing to evict
+	LossTableFull LossCause = iota // no room: the packet, or an entry that was evicted for it
 	LossClash                      // two packets made the same entry, and the second was dropped
 	LossPorts                      // NAT found no free source port, and used a taken one
 	LossChain                      // the hash chain was too long
@@ -26,39 +26,45 @@ const (
 	// room: the kernel's gc counts a table as full from 95 % on, too
 	// (nf_conntrack_max95 in net/netfilter/nf_conntrack_core.c).
 	nearFull = 0.95
-	// triesForPorts is how many taken tuples for each failed entry say that NAT
-	// looked for a port in vain: it tries at least 128 before it gives up
-	// (NF_NAT_MAX_ATTEMPTS in net/netfilter/nf_nat_core.c).
-	triesForPorts = 100
+	// triesForPorts is how many taken tuples NAT finds at least before it gives up
+	// to look for a port (NF_NAT_MAX_ATTEMPTS in net/netfilter/nf_nat_core.c); 131
+	// on Linux 6.18, some more on others.
+	triesForPorts = 128
 )
 
 // Losses divides the packets that were lost between two readings of the
 // statistics by their cause. The kernel has no counter of either cause but the
 // chain's: an entry that cannot be confirmed counts in insert_failed, and in
 // chain_toolong where its chain is too long, else in drop too, as do packets for
-// which there was no entry. peak is the highest count between the readings.
-func Losses(before, now *ConntrackStats, peak, limit uint64) [NumLossCauses]uint64 {
+// which there was no entry. peak is the highest count between the readings, and
+// usual how many taken tuples NAT finds in such a time while no entry fails.
+func Losses(before, now *ConntrackStats, usual float64, peak, limit uint64) [NumLossCauses]uint64 {
 	var lost [NumLossCauses]uint64
 	chain := grown(before.ChainTooLong, now.ChainTooLong)
-	failed := grown(before.InsertFailed, now.InsertFailed)
 	drop := grown(before.Drop, now.Drop)
 	found := grown(before.Found, now.Found)
 	evicted := grown(before.EarlyDrop, now.EarlyDrop)
 
 	lost[LossChain] = chain
-	unconfirmed := failed - min(failed, chain)
-	if unconfirmed > 0 && found/unconfirmed >= triesForPorts {
-		lost[LossPorts] = unconfirmed
-	} else {
-		lost[LossClash] = unconfirmed
+	unconfirmed := Unconfirmed(before, now)
+	if more := float64(found) - 2*usual; more > 0 {
+		lost[LossPorts] = min(unconfirmed, uint64(more/triesForPorts))
 	}
+	lost[LossClash] = unconfirmed - lost[LossPorts]
 	rest := drop - min(drop, unconfirmed)
 	if evicted > 0 || limit > 0 && float64(peak) >= nearFull*float64(limit) {
-		lost[LossTableFull] = rest
+		lost[LossTableFull] = rest + evicted
 	} else {
 		lost[LossOther] = rest
 	}
 	return lost
+}
+
+// Unconfirmed is how many entries could not be confirmed between two readings
+// for another reason than a chain that is too long.
+func Unconfirmed(before, now *ConntrackStats) uint64 {
+	failed := grown(before.InsertFailed, now.InsertFailed)
+	return failed - min(failed, grown(before.ChainTooLong, now.ChainTooLong))
 }
 
 // grown is by how much a statistic has grown; 0 where it is not known.

@@ -17,22 +17,27 @@ func TestLosses(t *testing.T) {
 		name        string
 		before, now *ConntrackStats
 		peak        uint64
+		usual       float64
 		want        map[LossCause]uint64
 	}{
-		{"nothing", zero, zero, 10, nil},
-		{"a full table", zero, stats(0, 0, 7, 0, 0), 96, map[LossCause]uint64{LossTableFull: 7}},
-		{"a full table that evicts", zero, stats(0, 0, 7, 3, 0), 10, map[LossCause]uint64{LossTableFull: 7}},
-		{"a tracker", zero, stats(0, 0, 7, 0, 0), 10, map[LossCause]uint64{LossOther: 7}},
-		{"a clash", zero, stats(3, 2, 2, 0, 0), 10, map[LossCause]uint64{LossClash: 2}},
-		{"no port", zero, stats(600, 2, 2, 0, 0), 10, map[LossCause]uint64{LossPorts: 2}},
-		{"a long chain", zero, stats(0, 2, 0, 0, 2), 10, map[LossCause]uint64{LossChain: 2}},
-		{"a dying entry", zero, stats(0, 1, 0, 0, 0), 10, map[LossCause]uint64{LossClash: 1}},
-		{"all at once", zero, stats(0, 5, 9, 1, 2), 99, map[LossCause]uint64{LossChain: 2, LossClash: 3, LossTableFull: 6}},
-		{"since the reading before", stats(0, 5, 9, 1, 2), stats(0, 6, 10, 1, 2), 10, map[LossCause]uint64{LossClash: 1}},
-		{"an old kernel", &ConntrackStats{}, &ConntrackStats{Drop: new(uint64)}, 10, nil},
+		{"nothing", zero, zero, 10, 0, nil},
+		{"a full table", zero, stats(0, 0, 7, 0, 0), 96, 0, map[LossCause]uint64{LossTableFull: 7}},
+		{"a full table that evicts", zero, stats(0, 0, 7, 3, 0), 10, 0, map[LossCause]uint64{LossTableFull: 10}},
+		{"a tracker", zero, stats(0, 0, 7, 0, 0), 10, 0, map[LossCause]uint64{LossOther: 7}},
+		{"a clash", zero, stats(3, 2, 2, 0, 0), 10, 0, map[LossCause]uint64{LossClash: 2}},
+		{"no port", zero, stats(600, 2, 2, 0, 0), 10, 0, map[LossCause]uint64{LossPorts: 2}},
+		{"ports and clashes", zero, stats(2400, 30, 30, 0, 0), 10, 0, map[LossCause]uint64{LossPorts: 18, LossClash: 12}},
+		{"a clash while NAT tries as ever", zero, stats(640, 1, 1, 0, 0), 10, 600, map[LossCause]uint64{LossClash: 1}},
+		{"no port while NAT tries as ever", zero, stats(640+262, 2, 2, 0, 0), 10, 320, map[LossCause]uint64{LossPorts: 2}},
+		{"entries that had to go", zero, stats(0, 0, 0, 9, 0), 10, 0, map[LossCause]uint64{LossTableFull: 9}},
+		{"a long chain", zero, stats(0, 2, 0, 0, 2), 10, 0, map[LossCause]uint64{LossChain: 2}},
+		{"a dying entry", zero, stats(0, 1, 0, 0, 0), 10, 0, map[LossCause]uint64{LossClash: 1}},
+		{"all at once", zero, stats(0, 5, 9, 1, 2), 99, 0, map[LossCause]uint64{LossChain: 2, LossClash: 3, LossTableFull: 7}},
+		{"since the reading before", stats(0, 5, 9, 1, 2), stats(0, 6, 10, 1, 2), 10, 0, map[LossCause]uint64{LossClash: 1}},
+		{"an old kernel", &ConntrackStats{}, &ConntrackStats{Drop: new(uint64)}, 10, 0, nil},
 	} {
 		got := map[LossCause]uint64{}
-		for c, n := range Losses(tt.before, tt.now, tt.peak, 100) {
+		for c, n := range Losses(tt.before, tt.now, tt.usual, tt.peak, 100) {
 			if n > 0 {
 				got[LossCause(c)] = n
 			}

@@ -40,19 +40,20 @@ const (
 	eventsQueue = 1024
 )
 
-// WatchFlows calls visit for each change of an entry in the namespace until ctx
-// ends, and then returns nil. Where changes come faster than they are read some
+// WatchFlows calls started once it listens, and then visit for each change of an
+// entry in the namespace, until ctx ends; then it returns nil. Where changes come faster than they are read some
 // are lost: lost is called with the reason, and it goes on. While it listens
 // the kernel keeps an extension for each new entry of all namespaces. It
 // returns a *CapabilityError without CAP_NET_ADMIN, and ErrAbsent where there is
 // no ctnetlink.
-func WatchFlows(ctx context.Context, visit func(*FlowEvent), lost func(error)) error {
+func WatchFlows(ctx context.Context, started func(), visit func(*FlowEvent), lost func(error)) error {
 	const op = "listen to changes of conntrack entries"
 	if running.loadable(ctnetlinkModule) {
 		return fmt.Errorf("%s: %w: its module is not loaded", op, ErrAbsent)
 	}
 	for ctx.Err() == nil {
-		err := watchFlows(ctx, visit)
+		err := watchFlows(ctx, started, visit)
+		started = func() {}
 		if errors.Is(err, errListen) {
 			return meaning(op, err)
 		}
@@ -67,7 +68,7 @@ func WatchFlows(ctx context.Context, visit func(*FlowEvent), lost func(error)) e
 var errListen = errors.New("cannot listen")
 
 // watchFlows listens until ctx or the socket ends.
-func watchFlows(ctx context.Context, visit func(*FlowEvent)) error {
+func watchFlows(ctx context.Context, started func(), visit func(*FlowEvent)) error {
 	c, err := timo.Dial(nil)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errListen, err)
@@ -82,6 +83,7 @@ func watchFlows(ctx context.Context, visit func(*FlowEvent)) error {
 		return fmt.Errorf("%w: %w", errListen, err)
 	}
 	defer closeEvents(c, events, failed)
+	started()
 	for {
 		select {
 		case <-ctx.Done():

@@ -32,8 +32,9 @@ func conntrackMetrics() []Metric {
 		},
 		{
 			Name: "svcscope_conntrack_losses_total", Type: Counter, Unit: unitPackets,
-			Help: "Packets that connection tracking lost, by cause. Told from the statistics: chain_toolong and insert_failed say " +
-				"so, many tuples tried in vain mean that source ports ran out, and what was dropped in a full table found no room",
+			Help: "Packets that connection tracking lost, and entries that it evicted from a full table, by cause. Told from the " +
+				"statistics: chain_toolong and insert_failed say so, tuples tried in vain mean that source ports ran out, and what was " +
+				"dropped in a full table found no room",
 			Labels: []Label{causeLabel()}, Stability: Stable, Kernel: statsInterface, Cost: CostCall, When: statsRead,
 		},
 	}, append(conntrackStatistics(), conntrackEntries()...)...)
@@ -66,7 +67,7 @@ func conntrackEntries() []Metric {
 		dumped("entries_by_owner", unitEntries, "Entries by what they are there for, of the last reading: a Service's address, an "+
 			"endpoint that was reached without one here, a pod of this node on its way out, the node itself, or nothing known", owner),
 		dumped("port_pressure_ratio", unitRatio, "Worst share of the 64,512 source ports that masqueraded connections with one "+
-			"protocol, source address, destination and port take; near 1 new ones fail. `svcscope conntrack` names the destination"),
+			"protocol, source address, destination and port take, the node's own among them; near 1 new ones fail. `svcscope conntrack` names the destination"),
 		dumped("dump_interval_seconds", unitSeconds, "Time between the begins of the last two readings of all entries: "+
 			"--conntrack.interval, or longer where a reading would take more than 2 % of a core"),
 	}

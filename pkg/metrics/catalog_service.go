@@ -114,7 +114,7 @@ func serviceMetrics() []Metric {
 		{
 			Name: "svcscope_service_conntrack_stale_entries", Type: Gauge, Unit: unitEntries,
 			Help: "Of the Service's entries, those that lead to an address which has been no endpoint of it for 30 seconds. " +
-				"UDP clients that go on sending reach nobody; TCP connections hang until their timeout",
+				"UDP clients that go on sending reach nobody; TCP connections hang until their timeout. What is closing is not counted",
 			Labels: serviceLabels(), Stability: Stable, Kernel: flowsInterface, Cost: CostEntries, When: flowsWhen,
 		},
 		{

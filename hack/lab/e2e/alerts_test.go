@@ -31,6 +31,7 @@ func alertCases() map[string]alertCase {
 		"SvcscopeServiceUnanswered":        {fault: "entries_astray"},
 		"SvcscopeConntrackInsertFailing":   {why: "needs packets of one flow that race each other all the time"},
 		"SvcscopeConntrackHashOverloaded":  {why: "limit and buckets are the machine's: a full table has an entry a bucket"},
+		"SvcscopeConntrackBucketsFew":      {why: "limit and buckets are the machine's"},
 		"SvcscopeConntrackLimitDiffers":    {why: nodes},
 		"SvcscopeRulesHigh":                {fault: "rules_high"},
 		"SvcscopeRulesGrowthForecast":      {fault: "rules_growth"},

@@ -169,16 +169,15 @@ func topUtilisation() Panel {
 	})
 }
 
-// lossesByNode is on two dashboards; next is what to do then.
+// lossesByNode says next what to do then.
 func lossesByNode(title, next string) Panel {
 	return timeseries(spec{
 		title: title, unit: "pps", w: 12, h: 8,
-		shows: "Packets per second that connection tracking dropped, and entries that it evicted to make room.",
+		shows: "Packets per second that connection tracking lost, and entries that it evicted to make room.",
 		bad:   "Anything that lasts: these are connections that fail or are cut.",
 		next:  next,
 		targets: []Target{over(
-			`topk(10, max by (@node) (rate(svcscope_conntrack_drop_total{@on}[$__rate_interval])
-			 + rate(svcscope_conntrack_early_drop_total{@on}[$__rate_interval])))`, nodeLegend)},
+			`topk(10, sum by (@node) (rate(svcscope_conntrack_losses_total{@on}[$__rate_interval])))`, nodeLegend)},
 	})
 }
 

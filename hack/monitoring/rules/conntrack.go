@@ -13,10 +13,10 @@ func conntrackAlerts() []alert {
 		},
 		{
 			name: "SvcscopeConntrackInsertFailing", severity: warning, hold: "10m",
-			expr:    `rate(svcscope_conntrack_insert_failed_total[5m]) > __CONNTRACK_INSERT_FAILED__`,
+			expr:    unconfirmed,
 			summary: "New connections fail because their entry cannot be inserted",
 			description: theNode + ` drops {{ $value | printf "%.1f" }} first packets a second because their entry cannot be inserted, more than ` +
-				`__CONNTRACK_INSERT_FAILED__: tuples clash, or hash chains are too long.`,
+				`__CONNTRACK_INSERT_FAILED__: tuples clash, source ports have run out, or hash chains are too long.`,
 		},
 		{
 			name: "SvcscopeConntrackHashOverloaded", severity: info, hold: "15m",
@@ -24,6 +24,13 @@ func conntrackAlerts() []alert {
 			summary: "The connection-tracking table has too few hash buckets",
 			description: theNode + ` has {{ $value | humanize }} entries a hash bucket, more than 4: each packet compares a longer list, ` +
 				`and new connections are refused where a list is too long.`,
+		},
+		{
+			name: "SvcscopeConntrackBucketsFew", severity: info, hold: "1h",
+			expr:    `svcscope_conntrack_entries_limit / (svcscope_conntrack_buckets > 0) > 4`,
+			summary: "The connection-tracking table has too few hash buckets for its limit",
+			description: theNode + ` allows {{ $value | humanize }} entries a hash bucket, more than 4: when the table fills, hash chains get too long before ` +
+				`the limit is reached.`,
 		},
 		{
 			name: "SvcscopeConntrackLimitDiffers", severity: info, hold: "30m",
@@ -88,13 +95,14 @@ unless svcscope_conntrack_entries <= max_over_time(svcscope_conntrack_entries[4h
 unless svcscope_conntrack_entries <= max_over_time(svcscope_conntrack_entries[4h] offset 164h)
 `
 
-// dropping compares two values, which unlike increase() is exact: the terms of
-// the sum cancel out. The second line leaves out a node that was started anew,
-// whose counters began at 0. Ten are forgiven: a protocol's tracker or helper
-// may drop a packet too, and a full table drops many.
+// dropping forgives ten.
 const dropping = `
-node:svcscope_conntrack_lost:sum - node:svcscope_conntrack_lost:sum offset 5m > 10
-and svcscope_conntrack_insert_failed_total >= svcscope_conntrack_insert_failed_total offset 5m
+sum without (cause) (increase(svcscope_conntrack_losses_total{cause="table_full"}[5m])) > 10
+`
+
+// unconfirmed is what fails although there is room.
+const unconfirmed = `
+sum without (cause) (rate(svcscope_conntrack_losses_total{cause=~"clash|ports|chain"}[5m])) > __CONNTRACK_INSERT_FAILED__
 `
 
 // limitDiffers looks for less than half of the median only where that matters:

@@ -6,7 +6,6 @@ func recordingRules() file {
 	return file{Groups: []group{
 		{Name: "svcscope-conntrack.rules", Rules: []rule{
 			record("node:svcscope_conntrack_utilization:ratio", utilization),
-			record("node:svcscope_conntrack_lost:sum", lost),
 		}},
 		{Name: "svcscope-rules.rules", Rules: []rule{
 			record("cluster:svcscope_rules:median", median),
@@ -22,19 +21,6 @@ func recordingRules() file {
 
 // A limit of 0 is none.
 const utilization = `svcscope_conntrack_entries / (svcscope_conntrack_entries_limit > 0)`
-
-// lost counts what a full table costs: packets that got no entry, and entries
-// that had to go. The kernel counts a clash of two packets for one tuple in
-// drop and in insert_failed, a hash chain that is too long in insert_failed and
-// chain_toolong, an entry that dies while it is confirmed in insert_failed only.
-// So this is too low by the few of the last kind, never too high. It is no
-// counter for that reason: compare two values, do not take a rate.
-const lost = `
-  svcscope_conntrack_early_drop_total
-+ svcscope_conntrack_drop_total
-- svcscope_conntrack_insert_failed_total
-+ (svcscope_conntrack_chain_toolong_total or 0 * svcscope_conntrack_drop_total)
-`
 
 const median = `quantile by (cluster, backend, ip_family, table) (0.5, svcscope_rules{owner="kube-proxy"})`
 
