@@ -80,7 +80,7 @@ func TestUnitTestsNoticeLostGuards(t *testing.T) {
 		edit       *strings.Replacer
 	}{
 		{"no waiting", "quiet-agent.yaml", "Prometheus is away for 12 minutes", strings.NewReplacer("    for: 10m\n", "", "    for: 5m\n", "", "    for: 15m\n", "")},
-		{"clashes count", "quiet-cluster.yaml", "two DNS packets clash once", strings.NewReplacer(`losses_total{cause="table_full"}`, "losses_total", "[5m])) > 10", "[5m])) > 0")},
+		{"clashes count", "quiet-cluster.yaml", "two DNS packets clash once", strings.NewReplacer(`losses_total{cause="table_full"}`, "losses_total", "[5m]))\n      > 10", "[5m])) > 0")},
 		{"yesterday is not looked at", "forecast-days.yaml", "a steep morning, the second and third day", strings.NewReplacer("offset 20h", "offset 30d")},
 		{"last week is not looked at", "forecast-days.yaml", "a steep Monday after a quiet Sunday", strings.NewReplacer("offset 164h", "offset 30d")},
 		{"a step's end is not seen", "forecast.yaml", "a step of half a table in 30 minutes that ends", strings.NewReplacer("svcscope_conntrack_entries[15m]", "svcscope_conntrack_entries[1h]")},
