@@ -18,6 +18,7 @@ type Ledger struct {
 	counting bool   // some source has its baseline
 	others   map[OtherKey]*Totals
 	folded   uint64
+	told     uint64      // the round up to which Changed has told
 	gone     []absence   // in the order in which they went
 	recent   *list.List  // of ports, the last changed first
 	emptied  []*endpoint // since the last reading: may be in no rule any more

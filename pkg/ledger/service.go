@@ -24,7 +24,7 @@ type service struct {
 	uid    string
 	round  uint64  // the call of Know that named it last
 	member bool    // it has totals of its own, until it is gone
-	joined uint64  // the round that made it a member by what it counted
+	joined uint64  // the round that made it a member by what it counted: see Ledger.totals
 	was    bool    // it is gone and was a member
 	folded bool    // it was counted as folded into others
 	here   int     // ports that are not gone

@@ -66,14 +66,15 @@ func (l *Ledger) totals(p *port, now time.Time) *Totals {
 		}
 		return nil
 	}
-	if svc.member && svc.joined != l.round {
+	if svc.member && svc.joined <= l.told {
 		l.touch(p)
 		return &p.Totals
 	}
 	if !svc.member && l.members < l.max {
 		// Its own totals are exposed at 0 first: a Prometheus that scrapes them
-		// sees no growth in a first sample. What made it a member is added to
-		// those shared, which are there.
+		// sees no growth in a first sample. What is counted until they are told of
+		// is added to those shared, which are there: in the same pass there may be
+		// more of it, in another family.
 		l.join(svc, now)
 		svc.joined = l.round
 		l.touch(p)
@@ -112,7 +113,8 @@ func (p *port) exposed() bool { return p.svc.member && !p.gone }
 
 // Changed returns the totals that have changed, or come to be exposed, after a
 // version that an earlier call returned, in no order, and the version of now;
-// 0 is before all. The cost follows what has changed. A port that is not
+// 0 is before all. A Service that passed the cap counts for itself once a call
+// has told of it, at 0. The cost follows what has changed. A port that is not
 // exposed any more is not told: see Total.
 func (l *Ledger) Changed(since uint64) (ports []PortTotal, version uint64) {
 	for e := l.recent.Front(); e != nil; e = e.Next() {
@@ -124,6 +126,7 @@ func (l *Ledger) Changed(since uint64) (ports []PortTotal, version uint64) {
 			ports = append(ports, p.total())
 		}
 	}
+	l.told = l.round
 	return ports, l.round
 }
 

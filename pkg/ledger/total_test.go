@@ -35,6 +35,7 @@ func TestCap(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", when, diff)
 		}
+		r.Changed(0) // a snapshot tells of it
 	}
 	expect("without activity nobody is a member", map[string]uint64{"_other/TCP/2": 0})
 	read(5, 6, 5, 5)
@@ -54,6 +55,41 @@ func TestCap(t *testing.T) {
 	}
 	if r.Folded() != 1 {
 		t.Errorf("folded %d, want 1", r.Folded())
+	}
+}
+
+// TestCapIsPassedAtZeroInBothFamilies reads both families in one pass: what the
+// second one has counted of a Service that passed the cap with the first must
+// not be the first sample of its series.
+func TestCapIsPassedAtZeroInBothFamilies(t *testing.T) {
+	r := newRig(1)
+	a, b := svcPort("a"), svcPort("b")
+	a6 := a
+	a6.Family = 10
+	nft6 := nft
+	nft6.Family = 10
+	r.know(a, a6, b)
+	pass := func(v4, v6 uint64) {
+		r.apply(reading(nft, of(a, conn(1, v4))))
+		r.apply(reading(nft6, of(a6, conn(1, v6))))
+	}
+	pass(5, 5)
+	pass(5, 5)
+	r.Changed(0)
+	pass(6, 8)
+	for _, port := range []Port{a, a6} {
+		if got, want := total(t, r.Ledger, port), "cluster 0 external 0 refused 0"; got != want {
+			t.Errorf("as it passes the cap, %v: %s, want %s", port, got, want)
+		}
+	}
+	r.Changed(0)
+	pass(7, 10)
+	var others uint64
+	for _, o := range r.Others() {
+		others += o.Cluster
+	}
+	if v4, v6 := total(t, r.Ledger, a), total(t, r.Ledger, a6); v4 != "cluster 1 external 0 refused 0" || v6 != "cluster 2 external 0 refused 0" || others != 4 {
+		t.Errorf("afterwards: %s and %s, %d in others; want 1, 2 and 4", v4, v6, others)
 	}
 }
 
