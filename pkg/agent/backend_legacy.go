@@ -252,8 +252,10 @@ func (f *legacyFamily) paused(cost time.Duration, now time.Time) time.Duration {
 	switch {
 	case near && cost <= cheap: // often enough, and the processor is needed
 		return legacyEvery
-	case near && !f.lock.first(cost):
+	case near && !f.lock.first(cost) && cost <= longLook:
 		return max(legacyEvery/2, legacyNear*cost)
+	case near && !f.lock.first(cost):
+		return legacyLong * cost
 	}
 	return max(legacyEvery, legacyShare*cost, quiet)
 }

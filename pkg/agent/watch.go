@@ -28,13 +28,15 @@ const (
 	// most a tenth. Of x_tables readings take at most a twentieth of the time of
 	// each family, and come less often: they hold the mutex that a writer of the
 	// family needs, and take a processor from it. Where the writer keeps a pace
-	// there are none until shortly before it writes, and then more. One that
-	// takes long is not made where the other family is about to be written.
+	// there are none until shortly before it writes, and then more, but fewer of
+	// those that take long: the writer would meet one. Such a one is not made where
+	// the other family is about to be written.
 	watchEvery  = 2 * time.Millisecond
 	watchShare  = 10
 	legacyEvery = 10 * time.Millisecond
 	legacyShare = 20
 	legacyNear  = 4
+	legacyLong  = 10
 	longLook    = 4 * time.Millisecond
 )
 
