@@ -24,8 +24,9 @@ const (
 	cheap = free / 4
 	// first is the most that a reading may cost that is made when a session begins,
 	// where its table is about to be written and was not read just now: kube-proxy
-	// writes filter before nat.
-	first = 3 * time.Millisecond
+	// writes filter before nat. A longer one holds the family's mutex when the
+	// writer asks for its table.
+	first = time.Millisecond
 	// afterwards is how long after a session its tables are read: kube-proxy is
 	// about to write the next one, or to go on with its sync, on processors that
 	// readings would take. What a new rule counts until then is not lost.
