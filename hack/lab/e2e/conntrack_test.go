@@ -136,13 +136,18 @@ func (m *monitored) overflow(p *prometheus) {
 		forecast.Seconds(), over.Seconds(), cause.Seconds())
 }
 
-// first is how long after begin an expression had a value.
-func (p *prometheus) first(begin time.Time, expr string) time.Duration {
+// first is how long after begin an expression had a value, at the soonest: what
+// came last is in none of the query's steps yet.
+func (p *prometheus) first(begin time.Time, expr string) (after time.Duration) {
 	p.t.Helper()
-	all, err := p.rangeQuery(expr, begin, time.Second)
-	if err != nil || len(all) == 0 || len(all[0].Values) == 0 {
-		p.t.Fatalf("%s: never since %v: %v", expr, begin, err)
-	}
-	at, _ := all[0].Values[0][0].(float64)
-	return time.Duration((at - float64(begin.UnixMilli())/1000) * float64(time.Second))
+	eventually(p.t, expr, func() error {
+		all, err := p.rangeQuery(expr, begin, time.Second)
+		if err != nil || len(all) == 0 || len(all[0].Values) == 0 {
+			return fmt.Errorf("never since %v: %v", begin, err)
+		}
+		at, _ := all[0].Values[0][0].(float64)
+		after = time.Duration((at - float64(begin.UnixMilli())/1000) * float64(time.Second))
+		return nil
+	})
+	return after
 }
