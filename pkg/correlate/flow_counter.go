@@ -54,7 +54,10 @@ type sighting struct {
 }
 
 // protocols are those with counts of their own; the last one is all others.
-var protocols = [...]string{"tcp", "udp", "sctp", "icmp", "icmpv6", "other"}
+var protocols = [...]struct {
+	name   string
+	number uint8 // IPPROTO_*
+}{{"tcp", protocolTCP}, {"udp", protocolUDP}, {"sctp", protocolSCTP}, {"icmp", 1}, {"icmpv6", 58}, {"other", 255}}
 
 // maxStates is above all states of a protocol: unreplied and replied, then the
 // protocol's own.
@@ -110,9 +113,9 @@ func (c *FlowCounter) takesPort(f *conntrack.Flow) bool {
 }
 
 func (c *FlowCounter) countState(f *conntrack.Flow) {
-	p := slices.Index(protocols[:], f.ProtocolName())
-	if p < 0 {
-		p = len(protocols) - 1
+	p := 0
+	for p < len(protocols)-1 && protocols[p].number != f.Protocol {
+		p++
 	}
 	state := 0
 	switch {
@@ -200,21 +203,20 @@ func (c *FlowCounter) End() *Flows {
 }
 
 func (c *FlowCounter) stateEntries() []StateEntries {
-	numbers := [...]uint8{protocolTCP, protocolUDP, protocolSCTP, 1, 58, 255}
 	var out []StateEntries
 	for p := range c.states {
 		for state, n := range c.states[p] {
 			if n == 0 {
 				continue
 			}
-			f := conntrack.Flow{Protocol: numbers[p]}
+			f := conntrack.Flow{Protocol: protocols[p].number}
 			switch {
 			case state >= 2:
 				f.HasState, f.State = true, conntrack.State(state-2)
 			case state == 1:
 				f.Status = conntrack.SeenReply
 			}
-			out = append(out, StateEntries{Protocol: protocols[p], State: f.StateName(), Entries: n})
+			out = append(out, StateEntries{Protocol: protocols[p].name, State: f.StateName(), Entries: n})
 		}
 	}
 	slices.SortFunc(out, func(a, b StateEntries) int {
