@@ -103,6 +103,8 @@ func (s *sampler) loop(ctx context.Context) {
 			s.legacy.lock.take(e, ok, time.Now())
 		case <-due.C:
 			s.readDue(ctx)
+		case read := <-s.legacy.beside.came:
+			s.arrived(ctx, read)
 		case <-synced:
 			synced = nil
 			s.pass(ctx)

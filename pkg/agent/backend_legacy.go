@@ -21,9 +21,10 @@ import (
 // legacyBackend reads x_tables.
 type legacyBackend struct {
 	reader[legacyReader]
-	known []*legacyFamily
-	lock  *legacyLock
-	of    *watched // what is looked at; nil before the first look
+	beside beside
+	known  []*legacyFamily
+	lock   *legacyLock
+	of     *watched // what is looked at; nil before the first look
 }
 
 // legacyFamily is one family's rules from one reading to the next.
@@ -41,13 +42,13 @@ type legacyFamily struct {
 	moved map[string]bool
 	lock  *legacyLock
 	looks map[string]*tableLooks
-	all   time.Duration // what looks at all tables take that are watched
+	all   time.Duration // what looks at all tables take that are watched, but for dear ones
 	pace  pace
 }
 
 // tableLooks is how a table is looked at that has something that is watched.
 type tableLooks struct {
-	cost time.Duration // of a look
+	cost time.Duration // of a reading
 	last time.Time     // when the last one began
 	rest time.Time     // until then there is none
 }
@@ -59,8 +60,9 @@ type legacyTable struct {
 }
 
 func newLegacyBackend(open func() (legacyReader, error)) *legacyBackend {
-	b := &legacyBackend{reader: reader[legacyReader]{open: open}, lock: &legacyLock{}}
-	b.lock.prospect = b.prospect
+	one := reader[legacyReader]{open: open}
+	b := &legacyBackend{reader: one, beside: beside{reader: one}, lock: &legacyLock{}}
+	b.lock.early, b.lock.away = b.early, b.away
 	for _, f := range families() {
 		follow := ruleset.NewXTables(f)
 		b.known = append(b.known, &legacyFamily{
@@ -86,6 +88,9 @@ func (b *legacyBackend) read(ctx context.Context) (map[string]uint64, error) {
 		return nil, err
 	}
 	var errs []error
+	if b.beside.came != nil { // first what was read before
+		errs = append(errs, b.settle(ctx))
+	}
 	undecoded := make(map[string]uint64)
 	for _, f := range b.known {
 		if err := f.readAll(ctx, r); err != nil {
@@ -135,7 +140,11 @@ func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (next
 	for _, t := range b.watched(w) {
 		f := b.family(t.family)
 		l := f.look(t.name)
-		if b.wants(f, l, second && t.name == "nat" && f.pending) {
+		if b.away(t) {
+			next = earlier(next, time.Now().Add(legacyEvery))
+			continue
+		}
+		if b.wants(f, l, second && t.name == "nat" && f.pending && l.cost <= dearLook) {
 			if err := b.lookAt(ctx, w, t, l); err != nil {
 				return next, err
 			}
@@ -145,17 +154,21 @@ func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (next
 	return next, nil
 }
 
-// prospect says what is known of when a table will be written: while something
-// in it is watched, soon, unless a pace of its writer speaks against it.
-func (b *legacyBackend) prospect(t legacyTable, now time.Time) prospect {
+// early reports whether the family's writer keeps a pace and is not due yet.
+func (b *legacyBackend) early(t legacyTable, now time.Time) bool {
 	quiet, _ := b.family(t.family).pace.expect(now, 0)
-	switch {
-	case quiet > 0:
-		return notYet
-	case b.of != nil && slices.Contains(b.of.tables(t.family), t.name):
-		return expected
-	}
-	return unforeseen
+	return quiet > 0
+}
+
+// away reports whether a reading would wait for one that is being made: for the
+// mutex of the family, or for the reader of dear tables.
+func (b *legacyBackend) away(t legacyTable) bool {
+	return b.beside.came != nil && (b.beside.table.family == t.family || b.dear(t))
+}
+
+// dear reports whether a table is read beside others.
+func (b *legacyBackend) dear(t legacyTable) bool {
+	return b.family(t.family).look(t.name).cost > dearLook
 }
 
 // watched lists the tables that have something that is watched, those first that
@@ -177,11 +190,14 @@ func (b *legacyBackend) watched(w *watched) []legacyTable {
 
 // expect notes what looks at all of these tables take.
 func (f *legacyFamily) expect(tables []string) {
-	f.all = 0
+	f.all, f.pace.rare = 0, 0
 	for _, table := range tables {
-		f.all += f.look(table).cost
+		cost := f.look(table).cost
+		f.pace.rare += legacyShare * cost
+		if cost <= dearLook {
+			f.all += cost
+		}
 	}
-	f.pace.rare = legacyShare * f.all
 }
 
 // look returns how a table of the family is looked at.
@@ -200,17 +216,31 @@ func (f *legacyFamily) look(table string) *tableLooks {
 // write is expected before which nothing was looked at.
 func (b *legacyBackend) wants(f *legacyFamily, l *tableLooks, again bool) bool {
 	now := time.Now()
-	if again {
+	switch {
+	case again:
 		return now.Sub(l.last) < oneSync
-	}
-	if now.Before(l.rest) {
+	case now.Before(l.rest):
 		return false
+	case l.cost > dearLook:
+		wait := b.apart(f, l.cost, now)
+		l.rest = now.Add(wait)
+		return wait == 0
 	}
 	if f.lock.busy(now) && !(0 < l.cost && l.cost <= cheap && f.lock.lasting(now)) && !f.missed(l, now) || b.inTheWay(f, l.cost, now) {
 		l.rest = now.Add(watchEvery)
 		return false
 	}
 	return true
+}
+
+// apart returns how long a dear look has to wait, so that no writer meets it.
+func (b *legacyBackend) apart(f *legacyFamily, cost time.Duration, now time.Time) time.Duration {
+	quiet, _ := f.pace.expect(now, 2*cost)
+	_, near := f.pace.expect(now, cost)
+	if quiet == 0 && (near || f.lock.held()) {
+		return legacyEvery
+	}
+	return quiet
 }
 
 // inTheWay reports whether a look of that cost would last until another family
@@ -235,12 +265,15 @@ func (f *legacyFamily) missed(l *tableLooks, now time.Time) bool {
 
 func (b *legacyBackend) lookAt(ctx context.Context, w *watched, t legacyTable, l *tableLooks) error {
 	l.last = time.Now()
+	if l.cost > dearLook {
+		l.rest = l.last.Add(b.family(t.family).paused(l.cost, l.last))
+		return b.beside.start(ctx, t)
+	}
 	d, err := b.readTable(ctx, t)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	spend(&l.cost, now.Sub(l.last))
 	w.rewritten(t.family, []ruleset.Delta{d})
 	l.rest = now.Add(b.family(t.family).paused(l.cost, now))
 	return nil
@@ -252,9 +285,9 @@ func (f *legacyFamily) paused(cost time.Duration, now time.Time) time.Duration {
 	switch {
 	case near && cost <= cheap: // often enough, and the processor is needed
 		return legacyEvery
-	case near && !f.lock.first(cost) && cost <= longLook:
+	case near && cost <= longLook:
 		return max(legacyEvery/2, legacyNear*cost)
-	case near && !f.lock.first(cost):
+	case near, cost > dearLook && quiet > 0:
 		return legacyLong * cost
 	}
 	return max(legacyEvery, legacyShare*cost, quiet)
@@ -295,12 +328,20 @@ func (f *legacyFamily) readTable(ctx context.Context, r legacyReader, name strin
 	read := tableRead{table: legacyTable{f.set.Family, name}, begin: time.Now()}
 	err = r.Read(ctx, f.set.Family, name, func(t *xtables.Table) error {
 		read.end = time.Now()
-		d, err = f.follow.Update(t)
+		d, err = f.use(read, t)
 		return err
 	})
+	return d, err
+}
+
+// use brings a table up to date with a reading.
+func (f *legacyFamily) use(read tableRead, t *xtables.Table) (ruleset.Delta, error) {
+	d, err := f.follow.Update(t)
 	if err != nil {
 		return d, err
 	}
+	name := read.table.name
+	spend(&f.look(name).cost, time.Since(read.begin))
 	read.changed = !d.Same() || d.Fell
 	f.lock.read(read)
 	return d, nil
@@ -347,11 +388,17 @@ func (b *legacyBackend) unseen(f *familyRules, table string) (time.Duration, boo
 	return b.lock.blind(legacyTable{f.set.Family, table})
 }
 
-func (b *legacyBackend) close() error { return errors.Join(b.lock.close(), b.reader.close()) }
+func (b *legacyBackend) close() error {
+	return errors.Join(b.lock.close(), b.beside.close(), b.reader.close())
+}
 
 func (b *legacyBackend) stats() kernel.ReadStats {
 	if !b.ready {
 		return kernel.ReadStats{}
 	}
-	return b.value.Stats()
+	all, other := b.value.Stats(), b.beside.stats
+	all.Bytes += other.Bytes
+	all.Messages += other.Messages
+	all.Interrupted += other.Interrupted
+	return all
 }

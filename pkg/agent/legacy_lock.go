@@ -23,8 +23,10 @@ const watchAgain = 15 * time.Second
 type legacyLock struct {
 	path  string // --legacy.lock-file; empty: not watched
 	watch func(path string) (lockWatch, error)
-	// prospect says what is known of when a table will be written.
-	prospect func(legacyTable, time.Time) prospect
+	// early reports whether a table's writer keeps a pace and is not due yet.
+	early func(legacyTable, time.Time) bool
+	// away reports whether a table can't be read now.
+	away func(legacyTable) bool
 
 	w        lockWatch
 	sessions *sessions // nil while nothing is watched
@@ -45,7 +47,7 @@ func (l *legacyLock) retry(now time.Time) error {
 		return err
 	}
 	l.w, l.sessions = w, newSessions()
-	l.sessions.prospect = l.prospect
+	l.sessions.early, l.sessions.away = l.early, l.away
 	if l.created.IsZero() {
 		l.created = now
 	}
@@ -92,17 +94,17 @@ func (l *legacyLock) read(r tableRead) {
 	}
 }
 
-// first reports whether a reading of that cost is made when a writer begins, of a
-// table that is expected to be written and was not read just before.
-func (l *legacyLock) first(cost time.Duration) bool { return l.sessions != nil && cost <= first }
-
 // busy reports whether a writer is at work for whose session readings are
 // planned.
 func (l *legacyLock) busy(now time.Time) bool { return l.sessions != nil && l.sessions.busy(now) }
 
-// lasting reports whether a session has been under way for long.
+// held reports whether a writer may be at work.
+func (l *legacyLock) held() bool { return l.sessions != nil && l.sessions.held() }
+
+// lasting reports whether a session has been under way for long, while another
+// writer waits.
 func (l *legacyLock) lasting(now time.Time) bool {
-	return l.sessions != nil && l.sessions.held() && now.Sub(l.sessions.begin) >= lastingFrom
+	return l.sessions != nil && l.sessions.opened > 1 && now.Sub(l.sessions.begin) >= lastingFrom
 }
 
 // wrote returns when a writer began to write the rules that a reading finds new,

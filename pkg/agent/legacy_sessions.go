@@ -22,11 +22,10 @@ const (
 	// cheap is a reading that is made as soon as a session begins: of the one
 	// before that of its table, too.
 	cheap = free / 4
-	// first is the most that a reading may cost that is made when a session begins,
-	// where its table is about to be written and was not read just now: kube-proxy
-	// writes filter before nat. A longer one holds the family's mutex when the
-	// writer asks for its table.
-	first = time.Millisecond
+	// justRead is how old a reading may be that is not repeated when the next session
+	// begins: kube-proxy writes filter and then nat, and a reading of filter would
+	// wait for as long as the kernel copies nat to the writer, not idle but spinning.
+	justRead = 3 * time.Millisecond
 	// afterwards is how long after a session its tables are read: kube-proxy is
 	// about to write the next one, or to go on with its sync, on processors that
 	// readings would take. What a new rule counts until then is not lost.
@@ -38,12 +37,13 @@ const (
 	lastingFrom = 20 * time.Millisecond
 	// lengthsKept is how many lengths of sessions are remembered.
 	lengthsKept = 16
-	// patient is how many times the longest session may pass without an event
-	// before the count of openings is taken to be wrong: the kernel tells of two
-	// closings that follow each other at once as of one.
-	patient = 2
-	// leastPatience is the least of that, and unknownPatience what it is while no
-	// session is known.
+	// patient is how many halves of the longest session it may last before the
+	// count of openings is taken to be wrong: the kernel tells of two closings that
+	// follow each other at once as of one.
+	patient = 3
+	// leastPatience is the least of that, and all of it for the session of one who
+	// waited: its closing may be the one that was not told of. unknownPatience is
+	// what it is while no session is known.
 	leastPatience   = 100 * time.Millisecond
 	unknownPatience = time.Second
 )
@@ -57,36 +57,31 @@ const (
 )
 
 // sessions tells when to read tables of x_tables around the sessions of their
-// writers: from an opening of the lock file to its last closing. It is fed with
-// what happens and asked what is next; it has no clock of its own.
+// writers: from an opening of the lock file, or the closing by the one who held it
+// before, to the closing. It is fed with what happens and asked what is next; it
+// has no clock of its own.
 //
 // A table is read once in a session, to know what rules have counted before the
 // writer replaces them, and once after it. Where that costs too much of the
-// session, only after it, but for a table that is expected to be written and was
-// not read just before: it is read when the session begins. One whose writer keeps a pace and is not
-// due yet is only read after it.
+// session, or the writer of the table keeps a pace and is not due yet, only after
+// it; never after one that was too short to write it.
 type sessions struct {
 	opened int       // descriptors of the lock file
 	heard  time.Time // the last event
 	lost   bool      // the last session was taken to be over without a closing
+	waited bool      // the session at hand is of one who waited for the one before
 	begin  time.Time // of the session at hand or the last one
 	burst  time.Time // the begin of the first one of those that followed each other at once
 	end    time.Time // of the last one
 	open   time.Duration
 	all    lengths // of sessions of whatever kind that were seen to end
 	tables map[legacyTable]*sessionTable
-	// prospect says what is known of when a table will be written; nil: nothing.
-	prospect func(legacyTable, time.Time) prospect
+	// early reports whether a table's writer keeps a pace and is not due yet; nil
+	// where nothing is known of any.
+	early func(legacyTable, time.Time) bool
+	// away reports whether a table can't be read now; nil: all can.
+	away func(legacyTable) bool
 }
-
-// prospect is what is known of when a table will be written.
-type prospect uint8
-
-const (
-	unforeseen prospect = iota // it may be or not
-	expected                   // it is about to be
-	notYet                     // its writer keeps a pace, and is not there yet
-)
 
 // sessionTable is what is known of one table.
 type sessionTable struct {
@@ -94,6 +89,7 @@ type sessionTable struct {
 	lengths lengths       // of sessions that changed it
 	until   float64       // the part of a session after which a reading has ended
 	longest time.Duration // of the sessions since the last reading
+	over    time.Time     // when the last of them ended
 	late    bool          // a reading in the session at hand came after the change
 	plan    time.Time     // when to read in the session at hand; zero: not any more
 	due     time.Time     // when to read after it; zero: never
@@ -131,7 +127,7 @@ func (s *sessions) event(e kernel.LockEvent) {
 	case kernel.LockOpened:
 		s.expire(e.At)
 		if s.opened == 0 {
-			s.start(e.At)
+			s.start(e.At, false)
 		}
 		s.opened++
 	case kernel.LockClosed:
@@ -147,38 +143,40 @@ func (s *sessions) event(e kernel.LockEvent) {
 
 func (s *sessions) closed(now time.Time) {
 	switch {
-	case s.opened > 1:
-		s.opened--
-		s.after(now) // should nothing be heard of the others
-		return
 	case s.opened == 0 && !s.lost:
 		return // of an opening that was not seen
 	case s.lost: // it took longer than any before
 		s.open -= s.end.Sub(s.begin)
 	}
-	s.opened, s.lost = 0, false
+	s.opened, s.lost = max(0, s.opened-1), false
 	s.all.add(now.Sub(s.begin))
 	s.stop(now)
+	if s.opened > 0 {
+		s.start(now, true)
+	}
 }
 
-// expire ends a session of which nothing was heard for long.
+// expire ends a session that has taken too long.
 func (s *sessions) expire(now time.Time) {
-	if s.opened > 0 && now.Sub(s.heard) >= s.patience() {
+	if s.opened > 0 && now.Sub(s.begin) >= s.patience() {
 		s.stop(s.heard)
 		s.opened, s.lost = 0, true
 	}
 }
 
-// patience is for how long nothing may be heard of a session.
+// patience is how long a session may take.
 func (s *sessions) patience() time.Duration {
-	if len(s.all) == 0 {
+	switch {
+	case s.waited:
+		return leastPatience
+	case len(s.all) == 0:
 		return unknownPatience
 	}
-	return max(leastPatience, patient*slices.Max(s.all))
+	return max(leastPatience, patient*s.longest()/2)
 }
 
-func (s *sessions) start(now time.Time) {
-	s.begin, s.lost = now, false
+func (s *sessions) start(now time.Time, waited bool) {
+	s.begin, s.lost, s.waited = now, false, waited
 	if now.Sub(s.end) > oneSync {
 		s.burst = now
 	}
@@ -190,22 +188,13 @@ func (s *sessions) start(now time.Time) {
 			at, usual = until, t.lengths.usual()
 		}
 		t.plan = time.Time{}
-		what := s.foresee(name, now)
-		early := what == expected && t.cost <= first && now.Sub(t.end) > max(legacyEvery, legacyNear*t.cost)
-		if early {
-			at = 0
+		if now.Sub(t.end) < justRead || s.early != nil && s.early(name, now) {
+			continue
 		}
-		if early || what != notYet && spent[f]+t.cost <= allowed(usual) {
+		if spent[f]+t.cost <= allowed(usual) {
 			t.plan, spent[f] = now.Add(at), spent[f]+t.cost
 		}
 	}
-}
-
-func (s *sessions) foresee(t legacyTable, now time.Time) prospect {
-	if s.prospect == nil {
-		return unforeseen
-	}
-	return s.prospect(t, now)
 }
 
 // byCost returns the tables, those first that cost least.
@@ -223,14 +212,23 @@ func (s *sessions) stop(now time.Time) {
 	s.end, s.open = now, s.open+length
 	for _, t := range s.tables {
 		t.plan = time.Time{}
-		t.longest = max(t.longest, length)
+		if t.mayBeOf(length) {
+			t.longest, t.over = max(t.longest, length), now
+		}
 	}
 	s.after(now)
 }
 
+// mayBeOf reports whether a session of that length may have written the table:
+// a writer reads it first.
+func (t *sessionTable) mayBeOf(length time.Duration) bool { return length >= t.cost/2 }
+
 // after has the tables read when a session is over, as it is now.
 func (s *sessions) after(now time.Time) {
 	for _, t := range s.tables {
+		if !t.mayBeOf(now.Sub(s.begin)) {
+			continue
+		}
 		t.due = now.Add(max(t.cost, afterwards))
 		if rest := t.end.Add((share - 1) * t.cost); rest.After(t.due) {
 			t.due = rest
@@ -242,8 +240,18 @@ func (s *sessions) after(now time.Time) {
 func (s *sessions) held() bool { return s.opened > 0 }
 
 // busy reports whether a writer is at work for whose session readings are
-// planned.
-func (s *sessions) busy(now time.Time) bool { return s.held() && now.Sub(s.begin) < heldFor }
+// planned: in one of usual length no other one writes.
+func (s *sessions) busy(now time.Time) bool {
+	return s.held() && now.Sub(s.begin) < max(heldFor, s.longest())
+}
+
+// longest is the longest session of the last ones; 0 while none is known.
+func (s *sessions) longest() time.Duration {
+	if len(s.all) == 0 {
+		return 0
+	}
+	return slices.Max(s.all)
+}
 
 // lockOpen returns for how long the lock file was open until now.
 func (s *sessions) lockOpen(now time.Time) time.Duration {
@@ -261,7 +269,7 @@ func (s *sessions) next() (t legacyTable, at time.Time, ok bool) {
 		if s.held() {
 			when = s.within(table)
 		}
-		if when.IsZero() || ok && !sooner(when, at, name, t) {
+		if when.IsZero() || s.away != nil && s.away(name) || ok && !sooner(when, at, name, t) {
 			continue
 		}
 		t, at, ok = name, when, true
@@ -275,7 +283,7 @@ func (s *sessions) within(t *sessionTable) time.Time {
 	if !t.plan.IsZero() || t.due.IsZero() {
 		return t.plan
 	}
-	if over := s.heard.Add(s.patience()); over.After(t.due) {
+	if over := s.begin.Add(s.patience()); over.After(t.due) {
 		return over
 	}
 	return t.due
@@ -324,7 +332,7 @@ func (s *sessions) read(r tableRead) {
 		}
 		t.longest, t.late = 0, false
 		if !t.good.IsZero() && !(s.held() && r.changed) {
-			t.gap = s.end.Sub(t.good)
+			t.gap = t.over.Sub(t.good)
 		}
 	}
 	if !late {
@@ -334,7 +342,7 @@ func (s *sessions) read(r tableRead) {
 	if !t.plan.After(r.end) {
 		t.plan = time.Time{}
 	}
-	if !s.held() && r.begin.After(s.end) {
+	if r.begin.After(t.over) {
 		t.due = time.Time{}
 	}
 }

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -221,9 +222,10 @@ func TestSessionsForgetWhatWasMerged(t *testing.T) {
 	if !b.s.held() {
 		t.Fatal("the second writer is at work, for all that is known")
 	}
+	b.until(b.now.Add(20*ms), never) // what is read in its session
 	table, at, ok := b.s.next()
 	if wait := at.Sub(begin); !ok || wait < leastPatience || wait > 2*leastPatience {
-		t.Fatalf("%v is read %v later (%v), want it %v after the last event", table, wait, ok, leastPatience)
+		t.Fatalf("%v is read %v later (%v), want it %v after the second one began", table, wait, ok, leastPatience)
 	}
 	b.now = at
 	b.s.expire(b.now)
@@ -290,37 +292,28 @@ func TestLockTimeOnlyGrows(t *testing.T) {
 	}
 }
 
-// TestSessionsOfExpectedTables has filter written in one session and nat in the
-// next, 4 ms later, as kube-proxy does. What is expected to be written, and takes
-// up to a millisecond, is read as soon as the first begins; what is not due is left
-// alone.
-func TestSessionsOfExpectedTables(t *testing.T) {
+// TestSessionsOfTablesThatAreNotDue has filter written in one session and nat in
+// the next one, 4 ms later, as kube-proxy does. What its writer's pace says is not
+// due is left alone.
+func TestSessionsOfTablesThatAreNotDue(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		what prospect
-		cost time.Duration
-		want int // readings of nat in both sessions
+		name  string
+		early bool
+		cost  time.Duration
+		want  int // readings of nat in both sessions
 	}{
-		{"expected", expected, 900 * time.Microsecond, 2},
-		{"expected, and dear", expected, 1300 * time.Microsecond, 0},
-		{"unforeseen", unforeseen, 1300 * time.Microsecond, 0},
-		{"unforeseen, and cheap", unforeseen, 100 * time.Microsecond, 2},
-		{"not due", notYet, 100 * time.Microsecond, 0},
+		{"it may be written", false, 900 * time.Microsecond, 2},
+		{"it may be, and takes long", false, 1300 * time.Microsecond, 0},
+		{"not due", true, 100 * time.Microsecond, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t, tt.cost, 100*time.Microsecond)
-			b.s.prospect = func(table legacyTable, _ time.Time) prospect {
-				if table == natTable {
-					return tt.what
-				}
-				return unforeseen
-			}
+			b.s.early = func(table legacyTable, _ time.Time) bool { return table == natTable && tt.early }
 			b.now = b.now.Add(time.Second)
-			none := func(legacyTable) bool { return false }
 			for range 2 {
 				before := b.reads[natTable]
 				b.s.event(kernel.LockEvent{Kind: kernel.LockOpened, At: b.now})
-				b.until(b.now.Add(4*ms), none)
+				b.until(b.now.Add(4*ms), never)
 				b.s.event(kernel.LockEvent{Kind: kernel.LockClosed, At: b.now})
 				tt.want -= b.reads[natTable] - before
 			}
@@ -328,5 +321,47 @@ func TestSessionsOfExpectedTables(t *testing.T) {
 				t.Errorf("%d more readings are wanted", tt.want)
 			}
 		})
+	}
+}
+
+func never(legacyTable) bool { return false }
+
+// TestSessionsThatAreTooShort: a writer reads what it writes.
+func TestSessionsThatAreTooShort(t *testing.T) {
+	b := newBench(t, 100*ms, 100*time.Microsecond)
+	for i, tt := range []struct {
+		length time.Duration
+		reads  int // of nat after it
+	}{{40 * ms, 0}, {80 * ms, 1}, {40 * ms, 0}} {
+		before := b.reads[natTable]
+		b.session(tt.length, filterTable, map[legacyTable]bool{})
+		b.until(b.now.Add(2*time.Second), never)
+		if got := b.reads[natTable] - before; got != tt.reads {
+			t.Errorf("session %d of %v: nat was read %d times, want %d", i, tt.length, got, tt.reads)
+		}
+	}
+}
+
+// TestSessionsInLine has a writer wait for another one: its session begins when
+// the other one ends.
+func TestSessionsInLine(t *testing.T) {
+	b := newBench(t, 100*time.Microsecond, 100*time.Microsecond)
+	event := func(kind kernel.LockEventKind, after time.Duration) {
+		b.until(b.now.Add(after), never)
+		b.s.event(kernel.LockEvent{Kind: kind, At: b.now})
+	}
+	event(kernel.LockOpened, time.Second)
+	event(kernel.LockOpened, 10*ms)
+	before := b.reads[natTable]
+	event(kernel.LockClosed, 60*ms)
+	if b.reads[natTable] != before {
+		t.Error("nat was read again while one writer held the lock")
+	}
+	event(kernel.LockClosed, 5*ms)
+	if got := b.reads[natTable] - before; got != 1 {
+		t.Errorf("nat was read %d times in the session of the one who waited, want once", got)
+	}
+	if want := (lengths{70 * ms, 5 * ms}); !slices.Equal(b.s.all, want) {
+		t.Errorf("the sessions took %v, want %v", b.s.all, want)
 	}
 }

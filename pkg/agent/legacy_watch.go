@@ -45,6 +45,12 @@ func (s *sampler) readDue(ctx context.Context) {
 // readOne reads a table and reports whether that went well.
 func (s *sampler) readOne(ctx context.Context, table legacyTable) bool {
 	begin := time.Now()
+	if s.legacy.dear(table) {
+		if s.legacy.beside.start(ctx, table) != nil {
+			s.legacy.lock.skip(table)
+		}
+		return false
+	}
 	d, err := s.legacy.readTable(ctx, table)
 	if !s.legacy.lock.readSince(table, begin) {
 		// The next sampling reads all of it, and says why if it cannot.

@@ -38,6 +38,11 @@ const (
 	legacyNear  = 4
 	legacyLong  = 10
 	longLook    = 4 * time.Millisecond
+	// dearLook is a reading of x_tables that keeps a writer of the family waiting for
+	// so long that there is one look between two writes: it ends twice its time
+	// before the next one is expected, or is not made. What is of the other family
+	// is looked at meanwhile.
+	dearLook = 30 * time.Millisecond
 )
 
 // watched is what is read over and over.

@@ -77,7 +77,7 @@ func defaultRows() []exactRow {
 		{"nft", 2000, 200, 40, []promise{above}},
 		{"legacy", 100, 200, 40, []promise{lock}},
 		{"legacy", 1000, 200, 40, []promise{blind}},
-		{"legacy", 10000, 20, 20, []promise{blind}},
+		{"legacy", 10000, 200, 20, []promise{blind}},
 	}
 }
 
@@ -263,7 +263,7 @@ func (s *churned) syncCost(i int, p promise) {
 	t.Helper()
 	rounds, syncs, most := 6, 20, 1.05
 	if s.fillers > 2000 { // seconds each
-		rounds, syncs = 2, 5
+		rounds, syncs = 6, 5
 	}
 	s.startChurn()
 	with, without := make(map[string][]time.Duration), make(map[string][]time.Duration)
