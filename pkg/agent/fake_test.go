@@ -76,9 +76,11 @@ func (f *fakeBackend) families() []*familyRules {
 func (*fakeBackend) tell(context.Context, *correlate.Names, func(ledger.Commit)) (bool, error) {
 	return false, nil
 }
+
 func (*fakeBackend) look(context.Context, *watched, bool) (next time.Time, err error) {
 	return next, nil
 }
+
 func (*fakeBackend) unseen(*familyRules, string) (time.Duration, bool) { return 0, false }
 func (*fakeBackend) changes() []correlate.RulesetChanges               { return nil }
 func (*fakeBackend) stats() kernel.ReadStats                           { return kernel.ReadStats{} }

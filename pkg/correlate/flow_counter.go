@@ -37,6 +37,8 @@ type FlowCounter struct {
 	states   [len(protocols)][maxStates]uint64
 	rows     []ServiceFlows // of the index's
 	ports    portSketch
+	pairs    flowPairs
+	taking   func(*flowPair, *pairCount) // take
 	suspects map[suspect]sighting
 }
 
@@ -83,6 +85,8 @@ func (c *FlowCounter) Begin(in FlowInputs, now time.Time) {
 	clear(c.rows)
 	c.now, c.entries, c.owners, c.states = now, 0, [NumOwners]uint64{}, [len(protocols)][maxStates]uint64{}
 	c.ports.reset()
+	c.pairs.begin()
+	c.taking = c.take
 	if c.suspects == nil {
 		c.suspects = make(map[suspect]sighting)
 	}
@@ -92,15 +96,46 @@ func (c *FlowCounter) Begin(in FlowInputs, now time.Time) {
 func (c *FlowCounter) Add(f *conntrack.Flow) {
 	c.entries++
 	c.countState(f)
-	if c.takesPort(f) {
-		c.ports.add(portTarget{source: f.Reply.Dst.Addr(), destination: f.Reply.Src, protocol: f.Protocol})
-	}
-	if row := c.index.service(f); row >= 0 {
-		c.owners[OwnerService]++
-		c.countService(row, f)
+	takes := c.takesPort(f)
+	if !takes && !redirected(f) {
+		c.owners[c.index.owner(f.Orig.Src, f.Orig.Dst)]++
 		return
 	}
-	c.owners[c.index.owner(f.Orig.Src, f.Orig.Dst)]++
+	p := pairOf(f, takes)
+	n, fresh := c.pairs.count(&p, c.taking)
+	if fresh {
+		n.row = c.row(&p)
+	}
+	switch {
+	case f.Closing():
+		n.closing++
+	case f.Status.Has(conntrack.SeenReply):
+		n.replied++
+	default:
+		n.unreplied++
+	}
+	if n.row < 0 {
+		c.owners[c.index.owner(f.Orig.Src, f.Orig.Dst)]++
+	}
+}
+
+// row is that of the port by whose address the entries of a pair came, or -1.
+func (c *FlowCounter) row(p *flowPair) int32 {
+	if !p.redirected {
+		return -1
+	}
+	return int32(c.index.find(p.to, p.protocol))
+}
+
+// take takes the count of a pair.
+func (c *FlowCounter) take(p *flowPair, n *pairCount) {
+	if p.source.IsValid() {
+		c.ports.add(portTarget{source: p.source, destination: p.from, protocol: p.protocol}, n.all())
+	}
+	if n.row >= 0 {
+		c.owners[OwnerService] += n.all()
+		c.countService(p, n)
+	}
 }
 
 // takesPort reports whether a flow takes a source port that masquerading could
@@ -127,29 +162,24 @@ func (c *FlowCounter) countState(f *conntrack.Flow) {
 	c.states[p][state]++
 }
 
-func (c *FlowCounter) countService(row int, f *conntrack.Flow) {
-	p, n := &c.index.rows[row], &c.rows[row]
-	replied := f.Status.Has(conntrack.SeenReply)
-	switch {
-	case f.Closing():
-		n.Closing++
-	case replied:
-		n.Replied++
-	default:
-		n.Unreplied++
+func (c *FlowCounter) countService(p *flowPair, n *pairCount) {
+	row, port := &c.rows[n.row], &c.index.rows[n.row]
+	row.Closing += uint64(n.closing)
+	row.Replied += uint64(n.replied)
+	row.Unreplied += uint64(n.unreplied)
+	open := uint64(n.replied) + uint64(n.unreplied)
+	if open == 0 { // they go, wherever they lead
+		return
 	}
-	e := p.endpoint(f.Reply.Src)
-	switch {
-	case f.Closing(): // it goes, wherever it leads
+	switch e := port.endpoint(p.from); {
 	case e == nil:
-		if c.stale(suspect{p.name, f.Reply.Src}) {
-			n.Stale++
+		if c.stale(suspect{port.name, p.from}) {
+			row.Stale += open
 		}
-	case replied:
 	case c.index.local(e):
-		n.UnansweredLocal++
+		row.UnansweredLocal += uint64(n.unreplied)
 	default:
-		n.UnansweredRemote++
+		row.UnansweredRemote += uint64(n.unreplied)
 	}
 }
 
@@ -187,6 +217,7 @@ func (c *FlowCounter) forget(unseen bool) {
 
 // End returns what the reading had.
 func (c *FlowCounter) End() *Flows {
+	c.pairs.end(c.taking)
 	c.forget(true)
 	out := &Flows{Time: c.now, Entries: c.entries, Owners: c.owners, States: c.stateEntries(), Ports: c.ports.top()}
 	for i := range c.rows {

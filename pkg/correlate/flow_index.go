@@ -86,11 +86,15 @@ func (x *flowIndex) local(e *service.Endpoint) bool {
 	return e.NodeName != "" && e.NodeName == x.catalog.Node.Name
 }
 
-// service returns the row of the port by whose address an entry came, or -1:
-// the answer comes from elsewhere than the first packet went. Of IPVS that is
-// all that tells: it sets no bit of status.
+// redirected reports whether the answer comes from elsewhere than the first packet
+// went. Of IPVS that is all that tells: it sets no bit of status.
+func redirected(f *conntrack.Flow) bool {
+	return f.Status.Has(conntrack.DstNAT) || f.Reply.Src != f.Orig.Dst
+}
+
+// service returns the row of the port by whose address an entry came, or -1.
 func (x *flowIndex) service(f *conntrack.Flow) int {
-	if !f.Status.Has(conntrack.DstNAT) && f.Reply.Src == f.Orig.Dst {
+	if !redirected(f) {
 		return -1
 	}
 	return x.find(f.Orig.Dst, f.Protocol)

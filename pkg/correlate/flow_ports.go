@@ -37,19 +37,30 @@ func (s *portSketch) reset() {
 	clear(s.counts)
 }
 
-func (s *portSketch) add(t portTarget) {
-	n, ok := s.counts[t]
-	if ok || len(s.counts) < portTargets {
-		s.counts[t] = n + 1
-		return
+// add counts n flows of a target.
+func (s *portSketch) add(t portTarget, n uint64) {
+	for n > 0 {
+		if have, ok := s.counts[t]; ok || len(s.counts) < portTargets {
+			s.counts[t] = have + n
+			return
+		}
+		n -= s.lower(n)
 	}
-	for t, n := range s.counts {
-		if n == 1 {
+}
+
+// lower takes what all counts have, but at most n, from each, and returns it.
+func (s *portSketch) lower(n uint64) uint64 {
+	for _, have := range s.counts {
+		n = min(n, have)
+	}
+	for t, have := range s.counts {
+		if have == n {
 			delete(s.counts, t)
 		} else {
-			s.counts[t] = n - 1
+			s.counts[t] = have - n
 		}
 	}
+	return n
 }
 
 // top returns the busiest targets.

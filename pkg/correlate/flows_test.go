@@ -269,7 +269,7 @@ func TestPortSketch(t *testing.T) {
 			destination: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 443),
 		}
 		truth[target]++
-		s.add(target)
+		s.add(target, 1)
 	}
 	if len(s.counts) > portTargets {
 		t.Fatalf("%d targets are kept", len(s.counts))

@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -63,7 +64,7 @@ func TestWatchFlowsNeedsTheCapability(t *testing.T) {
 	kerneltest.Run(t, func(t *testing.T) {
 		kerneltest.DropCapabilities(t)
 		err := WatchFlows(t.Context(), func() { t.Error("it listens") }, func(*FlowEvent) {}, func(err error) { t.Errorf("lost: %v", err) })
-		if _, ok := err.(*CapabilityError); !ok {
+		if capability := (*CapabilityError)(nil); !errors.As(err, &capability) {
 			t.Errorf("got %v, want a CapabilityError", err)
 		}
 	})

@@ -5,6 +5,7 @@ package kernel
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,9 +55,9 @@ func TestFlows(t *testing.T) {
 		answer []netlink.Message
 		want   FlowDump
 	}{
-		{"all", FlowFilter{}, append(all[:len(all):len(all)], done), FlowDump{Entries: 13}},
+		{"all", FlowFilter{}, append(slices.Clip(all), done), FlowDump{Entries: 13}},
 		{"one damaged", FlowFilter{}, append([]netlink.Message{all[0], damaged, damaged, all[1]}, done), FlowDump{Entries: 2, Undecoded: 2}},
-		{"a kernel that does not filter", FlowFilter{DstNAT: true}, append(all[:len(all):len(all)], done), FlowDump{Entries: 5}},
+		{"a kernel that does not filter", FlowFilter{DstNAT: true}, append(slices.Clip(all), done), FlowDump{Entries: 5}},
 		{"one that does", FlowFilter{DstNAT: true}, append(flowMessages(t, netlink.HeaderFlags(nlattr.FlagDumpFiltered)), done), FlowDump{Entries: 5, Filtered: true}},
 		{"an empty table", FlowFilter{}, []netlink.Message{done}, FlowDump{}},
 	} {
@@ -114,14 +115,14 @@ func TestFlowsThatBreakOff(t *testing.T) {
 			good := false
 			k := &fakeKernel{answer: func(netlink.Message) ([]netlink.Message, error) {
 				if good {
-					return append(all[:len(all):len(all)], errnoMessage(netlink.Done, 0)), nil
+					return append(slices.Clip(all), errnoMessage(netlink.Done, 0)), nil
 				}
 				return tt.answer, tt.err
 			}}
 			c := openFakeConntrack(t, k)
 			_, err := c.Flows(t.Context(), FlowFilter{}, func(*conntrack.Flow) {})
-			if c, ok := tt.want.(*CapabilityError); ok {
-				if !errors.As(err, &c) {
+			if capability := (*CapabilityError)(nil); errors.As(tt.want, &capability) {
+				if !errors.As(err, &capability) {
 					t.Errorf("got %v, want a CapabilityError", err)
 				}
 			} else if !errors.Is(err, tt.want) {

@@ -70,7 +70,8 @@ func (f *Flow) Decode(b []byte) error {
 	}
 	*f = Flow{Family: h.Family}
 	a := nlattr.Attrs(attrs)
-	for a.Next() {
+	// The state comes after all else that is asked for: what follows is left alone.
+	for !(f.HasState && a.Seen(ctaTupleReply)) && a.Next() {
 		switch a.Type() {
 		case ctaTupleOrig:
 			a.Fail(f.Orig.decode(a.Bytes(), &f.Protocol))
@@ -109,7 +110,7 @@ func (f *Flow) protoInfo(b []byte) error {
 			continue
 		}
 		p := a.Nested()
-		for p.Next() {
+		for !f.HasState && p.Next() {
 			if p.Type() == state {
 				f.State, f.HasState = State(p.Uint8("CTA_PROTOINFO_*_STATE")), true
 			}
