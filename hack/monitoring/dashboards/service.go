@@ -22,7 +22,7 @@ func service() Dashboard {
 		}},
 		section{"What is refused, and where?", []Panel{serviceReasons(), serviceRefusingNodes()}},
 		section{"Does every node have as many endpoints as the API?", []Panel{serviceSources(), serviceNodesTable()}},
-		section{"What does it cost?", []Panel{serviceTables(), serviceCostByNode()}},
+		section{"What does it cost?", []Panel{serviceEntries(), serviceTables(), serviceCostByNode()}},
 	)
 }
 
@@ -182,9 +182,24 @@ func serviceNodesTable() Panel {
 		column{from: "Value #C", name: "Difference", unit: "short", steps: redFrom(1)})...)
 }
 
+func serviceEntries() Panel {
+	return timeseries(spec{
+		title: "Entries of connection tracking", unit: "short", w: 8, h: 8,
+		shows: "The Service's entries on all nodes by state, and of those how many are stale (they lead to no endpoint of it any more) and " +
+			"unanswered (nothing has come back from an endpoint).",
+		bad:  "stale that stays; unanswered that grows; closing far above replied: a connection for each request.",
+		next: "svcscope conntrack on a node; svcscope watch SERVICE shows its connections as they come and go.",
+		targets: []Target{
+			over(`sum by (cluster, state) (svcscope_service_conntrack_entries{@its})`, "{{state}} {{cluster}}"),
+			over(`sum by (cluster) (svcscope_service_conntrack_stale_entries{@its}) > 0`, "stale {{cluster}}"),
+			over(`sum by (cluster, where) (svcscope_service_conntrack_unanswered_entries{@its}) > 0`, "unanswered, {{where}} {{cluster}}"),
+		},
+	})
+}
+
 func serviceTables() Panel {
 	return timeseries(spec{
-		title: "Rules by table, largest node", unit: "short", w: 12, h: 8,
+		title: "Rules by table, largest node", unit: "short", w: 8, h: 8,
 		shows: "Rules that the Service costs the node on which it costs most, by table and IP family.",
 		bad:   "Growth without more endpoints or ports.",
 		next:  "Compare with the endpoints above; Rule growth & capacity ranks the Services.",
@@ -196,7 +211,7 @@ func serviceTables() Panel {
 
 func serviceCostByNode() Panel {
 	return timeseries(spec{
-		title: "Rules by node, top 10", unit: "short", w: 12, h: 8,
+		title: "Rules by node, top 10", unit: "short", w: 8, h: 8,
 		shows: "Rules that the Service costs each node.",
 		bad:   "Nodes that differ while the Service has no local traffic policy.",
 		next:  "See whether the same nodes differ in their endpoints.",
