@@ -26,8 +26,9 @@ type Flow struct {
 	State    uint8 // of TCP and SCTP
 }
 
-// Make makes entries; the kernel says ENOMEM where the table is full.
-func Make(tb testing.TB, flows ...Flow) {
+// Make makes entries and returns how many of them are new; the kernel says ENOMEM
+// where the table is full.
+func Make(tb testing.TB, flows ...Flow) (made int) {
 	tb.Helper()
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -35,10 +36,15 @@ func Make(tb testing.TB, flows ...Flow) {
 	}
 	defer c.Close()
 	for i := range flows {
-		if err := c.Create(flows[i].entry()); err != nil {
+		err := c.Create(flows[i].entry())
+		switch {
+		case err == nil:
+			made++
+		case !errors.Is(err, unix.EEXIST):
 			tb.Fatalf("make entry %+v: %v", flows[i], err)
 		}
 	}
+	return made
 }
 
 // MakeAndDelete makes one entry and deletes it.
