@@ -88,9 +88,6 @@ func (b *legacyBackend) read(ctx context.Context) (map[string]uint64, error) {
 		return nil, err
 	}
 	var errs []error
-	if b.beside.came != nil { // first what was read before
-		errs = append(errs, b.settle(ctx))
-	}
 	undecoded := make(map[string]uint64)
 	for _, f := range b.known {
 		if err := f.readAll(ctx, r); err != nil {
@@ -265,9 +262,9 @@ func (f *legacyFamily) missed(l *tableLooks, now time.Time) bool {
 
 func (b *legacyBackend) lookAt(ctx context.Context, w *watched, t legacyTable, l *tableLooks) error {
 	l.last = time.Now()
-	if l.cost > dearLook {
+	if started, err := b.startBeside(ctx, t); started || err != nil {
 		l.rest = l.last.Add(b.family(t.family).paused(l.cost, l.last))
-		return b.beside.start(ctx, t)
+		return err
 	}
 	d, err := b.readTable(ctx, t)
 	if err != nil {
@@ -338,6 +335,7 @@ func (f *legacyFamily) readTable(ctx context.Context, r legacyReader, name strin
 func (f *legacyFamily) use(read tableRead, t *xtables.Table) (ruleset.Delta, error) {
 	d, err := f.follow.Update(t)
 	if err != nil {
+		f.failed = true // it may have taken a part
 		return d, err
 	}
 	name := read.table.name

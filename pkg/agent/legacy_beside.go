@@ -4,7 +4,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
@@ -79,29 +78,29 @@ func (b *beside) close() error {
 	return b.reader.close()
 }
 
+// startBeside begins to read a table that takes long, and reports whether it did:
+// where the ledger doubts what it was told of the family, all of that is to be read.
+func (b *legacyBackend) startBeside(ctx context.Context, t legacyTable) (bool, error) {
+	f := b.family(t.family)
+	if f.look(t.name).cost <= dearLook || f.doubted || !f.familyRules.read {
+		return false, nil
+	}
+	return true, b.beside.start(ctx, t)
+}
+
 // arrive takes a reading that was made beside others.
-func (b *legacyBackend) arrive(ctx context.Context, read besideRead) (legacyTable, ruleset.Delta, error) {
+func (b *legacyBackend) arrive(read besideRead) (legacyTable, ruleset.Delta, error) {
 	t := b.beside.table
 	b.beside.came, b.beside.stats = nil, read.stats
 	f := b.family(t.family)
 	d, err := f.arrive(read, t.name)
-	switch {
-	case f.doubted: // which table it is that is in doubt is not known
-		f.failed = true // to count as a whole
-		r, failed := b.get()
-		if failed == nil {
-			failed = f.readAll(ctx, r)
-		}
-		err = errors.Join(err, failed)
-	case err == nil:
-		f.take([]ruleset.Delta{d})
-	case errors.Is(err, kernel.ErrAbsent):
-		err = nil
-	}
-	if read.table == nil {
+	if err != nil {
 		b.lock.skip(t)
+		return t, d, err
 	}
-	return t, d, err
+	f.take([]ruleset.Delta{d})
+	f.sight[t.name] = read.end
+	return t, d, nil
 }
 
 func (f *legacyFamily) arrive(read besideRead, name string) (ruleset.Delta, error) {
@@ -112,23 +111,25 @@ func (f *legacyFamily) arrive(read besideRead, name string) (ruleset.Delta, erro
 	return f.use(tableRead{table: legacyTable{f.set.Family, name}, begin: read.begin, end: read.end}, read.table)
 }
 
-// settle waits for a reading that is being made.
-func (b *legacyBackend) settle(ctx context.Context) error {
-	select {
-	case read := <-b.beside.came:
-		_, _, err := b.arrive(ctx, read)
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+// arrived takes a reading that was made beside others and tells the ledger. Where
+// it failed, the next sampling reads all of it, and says why if it cannot.
+func (s *sampler) arrived(ctx context.Context, read besideRead) {
+	t, d, err := s.legacy.arrive(read)
+	if err == nil {
+		s.xtables.watched.rewritten(t.family, []ruleset.Delta{d})
+		s.tell(ctx, s.xtables, time.Now())
 	}
 }
 
-// arrived takes a reading that was made beside others and tells the ledger.
-func (s *sampler) arrived(ctx context.Context, read besideRead) {
-	t, d, err := s.legacy.arrive(ctx, read)
-	if err != nil {
-		return // the next sampling reads all of it, and says why if it cannot
+// settle waits for a reading that is being made: the next one may find its table
+// rewritten.
+func (s *sampler) settle(ctx context.Context) {
+	if s.legacy.beside.came == nil {
+		return
 	}
-	s.xtables.watched.rewritten(t.family, []ruleset.Delta{d})
-	s.tell(ctx, s.xtables, time.Now())
+	select {
+	case read := <-s.legacy.beside.came:
+		s.arrived(ctx, read)
+	case <-ctx.Done():
+	}
 }

@@ -7,50 +7,58 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
+	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/service"
 )
+
+// dearScene has nat take long to read in both families, and what comes of f's way
+// announced to change.
+func dearScene(t *testing.T, f family) *sampler {
+	t.Helper()
+	f.load(t, "legacy")
+	f.serve(t)
+	s, api := watching(t, f)
+	for _, known := range s.legacy.known {
+		known.look("nat").cost = time.Second
+	}
+	api.names = []service.Name{webPort.Name}
+	s.announced(time.Now())
+	return s
+}
 
 // TestDearLooks has a table that takes long to read looked at beside the others,
 // and rewritten right after that; what came before must not be lost, whoever
 // takes the reading.
 func TestDearLooks(t *testing.T) {
-	takes := map[string]func(*testing.T, *sampler){
-		"when it comes": func(t *testing.T, s *sampler) { s.arrived(t.Context(), <-s.legacy.beside.came) },
-		"before a whole reading": func(t *testing.T, s *sampler) {
-			s.read(t.Context(), s.xtables)
-			s.apply(t.Context())
-		},
-		"when the ledger doubts the last one": func(t *testing.T, s *sampler) {
-			s.legacy.family(s.legacy.beside.table.family).doubted = true
-			s.arrived(t.Context(), <-s.legacy.beside.came)
-		},
-	}
-	for name, take := range takes {
+	for _, tt := range []struct {
+		name string
+		late bool // the table is rewritten before the reading is taken
+	}{{"taken when it comes", false}, {"taken before a whole reading", true}} {
 		for _, f := range []family{ipv4(), ipv6()} {
-			t.Run(name+"/"+f.name, func(t *testing.T) {
+			t.Run(tt.name+"/"+f.name, func(t *testing.T) {
 				kerneltest.Run(t, func(t *testing.T) {
-					f.load(t, "legacy")
-					f.serve(t)
-					s, api := watching(t, f)
-					for _, known := range s.legacy.known {
-						known.look("nat").cost = time.Second
-					}
-					api.names = []service.Name{webPort.Name}
-					s.announced(time.Now())
+					s := dearScene(t, f)
 					connect(t, f.cluster(), 70)
 					s.round(t.Context())
 					if s.legacy.beside.came == nil {
 						t.Fatal("nat is not looked at beside the others")
 					}
-					take(t, s)
-					if s.legacy.beside.came != nil {
-						t.Fatal("it is taken twice")
+					read := <-s.legacy.beside.came
+					if tt.late {
+						came := make(chan besideRead, 1)
+						came <- read
+						s.legacy.beside.came = came
+					} else {
+						s.arrived(t.Context(), read)
 					}
 					f.restore(t, "legacy", f.chains())
 					f.restore(t, "legacy", f.rules(""))
 					connect(t, f.cluster(), 3)
 					s.pass(t.Context())
+					if s.legacy.beside.came != nil {
+						t.Error("the reading was not taken")
+					}
 					check(t, page(t, s), f, 73, 0)
 				})
 			})
@@ -58,39 +66,67 @@ func TestDearLooks(t *testing.T) {
 	}
 }
 
-// TestDearLooksOfTablesThatAreGone: what can't be read is tried again, and keeps
-// nothing from being read.
-func TestDearLooksOfTablesThatAreGone(t *testing.T) {
-	reader := &tornReader{tables: []string{"nat", "filter"}, t: t}
-	b := newLegacyBackend(func() (legacyReader, error) { return reader, nil })
-	if _, err := b.read(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+// TestDearLooksInDoubt: where the ledger doubts what it was told, all is read.
+func TestDearLooksInDoubt(t *testing.T) {
+	kerneltest.Run(t, func(t *testing.T) {
+		f := ipv4()
+		s := dearScene(t, f)
+		connect(t, f.cluster(), 70)
+		s.legacy.family(netfilter.IPv4).doubted = true
+		s.round(t.Context())
+		if s.legacy.beside.came != nil {
+			t.Fatal("nat alone is looked at")
+		}
+		f.restore(t, "legacy", f.chains())
+		f.restore(t, "legacy", f.rules(""))
+		connect(t, f.cluster(), 3)
+		s.pass(t.Context())
+		check(t, page(t, s), f, 73, 0)
+	})
+}
+
+// TestDearReadingsThatFail: what can't be read keeps nothing else from being read,
+// and is not tried over and over.
+func TestDearReadingsThatFail(t *testing.T) {
 	nat, filter, other := legacyTable{netfilter.IPv4, "nat"}, legacyTable{netfilter.IPv4, "filter"}, legacyTable{netfilter.IPv6, "filter"}
-	for torn, failed := range map[string]bool{"nat": true, "": false} {
-		reader.torn = torn
-		if err := b.beside.start(t.Context(), nat); err != nil {
-			t.Fatal(err)
-		}
-		if !b.away(nat) || !b.away(filter) || b.away(other) {
-			t.Errorf("away: nat %v, filter %v, filter of IPv6 %v, want all of IPv4", b.away(nat), b.away(filter), b.away(other))
-		}
-		if _, _, err := b.arrive(t.Context(), <-b.beside.came); (err != nil) != failed {
-			t.Errorf("torn %q: %v", torn, err)
-		}
-		if b.away(nat) {
-			t.Error("nat is still away")
-		}
-	}
-	reader.tables = []string{"filter"}
-	if err := b.beside.start(t.Context(), nat); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.settle(t.Context()); err != nil {
-		t.Errorf("a table that is gone: %v", err)
-	}
-	if err := b.close(); err != nil {
-		t.Error(err)
+	for name, fail := range map[string]func(*tornReader){
+		"torn": func(r *tornReader) { r.torn = "nat" },
+		"gone": func(r *tornReader) { r.tables = []string{"filter"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			reader := &tornReader{tables: []string{"nat", "filter"}, t: t}
+			s := newTestSampler(testConfig())
+			s.legacy = newLegacyBackend(func() (legacyReader, error) { return reader, nil })
+			s.xtables.backend = s.legacy
+			t.Cleanup(func() { _ = s.close() })
+			lock := s.legacy.lock
+			lock.path, lock.watch = "lock", func(string) (lockWatch, error) { return quietLock{}, nil }
+			s.watchLock(time.Now())
+			for range 2 { // the ledger doubts the first
+				s.read(t.Context(), s.xtables)
+				s.apply(t.Context())
+			}
+			s.legacy.family(nat.family).look("nat").cost = time.Second
+			fail(reader)
+			now := time.Now()
+			lock.take(kernel.LockEvent{Kind: kernel.LockOpened, At: now.Add(-time.Second)}, true, now)
+			lock.take(kernel.LockEvent{Kind: kernel.LockClosed, At: now.Add(-time.Millisecond)}, true, now)
+			poll := time.Now().Add(5 * time.Second)
+			for s.legacy.beside.came == nil {
+				if s.readDue(t.Context()); time.Now().After(poll) {
+					t.Fatal("nat is not read after the session")
+				}
+			}
+			if !s.legacy.away(nat) || !s.legacy.away(filter) || s.legacy.away(other) {
+				t.Error("all of IPv4 is away, and nothing else")
+			}
+			s.arrived(t.Context(), <-s.legacy.beside.came)
+			for range 3 {
+				if s.readDue(t.Context()); s.legacy.beside.came != nil {
+					t.Fatal("it is read again at once")
+				}
+			}
+		})
 	}
 }
 

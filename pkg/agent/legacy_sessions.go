@@ -42,8 +42,8 @@ const (
 	// follow each other at once as of one.
 	patient = 3
 	// leastPatience is the least of that, and all of it for the session of one who
-	// waited: its closing may be the one that was not told of. unknownPatience is
-	// what it is while no session is known.
+	// waited, while nobody waits for it: its closing may be the one that was not told
+	// of. unknownPatience is what it is while no session is known.
 	leastPatience   = 100 * time.Millisecond
 	unknownPatience = time.Second
 )
@@ -167,7 +167,7 @@ func (s *sessions) expire(now time.Time) {
 // patience is how long a session may take.
 func (s *sessions) patience() time.Duration {
 	switch {
-	case s.waited:
+	case s.waited && s.opened == 1:
 		return leastPatience
 	case len(s.all) == 0:
 		return unknownPatience
@@ -188,7 +188,7 @@ func (s *sessions) start(now time.Time, waited bool) {
 			at, usual = until, t.lengths.usual()
 		}
 		t.plan = time.Time{}
-		if now.Sub(t.end) < justRead || s.early != nil && s.early(name, now) {
+		if at == 0 && now.Sub(t.end) < justRead || s.early != nil && s.early(name, now) {
 			continue
 		}
 		if spent[f]+t.cost <= allowed(usual) {
@@ -316,7 +316,7 @@ func (s *sessions) read(r tableRead) {
 		s.tables[r.table] = t
 	}
 	spend(&t.cost, r.end.Sub(r.begin))
-	closed := t.longest > 0 // since the last reading
+	closed := t.longest > 0 && !t.over.After(r.end) // since the last reading, and before this one
 	inSession := s.held() || s.end.After(r.begin)
 	late := inSession && r.changed && !closed
 	switch {

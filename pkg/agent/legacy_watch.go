@@ -45,8 +45,8 @@ func (s *sampler) readDue(ctx context.Context) {
 // readOne reads a table and reports whether that went well.
 func (s *sampler) readOne(ctx context.Context, table legacyTable) bool {
 	begin := time.Now()
-	if s.legacy.dear(table) {
-		if s.legacy.beside.start(ctx, table) != nil {
+	if started, err := s.legacy.startBeside(ctx, table); started || err != nil {
+		if err != nil {
 			s.legacy.lock.skip(table)
 		}
 		return false

@@ -150,6 +150,7 @@ func (s *sampler) pass(ctx context.Context) {
 
 // read takes a new reading of one backend.
 func (s *sampler) read(ctx context.Context, src *ruleSource) {
+	s.settle(ctx)
 	begin := time.Now()
 	undecoded, err := src.backend.read(ctx)
 	src.outcome = ledger.Outcome{}

@@ -200,7 +200,10 @@ func (c *FlowCounter) stale(s suspect) bool {
 }
 
 // Abort ends a reading that is not whole: what it has not seen may be there.
-func (c *FlowCounter) Abort() { c.forget(false) }
+func (c *FlowCounter) Abort() {
+	c.pairs.end(c.taking)
+	c.forget(false)
+}
 
 // forget ends the sightings of a reading, and forgets those that it lacks.
 func (c *FlowCounter) forget(unseen bool) {

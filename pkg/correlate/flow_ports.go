@@ -24,8 +24,8 @@ type portTarget struct {
 
 // portSketch finds the targets with the most flows in fixed memory (Misra and
 // Gries, Finding repeated elements, 1982): where a target finds no room, all
-// counts go down by one. So a count is too low by at most one in portTargets of
-// all flows, and never too high.
+// counts go down by what it brings, as far as they have it. So a count is too low by
+// at most one in portTargets of all flows, and never too high.
 type portSketch struct {
 	counts map[portTarget]uint64
 }

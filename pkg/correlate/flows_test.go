@@ -258,8 +258,8 @@ func TestPortSketch(t *testing.T) {
 	var s portSketch
 	s.reset()
 	truth := map[portTarget]uint64{}
-	const all = 400_000
-	for range all {
+	sum := uint64(0)
+	for range 160_000 {
 		n := rng.IntN(100)
 		if n >= 20 { // four of five go anywhere, 50,000 targets
 			n = 100 + rng.IntN(50_000)
@@ -268,19 +268,84 @@ func TestPortSketch(t *testing.T) {
 			source: netip.MustParseAddr("192.168.50.1"), protocol: tcp,
 			destination: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 443),
 		}
-		truth[target]++
-		s.add(target, 1)
+		weight := 1 + uint64(rng.IntN(4))
+		sum += weight
+		truth[target] += weight
+		s.add(target, weight)
 	}
 	if len(s.counts) > portTargets {
 		t.Fatalf("%d targets are kept", len(s.counts))
 	}
 	for _, p := range s.top() {
 		is := truth[portTarget{source: p.Source, destination: p.Destination, protocol: tcp}]
-		if p.Used > is || is-p.Used > all/portTargets {
+		if p.Used > is || is-p.Used > sum/portTargets {
 			t.Errorf("%s: %d counted, is %d", p.Destination, p.Used, is)
 		}
-		if is < all/200 {
+		if is < sum/200 {
 			t.Errorf("%s with %d is not among the busiest", p.Destination, is)
 		}
+	}
+}
+
+// TestManyPairs has more pairs of addresses than are counted at once.
+func TestManyPairs(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	vip, node := netip.MustParseAddrPort("10.96.0.10:80"), netip.MustParseAddr("192.168.50.1")
+	name := service.PortName{Name: service.Name{Namespace: "ns", Name: "web"}, Port: "http", Protocol: service.TCP}
+	catalog := &service.Catalog{
+		Synced: true,
+		Services: []*service.Service{{
+			Name: name.Name, ClusterIPs: []netip.Addr{vip.Addr()}, Ports: []service.Port{{Name: name.Port, Protocol: service.TCP, Port: vip.Port()}},
+		}},
+		Endpoints: map[service.PortName][]service.Endpoint{},
+	}
+	at := func(n int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, byte(n >> 8), byte(n)}), 8080)
+	}
+	for n := range 10_000 {
+		catalog.Endpoints[name] = append(catalog.Endpoints[name], service.Endpoint{Addr: at(n)})
+	}
+	var c FlowCounter
+	c.Begin(FlowInputs{Catalog: catalog}, time.Unix(1e9, 0))
+	want := ServiceFlows{Port: name, Family: netfilter.IPv4}
+	owners := [NumOwners]uint64{}
+	for i := range 200_000 {
+		from := at(rng.IntN(20_000))
+		f := conntrack.Flow{
+			Family: netfilter.IPv4, Protocol: tcp, Status: conntrack.DstNAT, HasState: true, State: conntrack.TCPEstablished,
+			Orig: conntrack.Tuple{Src: netip.AddrPortFrom(node, uint16(i)), Dst: vip},
+		}
+		if i%5 == 0 { // another's
+			f.Orig.Dst = netip.AddrPortFrom(vip.Addr(), 81)
+		}
+		f.Reply = conntrack.Tuple{Src: from, Dst: f.Orig.Src}
+		if i%2 == 0 {
+			f.Status |= conntrack.SeenReply
+		}
+		c.Add(&f)
+		endpoint := from.Compare(at(10_000)) < 0
+		switch {
+		case i%5 == 0:
+			owners[OwnerUnknown]++
+			continue
+		case i%2 == 0:
+			want.Replied++
+		default:
+			want.Unreplied++
+			if endpoint {
+				want.UnansweredRemote++
+			}
+		}
+		owners[OwnerService]++
+		if !endpoint {
+			want.Stale++
+		}
+	}
+	got := c.End()
+	if d := cmp.Diff([]ServiceFlows{want}, got.Services); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if got.Owners != owners {
+		t.Errorf("owners %v, want %v", got.Owners, owners)
 	}
 }
