@@ -51,6 +51,7 @@ type tableLooks struct {
 	cost time.Duration // of a reading
 	last time.Time     // when the last one began
 	rest time.Time     // until then there is none
+	read time.Time     // when the last reading of whatever kind ended
 }
 
 // legacyTable names a table.
@@ -307,6 +308,9 @@ func (f *legacyFamily) readAll(ctx context.Context, r legacyReader) error {
 	}
 	deltas := f.follow.Exist(names)
 	for _, name := range names {
+		if f.recent(name) {
+			continue
+		}
 		d, err := f.readTable(ctx, r, name)
 		if errors.Is(err, kernel.ErrAbsent) {
 			continue // it went since
@@ -319,6 +323,13 @@ func (f *legacyFamily) readAll(ctx context.Context, r legacyReader) error {
 	}
 	f.take(deltas)
 	return nil
+}
+
+// recent reports whether a table that takes long was read just before, as it is
+// after each session of a writer: it keeps what is cheap from being read.
+func (f *legacyFamily) recent(name string) bool {
+	l := f.look(name)
+	return l.cost > dearLook && f.familyRules.read && !f.doubted && !f.failed && time.Since(l.read) < dearRecent
 }
 
 func (f *legacyFamily) readTable(ctx context.Context, r legacyReader, name string) (d ruleset.Delta, err error) {
@@ -339,7 +350,9 @@ func (f *legacyFamily) use(read tableRead, t *xtables.Table) (ruleset.Delta, err
 		return d, err
 	}
 	name := read.table.name
-	spend(&f.look(name).cost, time.Since(read.begin))
+	l := f.look(name)
+	spend(&l.cost, time.Since(read.begin))
+	l.read = read.end
 	read.changed = !d.Same() || d.Fell
 	f.lock.read(read)
 	return d, nil

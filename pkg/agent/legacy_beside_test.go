@@ -85,6 +85,36 @@ func TestDearLooksInDoubt(t *testing.T) {
 	})
 }
 
+// TestRecentReadings: a sampling leaves out a table that takes long and was read
+// just before, but where the ledger doubts what it was told.
+func TestRecentReadings(t *testing.T) {
+	reader := &tornReader{tables: []string{"nat", "filter"}, t: t}
+	b := newLegacyBackend(func() (legacyReader, error) { return reader, nil })
+	f := b.family(netfilter.IPv4)
+	for i, tt := range []struct {
+		name    string
+		prepare func()
+		reads   int64
+	}{
+		{"the first", func() {}, 4},
+		{"all are cheap", func() {}, 4},
+		{"nat of IPv4 is dear", func() { f.look("nat").cost = time.Second }, 3},
+		{"and in doubt", func() { f.doubted = true }, 4},
+		{"read long ago", func() {
+			f.doubted, f.look("nat").cost, f.look("nat").read = false, time.Second, time.Now().Add(-time.Minute)
+		}, 4},
+	} {
+		before := reader.reads.Load()
+		tt.prepare()
+		if _, err := b.read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := reader.reads.Load() - before; got != tt.reads {
+			t.Errorf("%d, %s: %d tables were read, want %d", i, tt.name, got, tt.reads)
+		}
+	}
+}
+
 // TestDearReadingsThatFail: what can't be read keeps nothing else from being read,
 // and is not tried over and over.
 func TestDearReadingsThatFail(t *testing.T) {

@@ -43,6 +43,9 @@ const (
 	// before the next one is expected, or is not made. What is of the other family
 	// is looked at meanwhile.
 	dearLook = 30 * time.Millisecond
+	// dearRecent is how old the last reading of such a table may be at a sampling
+	// that leaves it out.
+	dearRecent = 4 * time.Second
 )
 
 // watched is what is read over and over.
