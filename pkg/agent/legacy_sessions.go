@@ -63,8 +63,8 @@ const (
 //
 // A table is read once in a session, to know what rules have counted before the
 // writer replaces them, and once after it. Where that costs too much of the
-// session, or the writer of the table keeps a pace and is not due yet, only after
-// it; never after one that was too short to write it.
+// session, or the writer of the table keeps a pace and is not due yet (some writes
+// are early: what costs next to nothing is read all the same), only after it; never after one that was too short to write it.
 type sessions struct {
 	opened int       // descriptors of the lock file
 	heard  time.Time // the last event
@@ -188,7 +188,7 @@ func (s *sessions) start(now time.Time, waited bool) {
 			at, usual = until, t.lengths.usual()
 		}
 		t.plan = time.Time{}
-		if at == 0 && now.Sub(t.end) < justRead || s.early != nil && s.early(name, now) {
+		if at == 0 && now.Sub(t.end) < justRead || t.cost > cheap && s.early != nil && s.early(name, now) {
 			continue
 		}
 		if spent[f]+t.cost <= allowed(usual) {

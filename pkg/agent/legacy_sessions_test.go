@@ -304,7 +304,8 @@ func TestSessionsOfTablesThatAreNotDue(t *testing.T) {
 	}{
 		{"it may be written", false, 900 * time.Microsecond, 2},
 		{"it may be, and takes long", false, 1300 * time.Microsecond, 0},
-		{"not due", true, 100 * time.Microsecond, 0},
+		{"not due", true, 900 * time.Microsecond, 0},
+		{"not due, and cheap", true, 100 * time.Microsecond, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t, tt.cost, 100*time.Microsecond)
