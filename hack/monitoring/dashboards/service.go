@@ -191,8 +191,8 @@ func serviceEntries() Panel {
 		next: "svcscope conntrack on a node; svcscope watch SERVICE shows its connections as they come and go.",
 		targets: []Target{
 			over(`sum by (cluster, state) (svcscope_service_conntrack_entries{@its})`, "{{state}} {{cluster}}"),
-			over(`sum by (cluster) (svcscope_service_conntrack_stale_entries{@its}) > 0`, "stale {{cluster}}"),
-			over(`sum by (cluster, where) (svcscope_service_conntrack_unanswered_entries{@its}) > 0`, "unanswered, {{where}} {{cluster}}"),
+			over(`sum by (cluster) (svcscope_service_conntrack_stale_entries{@its})`, "stale {{cluster}}"),
+			over(`sum by (cluster, where) (svcscope_service_conntrack_unanswered_entries{@its})`, "unanswered, {{where}} {{cluster}}"),
 		},
 	})
 }
