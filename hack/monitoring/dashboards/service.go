@@ -185,15 +185,10 @@ func serviceNodesTable() Panel {
 func serviceEntries() Panel {
 	return timeseries(spec{
 		title: "Entries of connection tracking", unit: "short", w: 8, h: 8,
-		shows: "The Service's entries on all nodes by state, and of those how many are stale (they lead to no endpoint of it any more) and " +
-			"unanswered (nothing has come back from an endpoint).",
-		bad:  "stale that stays; unanswered that grows; closing far above replied: a connection for each request.",
-		next: "svcscope conntrack on a node; svcscope watch SERVICE shows its connections as they come and go.",
-		targets: []Target{
-			over(`sum by (cluster, state) (svcscope_service_conntrack_entries{@its})`, "{{state}} {{cluster}}"),
-			over(`sum by (cluster) (svcscope_service_conntrack_stale_entries{@its})`, "stale {{cluster}}"),
-			over(`sum by (cluster, where) (svcscope_service_conntrack_unanswered_entries{@its})`, "unanswered, {{where}} {{cluster}}"),
-		},
+		shows:   "The Service's entries on all nodes by state.",
+		bad:     "closing far above replied: a connection for each request. unreplied that grows: its endpoints do not answer.",
+		next:    "Conntrack overflow has stale and unanswered entries; svcscope watch SERVICE shows its connections as they come and go.",
+		targets: []Target{over(`sum by (cluster, state) (svcscope_service_conntrack_entries{@its})`, "{{state}} {{cluster}}")},
 	})
 }
 
