@@ -30,7 +30,8 @@ const (
 	// about to write the next one, or to go on with its sync, on processors that
 	// readings would take. What a new rule counts until then is not lost.
 	afterwards = 50 * time.Millisecond
-	// heldFor is how long a session keeps what is watched from being read.
+	// heldFor is how long a session keeps what is watched from being read, at least:
+	// longer, while it is no longer than the longest of the last ones.
 	heldFor = 100 * time.Millisecond
 	// lastingFrom is when a session has taken long: what costs next to nothing is
 	// read in it again and again.
