@@ -160,30 +160,35 @@ func (f *legacyFamily) recent(name string) bool {
 	return l.cost > dearLook && f.familyRules.read && !f.doubted && !f.failed && time.Since(l.read) < dearRecent
 }
 
-func (f *legacyFamily) readTable(ctx context.Context, r legacyReader, name string) (d ruleset.Delta, err error) {
-	read := tableRead{table: legacyTable{f.set.Family, name}, begin: time.Now()}
-	err = r.Read(ctx, f.set.Family, name, func(t *xtables.Table) error {
-		read.end = time.Now()
-		d, err = f.use(read, t)
-		return err
-	})
-	return d, err
-}
-
-// use brings a table up to date with a reading.
-func (f *legacyFamily) use(read tableRead, t *xtables.Table) (ruleset.Delta, error) {
-	d, err := f.follow.Update(t)
+func (f *legacyFamily) readTable(ctx context.Context, r legacyReader, name string) (ruleset.Delta, error) {
+	read, d, err := f.follows(ctx, r, name)
 	if err != nil {
-		f.failed = true // it may have taken a part
+		f.failed = f.failed || !read.end.IsZero()
 		return d, err
 	}
-	name := read.table.name
-	l := f.look(name)
-	spend(&l.cost, time.Since(read.begin))
+	f.used(&read, d, time.Now())
+	return d, nil
+}
+
+// follows reads a table and brings f.follow up to date, and touches nothing else of
+// f. With an error, and an end, it may have taken over a part.
+func (f *legacyFamily) follows(ctx context.Context, r legacyReader, name string) (tableRead, ruleset.Delta, error) {
+	read, d := tableRead{table: legacyTable{f.set.Family, name}, begin: time.Now()}, ruleset.Delta{Table: name}
+	err := r.Read(ctx, f.set.Family, name, func(t *xtables.Table) (err error) {
+		read.end = time.Now()
+		d, err = f.follow.Update(t)
+		return err
+	})
+	return read, d, err
+}
+
+// used notes what a reading cost that was done then, and what it found.
+func (f *legacyFamily) used(read *tableRead, d ruleset.Delta, done time.Time) {
+	l := f.look(read.table.name)
+	spend(&l.cost, done.Sub(read.begin))
 	l.read = read.end
 	read.changed = !d.Same() || d.Fell
-	f.lock.read(read)
-	return d, nil
+	f.lock.read(*read)
 }
 
 // take makes a reading count.

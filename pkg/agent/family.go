@@ -29,6 +29,7 @@ type familyRules struct {
 	wasWhole bool
 	told     map[string]bool
 	fresh    bool // a reading has come since the ledger was told
+	away     bool // set is another goroutine's until its reading has come
 	// seen is when all counters of a table were looked at of which the ledger was
 	// told; sight is what it was not told of yet.
 	seen, sight map[string]time.Time

@@ -7,74 +7,50 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
-	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
 // beside reads one table at a time in a goroutine of its own, with a reader of its
-// own: the kernel copies a large one for a tenth of a second, in which what is cheap
-// goes on being read. All its methods are for one goroutine.
+// own: the kernel copies a large one for a tenth of a second, and as long it takes
+// to compare it with what was read before. What is cheap goes on being read
+// meanwhile. All its methods are for one goroutine.
 type beside struct {
 	reader[legacyReader]
 	table legacyTable     // the last one
 	came  chan besideRead // its reading is to come; nil: there is none
-	free  chan struct{}   // closed when the reader is not used any more; nil before the first reading
 	stats kernel.ReadStats
 }
 
-// besideRead is a reading that has come.
+// besideRead is a reading that was made and taken over by the family's rules.
 type besideRead struct {
-	begin, end time.Time
-	table      *xtables.Table // nil after an error
-	err        error
-	stats      kernel.ReadStats
-	done       chan<- struct{} // to be closed when the table was used
+	tableRead
+	delta ruleset.Delta
+	err   error
+	done  time.Time
+	stats kernel.ReadStats
 }
 
-// start begins to read a table, where none is being read.
-func (b *beside) start(ctx context.Context, t legacyTable) error {
+// start begins to read a table of f, where none is being read. What f.follow has
+// belongs to the reading until it has come.
+func (b *beside) start(ctx context.Context, f *legacyFamily, name string) error {
 	r, err := b.get()
 	if err != nil {
 		return err
 	}
-	b.wait()
-	came, free := make(chan besideRead), make(chan struct{})
-	b.table, b.came, b.free = t, came, free
+	came := make(chan besideRead, 1)
+	b.table, b.came = legacyTable{f.set.Family, name}, came
 	go func() {
-		defer close(free)
-		if err := readBeside(ctx, r, t, came); err != nil {
-			select {
-			case came <- besideRead{err: err, stats: r.Stats()}:
-			case <-ctx.Done():
-			}
-		}
+		read, d, err := f.follows(ctx, r, name)
+		came <- besideRead{tableRead: read, delta: d, err: err, done: time.Now(), stats: r.Stats()}
 	}()
 	return nil
 }
 
-// readBeside hands a table on, and returns when it was used.
-func readBeside(ctx context.Context, r legacyReader, t legacyTable, came chan<- besideRead) error {
-	begin := time.Now()
-	return r.Read(ctx, t.family, t.name, func(table *xtables.Table) error {
-		done := make(chan struct{})
-		select {
-		case came <- besideRead{begin: begin, end: time.Now(), table: table, stats: r.Stats(), done: done}:
-			<-done
-		case <-ctx.Done():
-		}
-		return nil
-	})
-}
-
-// wait waits until the reader is free.
-func (b *beside) wait() {
-	if b.free != nil {
-		<-b.free
-	}
-}
-
 func (b *beside) close() error {
-	b.wait()
+	if b.came != nil {
+		<-b.came
+		b.came = nil
+	}
 	return b.reader.close()
 }
 
@@ -85,38 +61,33 @@ func (b *legacyBackend) startBeside(ctx context.Context, t legacyTable) (bool, e
 	if f.look(t.name).cost <= dearLook || f.doubted || !f.familyRules.read {
 		return false, nil
 	}
-	return true, b.beside.start(ctx, t)
+	err := b.beside.start(ctx, f, t.name)
+	f.away = err == nil
+	return true, err
 }
 
 // arrive takes a reading that was made beside others.
-func (b *legacyBackend) arrive(read besideRead) (legacyTable, ruleset.Delta, error) {
+func (b *legacyBackend) arrive(read besideRead) (legacyTable, error) {
 	t := b.beside.table
-	b.beside.came, b.beside.stats = nil, read.stats
 	f := b.family(t.family)
-	d, err := f.arrive(read, t.name)
-	if err != nil {
+	b.beside.came, b.beside.stats, f.away = nil, read.stats, false
+	if read.err != nil {
+		f.failed = f.failed || !read.end.IsZero()
 		b.lock.skip(t)
-		return t, d, err
+		return t, read.err
 	}
-	f.take([]ruleset.Delta{d})
+	f.used(&read.tableRead, read.delta, read.done)
+	f.take([]ruleset.Delta{read.delta})
 	f.sight[t.name] = read.end
-	return t, d, nil
-}
-
-func (f *legacyFamily) arrive(read besideRead, name string) (ruleset.Delta, error) {
-	if read.table == nil {
-		return ruleset.Delta{Table: name}, read.err
-	}
-	defer close(read.done)
-	return f.use(tableRead{table: legacyTable{f.set.Family, name}, begin: read.begin, end: read.end}, read.table)
+	return t, nil
 }
 
 // arrived takes a reading that was made beside others and tells the ledger. Where
 // it failed, the next sampling reads all of it, and says why if it cannot.
 func (s *sampler) arrived(ctx context.Context, read besideRead) {
-	t, d, err := s.legacy.arrive(read)
+	t, err := s.legacy.arrive(read)
 	if err == nil {
-		s.xtables.watched.rewritten(t.family, []ruleset.Delta{d})
+		s.xtables.watched.rewritten(t.family, []ruleset.Delta{read.delta})
 		s.tell(ctx, s.xtables, time.Now())
 	}
 }
@@ -127,9 +98,5 @@ func (s *sampler) settle(ctx context.Context) {
 	if s.legacy.beside.came == nil {
 		return
 	}
-	select {
-	case read := <-s.legacy.beside.came:
-		s.arrived(ctx, read)
-	case <-ctx.Done():
-	}
+	s.arrived(ctx, <-s.legacy.beside.came)
 }

@@ -44,6 +44,11 @@ func TestDearLooks(t *testing.T) {
 					if s.legacy.beside.came == nil {
 						t.Fatal("nat is not looked at beside the others")
 					}
+					known := s.legacy.family(s.legacy.beside.table.family)
+					known.fresh = true
+					if s.tell(t.Context(), s.xtables, time.Now()); !known.fresh {
+						t.Fatal("the ledger was told of a family that is being read")
+					}
 					read := <-s.legacy.beside.came
 					if tt.late {
 						came := make(chan besideRead, 1)

@@ -52,7 +52,7 @@ func (b *legacyBackend) early(t legacyTable, now time.Time) bool {
 // away reports whether a reading would wait for one that is being made: for the
 // mutex of the family, or for the reader of dear tables.
 func (b *legacyBackend) away(t legacyTable) bool {
-	return b.beside.came != nil && (b.beside.table.family == t.family || b.dear(t))
+	return b.beside.came != nil && (b.family(t.family).away || b.dear(t))
 }
 
 // dear reports whether a table is read beside others.

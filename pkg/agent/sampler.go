@@ -194,7 +194,7 @@ func (s *sampler) apply(ctx context.Context) {
 // tell gives the ledger the newest readings of one source, and first what
 // happened before them.
 func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
-	if !slices.ContainsFunc(src.families(), func(f *familyRules) bool { return f.fresh }) {
+	if !slices.ContainsFunc(src.families(), func(f *familyRules) bool { return f.fresh && !f.away }) {
 		return
 	}
 	listening, err := src.backend.tell(ctx, s.names, func(c ledger.Commit) { s.ledger.Commit(c, now) })
@@ -202,7 +202,7 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		s.log.Warn("changes of rules were missed: what they counted to their end is lost", "source", src.Name, "err", err)
 	}
 	for _, f := range src.families() {
-		if !f.fresh {
+		if !f.fresh || f.away {
 			continue
 		}
 		if f.waits() {
