@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"bufio"
+	"io"
 	"os"
 	"strings"
 
@@ -19,6 +20,12 @@ func HasVirtualServers() bool {
 		return false
 	}
 	defer f.Close()
+	return listsVirtualServers(f)
+}
+
+// listsVirtualServers reads the text of /proc/net/ip_vs (ip_vs_info_seq_show in
+// net/netfilter/ipvs/ip_vs_ctl.c).
+func listsVirtualServers(f io.Reader) bool {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		switch word, _, _ := strings.Cut(lines.Text(), " "); word {

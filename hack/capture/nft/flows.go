@@ -41,11 +41,11 @@ func captureFlows(c *netlink.Conn) error {
 		}
 	}
 	for family, file := range map[netfilter.Family]string{netfilter.IPv4: "flows.bin", netfilter.IPv6: "flows6.bin"} {
-		msgs, err := ask(c, ctSubsys|1, family, nil) // IPCTNL_MSG_CT_GET
+		msgs, err := scene.Ask(c, ctSubsys|1, family, nil) // IPCTNL_MSG_CT_GET
 		if err != nil {
 			return err
 		}
-		if err := write(conntrackDir, file, msgs); err != nil {
+		if err := scene.Write(conntrackDir, file, msgs); err != nil {
 			return err
 		}
 	}

@@ -21,33 +21,6 @@ const (
 	ctSubsys  = unix.NFNL_SUBSYS_CTNETLINK << 8
 )
 
-// ask returns the answer's messages. Sequence and port change from run to
-// run and are zeroed.
-func ask(c *netlink.Conn, typ int, family netfilter.Family, attrs []byte) ([]netlink.Message, error) {
-	m := netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(typ), Flags: netlink.Request}}
-	if typ != nftSubsys|unix.NFT_MSG_GETGEN {
-		m.Header.Flags |= netlink.Dump
-	}
-	m.Data = append(netfilter.AppendGenMsg(nil, netfilter.GenMsg{Family: family}), attrs...)
-	msgs, err := c.Execute(m)
-	for i := range msgs {
-		msgs[i].Header.Sequence, msgs[i].Header.PID = 0, 0
-	}
-	return msgs, err
-}
-
-func write(dir, name string, msgs []netlink.Message) error {
-	var b []byte
-	for _, m := range msgs {
-		one, err := m.MarshalBinary()
-		if err != nil {
-			return err
-		}
-		b = append(b, one...)
-	}
-	return os.WriteFile(filepath.Join(dir, name), b, 0o644)
-}
-
 // captureMessages stores all of the namespace's nf_tables messages.
 func captureMessages(dir string) error {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
@@ -67,10 +40,10 @@ func captureMessages(dir string) error {
 	}
 	var sets []netlink.Message
 	for _, k := range kinds {
-		if sets, err = ask(c, nftSubsys|k.typ, netfilter.FamilyUnspec, nil); err != nil {
+		if sets, err = scene.Ask(c, nftSubsys|k.typ, netfilter.FamilyUnspec, nil); err != nil {
 			return err
 		}
-		if err := write(dir, k.file, sets); err != nil {
+		if err := scene.Write(dir, k.file, sets); err != nil {
 			return err
 		}
 	}
@@ -82,13 +55,13 @@ func captureMessages(dir string) error {
 		}
 		attrs := nlattr.AppendString(nil, unix.NFTA_SET_ELEM_LIST_TABLE, s.Table)
 		attrs = nlattr.AppendString(attrs, unix.NFTA_SET_ELEM_LIST_SET, s.Name)
-		es, err := ask(c, nftSubsys|unix.NFT_MSG_GETSETELEM, s.Family, attrs)
+		es, err := scene.Ask(c, nftSubsys|unix.NFT_MSG_GETSETELEM, s.Family, attrs)
 		if err != nil {
 			return err
 		}
 		elements = append(elements, es...)
 	}
-	return write(dir, "elements.bin", elements)
+	return scene.Write(dir, "elements.bin", elements)
 }
 
 // captureConntrack stores statistics with something in them.
@@ -107,11 +80,11 @@ func captureConntrack() error {
 		return err
 	}
 	defer c.Close()
-	msgs, err := ask(c, ctSubsys|4, netfilter.FamilyUnspec, nil) // IPCTNL_MSG_CT_GET_STATS_CPU
+	msgs, err := scene.Ask(c, ctSubsys|4, netfilter.FamilyUnspec, nil) // IPCTNL_MSG_CT_GET_STATS_CPU
 	if err != nil {
 		return err
 	}
-	if err := write(conntrackDir, "stats_cpu.bin", msgs); err != nil {
+	if err := scene.Write(conntrackDir, "stats_cpu.bin", msgs); err != nil {
 		return err
 	}
 	if err := captureGlobalStats(); err != nil {

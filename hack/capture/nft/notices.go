@@ -112,7 +112,7 @@ func captureCommits(dir string) error {
 			end = g.ID == 1+commitsMade
 		}
 	}
-	if err := write(dir, "notices.bin", msgs); err != nil {
+	if err := scene.Write(dir, "notices.bin", msgs); err != nil {
 		return err
 	}
 	return await("its last line", func() bool {

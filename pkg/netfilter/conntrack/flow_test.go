@@ -91,6 +91,39 @@ func TestFlowsAsConntrackPrintsThem(t *testing.T) {
 	}
 }
 
+// TestFlowsOfIPVS: what IPVS sends elsewhere has no DST_NAT, and SRC_NAT where it is
+// masqueraded.
+func TestFlowsOfIPVS(t *testing.T) {
+	for _, name := range []string{"ipvs/flows", "ipvs/flows6"} {
+		var got []string
+		redirected, masqueraded := 0, 0
+		for _, b := range payloads(t, name+".bin") {
+			var f Flow
+			if err := f.Decode(b); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, text(&f))
+			masq := f.Reply.Dst != f.Orig.Src
+			if f.Status.Has(DstNAT) || masq != f.Status.Has(SrcNAT) {
+				t.Errorf("%s: status %#x", text(&f), f.Status)
+			}
+			if f.Reply.Src != f.Orig.Dst {
+				redirected++
+			}
+			if masq {
+				masqueraded++
+			}
+		}
+		slices.Sort(got)
+		if d := gocmp.Diff(oracle(t, name), got); d != "" {
+			t.Errorf("%s (-conntrack +decoded):\n%s", name, d)
+		}
+		if redirected < 8 || masqueraded < 2 {
+			t.Errorf("%s: %d redirected, %d masqueraded", name, redirected, masqueraded)
+		}
+	}
+}
+
 func TestClosing(t *testing.T) {
 	closing := []string{"tcp fin_wait", "tcp close_wait", "tcp last_ack", "tcp time_wait", "tcp close", "sctp closed", "sctp shutdown_sent", "sctp shutdown_recd", "sctp shutdown_ack_sent"}
 	var got []string
