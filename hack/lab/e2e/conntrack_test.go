@@ -90,12 +90,14 @@ func conntrackAtAPrompt(m *monitored) {
 	watch := m.lab.StartWith([]string{"--caps=net_admin"}, "node1", append([]string{svcscope, "watch", "web"}, direct...)...)
 	watch.WaitOutput(m.t, "watching connections to default/web")
 	line := regexp.MustCompile(`(?m)^\S+  new +\S+ → 10\.96\.0\.80:80 → 10\.244\.1\.1\d:8080  \(on node1`)
+	seen := 0
 	eventually(m.t, "connections to web are seen", func() error {
-		if n := len(line.FindAllString(watch.Output(), -1)); n < 20 {
-			return fmt.Errorf("%d lines of\n%s", n, watch.Output())
+		if seen = len(line.FindAllString(watch.Output(), -1)); seen < 20 {
+			return fmt.Errorf("%d lines of\n%s", seen, watch.Output())
 		}
 		return nil
 	})
+	result(m.t, "svcscope watch: %d connections to a Service as they were made, each with its endpoint and that one's node", seen)
 	if err := watch.Stop(); err != nil {
 		m.t.Errorf("svcscope watch after SIGTERM: %v\n%s", err, watch.Output())
 	}
