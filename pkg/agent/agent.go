@@ -87,7 +87,7 @@ func (s *sampler) loop(ctx context.Context) {
 	again, due := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer again.Stop()
 	defer due.Stop()
-	synced := s.kube.first
+	synced, late := s.kube.first, false
 	s.pass(ctx)
 	s.freeMemory() // the first reading leaves much garbage, too
 	for {
@@ -98,13 +98,19 @@ func (s *sampler) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			s.pass(ctx)
+			// It would wait for what is read beside, and look at nothing meanwhile.
+			if late = !late && s.legacy.reads(); !late {
+				s.pass(ctx)
+			}
 		case e, ok := <-s.legacy.lock.events():
 			s.legacy.lock.take(e, ok, time.Now())
 		case <-due.C:
 			s.readDue(ctx)
-		case read := <-s.legacy.beside.came:
-			s.arrived(ctx, read)
+		case read := <-s.legacy.came:
+			if s.arrived(ctx, read); late && !s.legacy.reads() {
+				late = false
+				s.pass(ctx)
+			}
 		case <-synced:
 			synced = nil
 			s.pass(ctx)

@@ -13,17 +13,16 @@ import (
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/netfilter"
-	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
 // legacyBackend reads x_tables.
 type legacyBackend struct {
 	reader[legacyReader]
-	beside beside
-	known  []*legacyFamily
-	lock   *legacyLock
-	of     *watched // what is looked at; nil before the first look
+	came  chan besideRead // readings that were made beside others
+	known []*legacyFamily
+	lock  *legacyLock
+	of    *watched // what is looked at; nil before the first look
 }
 
 // legacyFamily is one family's rules from one reading to the next.
@@ -41,8 +40,9 @@ type legacyFamily struct {
 	moved map[string]bool
 	lock  *legacyLock
 	looks map[string]*tableLooks
-	all   time.Duration // what looks at all tables take that are watched, but for dear ones
-	pace  pace
+	beside
+	all  time.Duration // what looks at all tables take that are watched, but for dear ones
+	pace pace
 }
 
 // legacyTable names a table.
@@ -53,13 +53,14 @@ type legacyTable struct {
 
 func newLegacyBackend(open func() (legacyReader, error)) *legacyBackend {
 	one := reader[legacyReader]{open: open}
-	b := &legacyBackend{reader: one, beside: beside{reader: one}, lock: &legacyLock{}}
+	b := &legacyBackend{reader: one, came: make(chan besideRead, len(families())), lock: &legacyLock{}}
 	b.lock.early, b.lock.away = b.early, b.away
 	for _, f := range families() {
 		follow := ruleset.NewXTables(f)
 		b.known = append(b.known, &legacyFamily{
 			familyRules: newFamily(ruleset.Legacy, f, follow.Ruleset()), follow: follow, lock: b.lock,
 			looks:  make(map[string]*tableLooks),
+			beside: beside{reader: one, side: one},
 			change: correlate.RulesetChanges{Backend: ruleset.Legacy, Family: f, Writer: writerUnknown},
 		})
 	}
@@ -82,7 +83,8 @@ func (b *legacyBackend) read(ctx context.Context) (map[string]uint64, error) {
 	var errs []error
 	undecoded := make(map[string]uint64)
 	for _, f := range b.known {
-		if err := f.readAll(ctx, r); err != nil {
+		all := f.readAll(ctx, r, f.recent)
+		if err := f.use(&all); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -95,28 +97,26 @@ func (b *legacyBackend) read(ctx context.Context) (map[string]uint64, error) {
 
 // readTable brings one table up to date. A table that is not there, or of a
 // family that was not read as a whole yet, is left alone.
-func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) (ruleset.Delta, error) {
-	none := ruleset.Delta{Table: t.name}
+func (b *legacyBackend) readTable(ctx context.Context, t legacyTable) ([]ruleset.Delta, error) {
 	r, err := b.get()
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	f := b.family(t.family)
 	if f == nil || !f.familyRules.read {
-		return none, nil
+		return nil, nil
 	}
 	if f.doubted {
 		// Which table it is that is in doubt is not known.
-		return none, f.readAll(ctx, r)
+		all := f.readAll(ctx, r, f.recent)
+		return nil, f.use(&all)
 	}
-	d, err := f.readTable(ctx, r, t.name)
-	if errors.Is(err, kernel.ErrAbsent) {
-		return none, nil
+	var one reading
+	one.err = f.table(ctx, r, t.name, &one, nil)
+	if errors.Is(one.err, kernel.ErrAbsent) {
+		return nil, nil
 	}
-	if err == nil {
-		f.take([]ruleset.Delta{d})
-	}
-	return d, err
+	return one.deltas(), f.use(&one)
 }
 
 func (b *legacyBackend) family(f netfilter.Family) *legacyFamily {
@@ -128,67 +128,11 @@ func (b *legacyBackend) family(f netfilter.Family) *legacyFamily {
 	return nil
 }
 
-// readAll reads all tables of the family, or fails.
-func (f *legacyFamily) readAll(ctx context.Context, r legacyReader) error {
-	names, err := r.Tables(ctx, f.set.Family)
-	if err != nil && !errors.Is(err, kernel.ErrAbsent) {
-		return err
-	}
-	deltas := f.follow.Exist(names)
-	for _, name := range names {
-		if f.recent(name) {
-			continue
-		}
-		d, err := f.readTable(ctx, r, name)
-		if errors.Is(err, kernel.ErrAbsent) {
-			continue // it went since
-		}
-		if err != nil {
-			f.failed = true
-			return err
-		}
-		deltas = append(deltas, d)
-	}
-	f.take(deltas)
-	return nil
-}
-
 // recent reports whether a table that takes long was read just before, as it is
 // after each session of a writer: it keeps what is cheap from being read.
 func (f *legacyFamily) recent(name string) bool {
 	l := f.look(name)
 	return l.cost > dearLook && f.familyRules.read && !f.doubted && !f.failed && time.Since(l.read) < dearRecent
-}
-
-func (f *legacyFamily) readTable(ctx context.Context, r legacyReader, name string) (ruleset.Delta, error) {
-	read, d, err := f.follows(ctx, r, name)
-	if err != nil {
-		f.failed = f.failed || !read.end.IsZero()
-		return d, err
-	}
-	f.used(&read, d, time.Now())
-	return d, nil
-}
-
-// follows reads a table and brings f.follow up to date, and touches nothing else of
-// f. With an error, and an end, it may have taken over a part.
-func (f *legacyFamily) follows(ctx context.Context, r legacyReader, name string) (tableRead, ruleset.Delta, error) {
-	read, d := tableRead{table: legacyTable{f.set.Family, name}, begin: time.Now()}, ruleset.Delta{Table: name}
-	err := r.Read(ctx, f.set.Family, name, func(t *xtables.Table) (err error) {
-		read.end = time.Now()
-		d, err = f.follow.Update(t)
-		return err
-	})
-	return read, d, err
-}
-
-// used notes what a reading cost that was done then, and what it found.
-func (f *legacyFamily) used(read *tableRead, d ruleset.Delta, done time.Time) {
-	l := f.look(read.table.name)
-	spend(&l.cost, done.Sub(read.begin))
-	l.read = read.end
-	read.changed = !d.Same() || d.Fell
-	f.lock.read(*read)
 }
 
 // take makes a reading count.
@@ -233,16 +177,25 @@ func (b *legacyBackend) unseen(f *familyRules, table string) (time.Duration, boo
 }
 
 func (b *legacyBackend) close() error {
-	return errors.Join(b.lock.close(), b.beside.close(), b.reader.close())
+	errs := []error{b.lock.close(), b.reader.close()}
+	for _, f := range b.known {
+		if f.away {
+			<-b.came
+		}
+	}
+	for _, f := range b.known {
+		errs = append(errs, f.beside.close())
+	}
+	return errors.Join(errs...)
 }
 
 func (b *legacyBackend) stats() kernel.ReadStats {
 	if !b.ready {
 		return kernel.ReadStats{}
 	}
-	all, other := b.value.Stats(), b.beside.stats
-	all.Bytes += other.Bytes
-	all.Messages += other.Messages
-	all.Interrupted += other.Interrupted
+	all := b.value.Stats()
+	for _, f := range b.known {
+		addStats(&all, f.beside.stats)
+	}
 	return all
 }

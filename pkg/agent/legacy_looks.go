@@ -7,8 +7,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
 // tableLooks is how a table is looked at that has something that is watched.
@@ -49,15 +47,11 @@ func (b *legacyBackend) early(t legacyTable, now time.Time) bool {
 	return quiet > 0
 }
 
-// away reports whether a reading would wait for one that is being made: for the
-// mutex of the family, or for the reader of dear tables.
+// away reports whether a reading has to wait for one that is being made: of the
+// same family, or, as the processors are needed, of another table that takes long.
 func (b *legacyBackend) away(t legacyTable) bool {
-	return b.beside.came != nil && (b.family(t.family).away || b.dear(t))
-}
-
-// dear reports whether a table is read beside others.
-func (b *legacyBackend) dear(t legacyTable) bool {
-	return b.family(t.family).look(t.name).cost > dearLook
+	f := b.family(t.family)
+	return f.away || f.dearTable(t.name) && slices.ContainsFunc(b.known, func(other *legacyFamily) bool { return other.dear })
 }
 
 // watched lists the tables that have something that is watched, those first that
@@ -158,12 +152,12 @@ func (b *legacyBackend) lookAt(ctx context.Context, w *watched, t legacyTable, l
 		l.rest = l.last.Add(b.family(t.family).paused(l.cost, l.last))
 		return err
 	}
-	d, err := b.readTable(ctx, t)
+	deltas, err := b.readTable(ctx, t)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	w.rewritten(t.family, []ruleset.Delta{d})
+	w.rewritten(t.family, deltas)
 	l.rest = now.Add(b.family(t.family).paused(l.cost, now))
 	return nil
 }

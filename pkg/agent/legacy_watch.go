@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
-	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
 // watchLock begins to watch the lock file of iptables-legacy, where it is there.
@@ -51,7 +50,7 @@ func (s *sampler) readOne(ctx context.Context, table legacyTable) bool {
 		}
 		return false
 	}
-	d, err := s.legacy.readTable(ctx, table)
+	deltas, err := s.legacy.readTable(ctx, table)
 	if !s.legacy.lock.readSince(table, begin) {
 		// The next sampling reads all of it, and says why if it cannot.
 		s.legacy.lock.skip(table)
@@ -59,6 +58,6 @@ func (s *sampler) readOne(ctx context.Context, table legacyTable) bool {
 	if err != nil {
 		return false
 	}
-	s.xtables.watched.rewritten(table.family, []ruleset.Delta{d})
+	s.xtables.watched.rewritten(table.family, deltas)
 	return true
 }

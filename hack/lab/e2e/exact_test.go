@@ -188,6 +188,7 @@ func (s *churned) judge(w *watcher, p promise, m metrics) {
 			t.Errorf("%s: %s %s %s counted %d, more than the %d that were opened", w.name, l.service, l.family, l.via, counted, most)
 		}
 		lost := least - counted
+		t.Logf("%s: %s %s %s: %d of %d lost", w.name, l.service, l.family, l.via, lost, least)
 		switch {
 		case l.service == "other" && lost > 0:
 			t.Errorf("%s: other %s %s counted %d of %d: %d lost, want none", w.name, l.family, l.via, counted, least, lost)
