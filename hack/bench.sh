@@ -36,7 +36,8 @@ load=$(cut -d' ' -f1 /proc/loadavg)
 } | tee "$work/cost.txt"
 {
 	# More than the host's limit allows take SVCSCOPE_TEST_HOST_SYSCTL=1.
-	entries="100000 230000"
+	entries="$(($(cat /proc/sys/net/netfilter/nf_conntrack_max 2>/dev/null || echo 100000) / 10 * 9))"
+	[ "$entries" -le 100000 ] || entries="100000 $entries"
 	[ "${SVCSCOPE_TEST_HOST_SYSCTL:-}" != 1 ] || entries="100000 1000000"
 	SVCSCOPE_BENCH_ENTRIES=${SVCSCOPE_BENCH_ENTRIES:-$entries} go test -run '^$' -bench '^BenchmarkFlows$' -benchtime 1x -timeout 60m ./pkg/agent
 } | tee "$work/flows.txt"

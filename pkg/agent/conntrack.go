@@ -24,7 +24,9 @@ const (
 type sizes struct {
 	mu     sync.Mutex // guards all fields; count and read may run side by side
 	reader reader[conntrackReader]
-	peak   uint64 // since the last read
+	// interval is of the samplings; peaks has what is higher than what came later.
+	interval time.Duration
+	peaks    peaks
 	// The last counts, the oldest first.
 	short, long []correlate.Count
 	// What was lost of which cause since the first statistics, and those of the
@@ -52,11 +54,45 @@ func (c *sizes) count(ctx context.Context) {
 
 // note keeps a count. c.mu is held.
 func (c *sizes) note(n uint64, now time.Time) {
-	c.peak = max(c.peak, n)
+	c.peaks.note(n, now, c.window())
 	c.short = appendLast(c.short, correlate.Count{At: now, Entries: n}, shortCounts)
 	if len(c.long) == 0 || now.Sub(c.long[len(c.long)-1].At) >= longEvery {
 		c.long = appendLast(c.long, correlate.Count{At: now, Entries: n}, longCounts)
 	}
+}
+
+// peakFor is for how long the highest count is told, at least: most scrapes are no
+// more than a minute apart, and would not see that of one sampling.
+const peakFor = time.Minute
+
+func (c *sizes) window() time.Duration { return max(peakFor, c.interval) }
+
+// peaks is the last counts but for those that a later one has reached, so that of any
+// time until now the first that is left is the highest.
+type peaks []correlate.Count
+
+// note adds a count, and drops what is older than d.
+func (p *peaks) note(n uint64, now time.Time, d time.Duration) {
+	all := *p
+	for len(all) > 0 && all[len(all)-1].Entries <= n {
+		all = all[:len(all)-1]
+	}
+	all = append(all, correlate.Count{At: now, Entries: n})
+	old := 0
+	for now.Sub(all[old].At) > d {
+		old++
+	}
+	*p = append(all[:0], all[old:]...)
+}
+
+// since returns the highest count of a time until now.
+func (p peaks) since(t time.Time) uint64 {
+	for _, c := range p {
+		if !c.At.Before(t) {
+			return c.Entries
+		}
+	}
+	return 0
 }
 
 // appendLast appends to what has at most n elements the last of which counts.
@@ -82,8 +118,9 @@ func (c *sizes) watch(ctx context.Context) {
 	}
 }
 
-// read returns the table's state, and begins a new peak.
-func (c *sizes) read(ctx context.Context) (*correlate.Conntrack, error) {
+// read returns the table's state. crowded is false where source ports are known not
+// to be short.
+func (c *sizes) read(ctx context.Context, crowded bool) (*correlate.Conntrack, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r, err := c.reader.get()
@@ -100,7 +137,9 @@ func (c *sizes) read(ctx context.Context) (*correlate.Conntrack, error) {
 	if out.Buckets, err = r.Buckets(ctx); err != nil {
 		return nil, err
 	}
-	out.Peak, c.peak = max(c.peak, out.Entries), out.Entries
+	now := time.Now()
+	c.peaks.note(out.Entries, now, c.window())
+	out.Peak = c.peaks.since(now.Add(-c.window()))
 	out.TimeToFull, out.Filling = correlate.TimeToFull(out.Limit, c.short, c.long)
 	if out.Limit > 0 && out.Entries >= out.Limit {
 		out.TimeToFull, out.Filling = 0, true
@@ -112,19 +151,19 @@ func (c *sizes) read(ctx context.Context) (*correlate.Conntrack, error) {
 		Error: s.Error, SearchRestart: s.SearchRestart, ClashResolve: s.ClashResolve, ChainTooLong: s.ChainTooLong,
 	}
 	if err == nil {
-		c.lose(out, time.Now())
+		c.lose(out, crowded, time.Now())
 	}
 	out.Losses, out.LossesSince = c.lost, c.since
 	return out, err
 }
 
 // lose adds up what was lost since the last statistics. c.mu is held.
-func (c *sizes) lose(t *correlate.Conntrack, now time.Time) {
+func (c *sizes) lose(t *correlate.Conntrack, crowded bool, now time.Time) {
 	if c.before == nil {
 		c.since = now
 	} else {
 		passed := now.Sub(c.beforeAt).Seconds()
-		lost := correlate.Losses(c.before, &t.Stats, c.usual*passed, t.Peak, t.Limit)
+		lost := correlate.Losses(c.before, &t.Stats, c.usual*passed, crowded, c.peaks.since(c.beforeAt), t.Limit)
 		for cause, n := range lost {
 			c.lost[cause] += n
 		}

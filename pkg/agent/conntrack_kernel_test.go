@@ -39,7 +39,7 @@ func TestLossesInTheKernel(t *testing.T) {
 		c := &sizes{reader: reader[conntrackReader]{open: thisHost().conntrack}}
 		defer c.close()
 		lost := func() map[correlate.LossCause]bool {
-			table, err := c.read(t.Context())
+			table, err := c.read(t.Context(), true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,7 +111,7 @@ func sendSYN(t *testing.T, to netip.AddrPort) {
 func TestTableThatChanges(t *testing.T) {
 	kerneltest.Run(t, func(t *testing.T) {
 		const steady = 5000
-		kernelflows.Fill(t, steady)
+		kernelflows.Fill(t, steady, kernelflows.Numbered)
 		r, err := kernel.OpenConntrack()
 		if err != nil {
 			t.Fatal(err)

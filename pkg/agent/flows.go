@@ -54,11 +54,7 @@ func (f *flowReader) run(ctx context.Context, synced <-chan struct{}, in func() 
 		begin := time.Now()
 		f.read(ctx, in(), begin)
 		took := time.Since(begin)
-		pause := flowShare * took
-		if !f.table.Success { // it waited, mostly
-			pause = min(pause, flowsBelieved)
-		}
-		wait(ctx, max(f.interval, pause)-took)
+		wait(ctx, max(f.interval, flowShare*took)-took)
 	}
 }
 
@@ -96,6 +92,21 @@ func (f *flowReader) read(ctx context.Context, in correlate.FlowInputs, begin ti
 	}
 	f.begun = begin
 	f.latest.Store(state)
+}
+
+// crowdedFrom is the share of the source ports from which on a new connection may
+// find none: source NAT may have a smaller range than all of them.
+const crowdedFrom = 0.25
+
+// crowded reports whether source ports may be short toward some destination: false
+// where the last reading says that they are not.
+func (f *flowReader) crowded(now time.Time) bool {
+	last := f.latest.Load()
+	if last == nil {
+		return true
+	}
+	flows := last.told(now)
+	return flows == nil || len(flows.Ports) > 0 && flows.Ports[0].Pressure() >= crowdedFrom
 }
 
 // told returns the last reading, while it may be believed.

@@ -35,21 +35,35 @@ func BenchmarkFlows(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
-			if os.Getenv("SVCSCOPE_TEST_HOST_SYSCTL") == "1" {
-				raiseConntrack(b, n)
-			}
-			kerneltest.RunB(b, func(b *testing.B) {
-				if most := kernelflows.Limit(b); n > most {
-					b.Skipf("the host's limit leaves room for %d entries: SVCSCOPE_TEST_HOST_SYSCTL=1 raises it", most)
+		for _, p := range flowPopulations {
+			b.Run(fmt.Sprintf("%s/entries=%d", p.name, n), func(b *testing.B) {
+				if os.Getenv("SVCSCOPE_TEST_HOST_SYSCTL") == "1" {
+					raiseConntrack(b, n)
 				}
-				s := &flowScene{costScene: costScene{B: b}, entries: kernelflows.Fill(b, n)}
-				for b.Loop() {
-					s.measure()
-				}
+				kerneltest.RunB(b, func(b *testing.B) {
+					if most := kernelflows.Limit(b); n > most {
+						b.Skipf("the host's limit leaves room for %d entries: SVCSCOPE_TEST_HOST_SYSCTL=1 raises it", most)
+					}
+					s := &flowScene{costScene: costScene{B: b}, entries: kernelflows.Fill(b, n, p.numbered), owner: p.owner}
+					for b.Loop() {
+						s.measure()
+					}
+				})
 			})
-		})
+		}
 	}
+}
+
+// flowPopulations are what a table is filled with: connections to 1,000 Services, and
+// a pod's to as many destinations as there are entries, where nothing that is found
+// out of one helps with another.
+var flowPopulations = []struct {
+	name     string
+	numbered func(int) kernelflows.Flow
+	owner    correlate.Owner
+}{
+	{"services", kernelflows.Numbered, correlate.OwnerService},
+	{"egress", kernelflows.Egress, correlate.OwnerUnknown},
 }
 
 // raiseConntrack makes room for n entries in one namespace, in the first
@@ -82,6 +96,7 @@ func raiseConntrack(b *testing.B, n int) {
 type flowScene struct {
 	costScene
 	entries int
+	owner   correlate.Owner // of all of them
 }
 
 func (s *flowScene) measure() {
@@ -95,15 +110,17 @@ func (s *flowScene) measure() {
 		s.Fatal(err)
 	}
 	defer r.Close()
-	c, catalog := &correlate.FlowCounter{}, flowServices()
-	s.read(r, c, catalog) // the index, buffers
+	catalog := flowServices()
 	runtime.GC()
 	before := heapMiB()
+	c := &correlate.FlowCounter{}
+	s.read(r, c, catalog) // the index, buffers
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	allocated := m.TotalAlloc
 	s.report("agent", s.median(samples, 1, nil, func() { s.read(r, c, catalog) }))
 	runtime.ReadMemStats(&m)
+	runtime.GC()
 	s.ReportMetric(float64(m.TotalAlloc-allocated)/float64(samples)/(1<<20), "agent-allocated-MiB")
 	s.ReportMetric(heapMiB()-before, "agent-heap-MiB")
 	s.report("conntrack", s.median(samples, 1, nil, func() { s.children("conntrack", "-L") }))
@@ -115,7 +132,7 @@ func (s *flowScene) measure() {
 func (s *flowScene) read(r *kernel.Conntrack, c *correlate.FlowCounter, catalog *service.Catalog) {
 	c.Begin(correlate.FlowInputs{Catalog: catalog}, time.Now())
 	d, err := r.Flows(s.Context(), kernel.FlowFilter{}, c.Add)
-	if got := c.End(); err != nil || int(d.Entries) != s.entries || got.Owners[correlate.OwnerService] != uint64(s.entries) {
+	if got := c.End(); err != nil || int(d.Entries) != s.entries || got.Owners[s.owner] != uint64(s.entries) {
 		s.Fatalf("%+v, %v: %+v", d, err, got.Owners)
 	}
 }

@@ -152,7 +152,11 @@ func (w *flowWorld) client(v6 bool) netip.AddrPort {
 func (w *flowWorld) foreign() kernelflows.Flow {
 	ap := netip.MustParseAddrPort
 	at := func(a string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(a), w.port()) }
-	switch w.rng.IntN(8) {
+	switch w.rng.IntN(9) {
+	case 8: // the number of a node port, elsewhere, by way of a proxy
+		f := kernelflows.Flow{Protocol: 6, Src: at("10.244.1.8"), Dst: ap("203.0.113.250:30000"), From: ap("10.244.1.201:3128"), State: 3, Replied: true}
+		f.To = f.Src
+		return f
 	case 7: // a probe of the node, from the address of its bridge
 		return kernelflows.Flow{Protocol: 6, Src: at("10.244.1.1"), Dst: ap("10.244.1.99:9999"), Replied: true, State: 3}
 	case 0: // what another node sent to an endpoint here
@@ -246,14 +250,16 @@ func (w *flowWorld) tally(lines []printed) map[string]int {
 		}
 		n["state "+l.protocol+" "+state]++
 		name := frontends[l.protocol+l.dst.String()]
-		if name == "" {
+		src, dst := l.src.Addr().String(), l.dst.Addr().String()
+		if name == "" && (dst == "192.168.50.1" || dst == "fd00:192::1") {
 			name = ports[fmt.Sprint(l.protocol, l.dst.Port())]
 		}
-		src, dst := l.src.Addr().String(), l.dst.Addr().String()
 		switch {
 		case name != "" && l.from != l.dst:
 			n["owner service"]++
 			w.tallyService(n, l, name, endpoints, local)
+		case l.from != l.dst:
+			n["owner redirected"]++
 		case endpoints[l.dst.String()]:
 			n["owner endpoint"]++
 		case src == "192.168.50.1" || src == "fd00:192::1" || src == "10.244.1.1":

@@ -49,13 +49,18 @@ func noServices() (none correlate.FlowInputs) { return none }
 // TestFlowsTakeTheirShare reads a table that takes so long that the interval
 // has to grow, and one that does not.
 func TestFlowsTakeTheirShare(t *testing.T) {
-	for takes, want := range map[time.Duration]time.Duration{
-		100 * time.Millisecond: 30 * time.Second,
-		2 * time.Second:        100 * time.Second,
+	for _, tt := range []struct {
+		takes, want time.Duration
+		err         error
+	}{
+		{100 * time.Millisecond, 30 * time.Second, nil},
+		{2 * time.Second, 100 * time.Second, nil},
+		{30 * time.Second, 25 * time.Minute, errors.New("overrun")}, // what fails has worked, too
 	} {
+		takes, want := tt.takes, tt.want
 		synctest.Test(t, func(t *testing.T) {
 			f := &slowConntrack{takes: takes}
-			f.flows = []conntrack.Flow{webFlow()}
+			f.flows, f.flowsErr = []conntrack.Flow{webFlow()}, tt.err
 			r := newFlowReader(f, 30*time.Second)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
@@ -72,6 +77,9 @@ func TestFlowsTakeTheirShare(t *testing.T) {
 				}
 			}
 			got := r.latest.Load()
+			if tt.err != nil {
+				return
+			}
 			if got.flows.Interval != want || got.flows.Duration != takes || got.flows.Entries != 1 || !got.collector.Success {
 				t.Errorf("takes %v: %+v, %+v", takes, got.flows, got.collector)
 			}

@@ -85,7 +85,7 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s := &sampler{
 		cfg: cfg, host: h, log: log, kube: k,
 		ledger:    ledger.New(cfg.MaxServices),
-		conntrack: &sizes{reader: reader[conntrackReader]{open: h.conntrack}},
+		conntrack: &sizes{reader: reader[conntrackReader]{open: h.conntrack}, interval: cfg.Interval},
 		undecoded: make(map[string]uint64), known: make(map[netfilter.Family]bool), started: time.Now(),
 		freeMemory: debug.FreeOSMemory, reads: metrics.NewReadDurations(),
 	}
@@ -139,7 +139,7 @@ func (s *sampler) pass(ctx context.Context) {
 		s.apply(ctx)
 	}
 	begin := time.Now()
-	table, err := s.conntrack.read(ctx)
+	table, err := s.conntrack.read(ctx, s.flows.crowded(begin))
 	if ctx.Err() != nil {
 		return
 	}
@@ -331,7 +331,8 @@ func (s *sampler) publishFlows(in *correlate.Inputs, f *flowsState) {
 // flowInputs is what entries are held against now. It may be called from any
 // goroutine.
 func (s *sampler) flowInputs() correlate.FlowInputs {
-	in := correlate.FlowInputs{Catalog: s.kube.catalog()}
+	state := s.kube.state()
+	in := correlate.FlowInputs{Catalog: s.kube.catalog(), Stalled: state.enabled && !state.current}
 	if snapshot := s.latest.Load(); snapshot != nil {
 		in.Rows = snapshot.Services
 	}
@@ -340,7 +341,7 @@ func (s *sampler) flowInputs() correlate.FlowInputs {
 		if err != nil {
 			s.log.Debug("the node's own addresses are not known", "err", err)
 		}
-		in.Local = local
+		in.Local, in.Routed = local.Own, local.Routed
 	}
 	return in
 }

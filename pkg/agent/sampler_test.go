@@ -173,7 +173,7 @@ func TestConntrackPeak(t *testing.T) {
 		f := &fakeConntrack{}
 		f.entries.Store(10)
 		c := &sizes{reader: reader[conntrackReader]{open: func() (conntrackReader, error) { return f, nil }}}
-		if _, err := c.read(t.Context()); err != nil {
+		if _, err := c.read(t.Context(), true); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -185,15 +185,20 @@ func TestConntrackPeak(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		cancel()
 		synctest.Wait()
-		got, err := c.read(t.Context())
+		got, err := c.read(t.Context(), true)
 		if err != nil || got.Peak != 400 || got.Entries != 20 || *got.Stats.Drop != 3 {
 			t.Errorf("%+v, %v; want a peak of 400 and 20 now", got, err)
 		}
-		if got, _ = c.read(t.Context()); got.Peak != 20 {
+		time.Sleep(peakFor - 3*time.Second) // whoever scrapes once a minute sees it
+		if got, _ = c.read(t.Context(), true); got.Peak != 400 {
+			t.Errorf("peak %d within a minute, want 400", got.Peak)
+		}
+		time.Sleep(3 * time.Second)
+		if got, _ = c.read(t.Context(), true); got.Peak != 20 {
 			t.Errorf("peak %d, want a new one", got.Peak)
 		}
 		f.statsErr = errors.New("no capability")
-		if got, err = c.read(t.Context()); err == nil || got == nil || got.Limit != 1000 {
+		if got, err = c.read(t.Context(), true); err == nil || got == nil || got.Limit != 1000 {
 			t.Errorf("%+v, %v; want the sizes and the error of the statistics", got, err)
 		}
 		if err := c.close(); err != nil || !f.closed {

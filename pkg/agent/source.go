@@ -4,7 +4,6 @@ package agent
 
 import (
 	"context"
-	"net/netip"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/netfilter"
@@ -64,7 +63,7 @@ type host struct {
 	legacy    func() (legacyReader, error)
 	lock      func(path string) (lockWatch, error)
 	conntrack func() (conntrackReader, error)
-	addresses func() ([]netip.Addr, error) // the node's own
+	addresses func() (kernel.Addresses, error)
 	ipvs      func() bool
 	netAdmin  func() (bool, error) // whether this process has CAP_NET_ADMIN
 	kernel    string               // uname -r

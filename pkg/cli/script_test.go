@@ -178,7 +178,7 @@ func kernelAnswer(kind string, c agent.Config) (*correlate.Snapshot, error) {
 	if c.ConntrackInterval != 0 && kind != "norules" {
 		s.Conntrack = &correlate.Conntrack{Entries: 1200, Peak: 1200, Limit: 262144, Buckets: 32768}
 		s.Flows = &correlate.Flows{
-			Time: s.Time, Entries: 1200, Owners: [correlate.NumOwners]uint64{900, 100, 100, 60, 40},
+			Time: s.Time, Entries: 1200, Owners: [correlate.NumOwners]uint64{900, 10, 90, 100, 60, 40},
 			States: []correlate.StateEntries{{Protocol: "tcp", State: "established", Entries: 1100}, {Protocol: "udp", State: "unreplied", Entries: 100}},
 			Services: []correlate.ServiceFlows{
 				{Port: service.PortName{Name: service.Name{Namespace: "default", Name: "web"}, Port: "http", Protocol: service.TCP}, Family: netfilter.IPv4, Replied: 800, Closing: 100, Stale: 7},

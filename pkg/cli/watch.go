@@ -29,7 +29,8 @@ error says so.
 
 A connection is there once its first packet has left the node: what a policy
 drops before is not seen, and neither is a client that reaches an endpoint
-without the Service's address. One that begun before the command has no end here.`
+without the Service's address. One that began before the command may have no end
+here.`
 
 const watchExamples = `  # connections to web in the namespace shop
   svcscope watch -n shop web

@@ -32,6 +32,7 @@ type FlowCounter struct {
 
 	index    *flowIndex
 	now      time.Time
+	stalled  bool
 	entries  uint64
 	owners   [NumOwners]uint64
 	states   [len(protocols)][maxStates]uint64
@@ -72,6 +73,10 @@ type FlowInputs struct {
 	Catalog *service.Catalog
 	Rows    []*ServicePort
 	Local   []netip.Addr // the node's own addresses
+	Routed  []netip.Addr // those with routes of their own to its interfaces: pods'
+	// Stalled tells that the Catalog is not followed now: there may be endpoints that
+	// it lacks, and no address is taken to be none that was not before.
+	Stalled bool
 }
 
 // Begin starts a reading.
@@ -81,9 +86,10 @@ func (c *FlowCounter) Begin(in FlowInputs, now time.Time) {
 		c.index = newFlowIndex(catalog)
 		c.rows = make([]ServiceFlows, len(c.index.rows))
 	}
-	c.index.setNode(in.Local)
+	c.index.setNode(in.Local, in.Routed)
 	clear(c.rows)
 	c.now, c.entries, c.owners, c.states = now, 0, [NumOwners]uint64{}, [len(protocols)][maxStates]uint64{}
+	c.stalled = in.Stalled
 	c.ports.reset()
 	c.pairs.begin()
 	c.taking = c.take
@@ -114,7 +120,11 @@ func (c *FlowCounter) Add(f *conntrack.Flow) {
 	default:
 		n.unreplied++
 	}
-	if n.row < 0 {
+	switch {
+	case n.row >= 0: // take counts it
+	case p.redirected:
+		c.owners[OwnerRedirected]++
+	default:
 		c.owners[c.index.owner(f.Orig.Src, f.Orig.Dst)]++
 	}
 }
@@ -187,6 +197,9 @@ func (c *FlowCounter) countService(p *flowPair, n *pairCount) {
 func (c *FlowCounter) stale(s suspect) bool {
 	seen, ok := c.suspects[s]
 	if !ok {
+		if c.stalled {
+			return false
+		}
 		if len(c.suspects) >= maxSuspects {
 			return true
 		}

@@ -40,6 +40,7 @@ type flowIndex struct {
 	endpoints map[endpointKey]struct{}
 	pods      map[[16]byte]struct{} // addresses of endpoints on this node
 	node      map[[16]byte]struct{} // the node's own
+	routed    map[[16]byte]struct{} // that have routes of their own
 }
 
 // flowPort is one port of a Service in one family.
@@ -87,9 +88,11 @@ func (x *flowIndex) local(e *service.Endpoint) bool {
 }
 
 // redirected reports whether the answer comes from elsewhere than the first packet
-// went. Of IPVS that is all that tells: it sets no bit of status.
+// went. Of IPVS that is all that tells: it sets no bit of status. ICMP's identifier is
+// the port of whoever sends.
 func redirected(f *conntrack.Flow) bool {
-	return f.Status.Has(conntrack.DstNAT) || f.Reply.Src != f.Orig.Dst
+	from, to := f.Reply.Src, f.Orig.Dst
+	return f.Status.Has(conntrack.DstNAT) || from != to && (to.Port() != 0 || from.Addr() != to.Addr())
 }
 
 // service returns the row of the port by whose address an entry came, or -1.
@@ -100,11 +103,12 @@ func (x *flowIndex) service(f *conntrack.Flow) int {
 	return x.find(f.Orig.Dst, f.Protocol)
 }
 
-// find returns the row of the port that is reached by an address, or -1.
+// find returns the row of the port that is reached by an address, or -1. A node port
+// is on the node's own addresses, where these are known.
 func (x *flowIndex) find(a netip.AddrPort, protocol uint8) int {
 	p := protocolOf(protocol)
 	m, ok := x.catalog.ByAddr(a, p)
-	if !ok {
+	if !ok && (len(x.node) == 0 || x.own(a.Addr())) {
 		m, ok = x.catalog.ByNodePort(a.Port(), p)
 	}
 	if !ok {
@@ -136,13 +140,22 @@ func (x *flowIndex) owner(src, dst netip.AddrPort) Owner {
 	if x.own(src.Addr()) {
 		return OwnerNode
 	}
-	if _, ok := x.pods[src.Addr().As16()]; ok || within(x.catalog.Node.PodRanges, src.Addr()) {
+	if x.pod(src.Addr()) {
 		return OwnerPod
 	}
 	if x.own(dst.Addr()) {
 		return OwnerNode
 	}
 	return OwnerUnknown
+}
+
+// pod reports whether an address is that of a pod here: of an endpoint, with a route
+// of its own, or in the ranges that the API has for the node, which not all network
+// plugins keep to.
+func (x *flowIndex) pod(a netip.Addr) bool {
+	_, endpoint := x.pods[a.As16()]
+	_, routed := x.routed[a.As16()]
+	return endpoint || routed || within(x.catalog.Node.PodRanges, a)
 }
 
 func within(ranges []netip.Prefix, a netip.Addr) bool {
@@ -155,14 +168,19 @@ func (x *flowIndex) own(a netip.Addr) bool {
 	return ok || a.IsLoopback()
 }
 
-// setNode notes the node's own addresses.
-func (x *flowIndex) setNode(local []netip.Addr) {
-	x.node = make(map[[16]byte]struct{}, len(local))
-	for _, addrs := range [][]netip.Addr{local, x.catalog.Node.IPs} {
-		for _, a := range addrs {
-			x.node[a.As16()] = struct{}{}
+// setNode notes the node's own addresses and those with routes of their own.
+func (x *flowIndex) setNode(local, routed []netip.Addr) {
+	x.node, x.routed = addrSet(local, x.catalog.Node.IPs), addrSet(routed)
+}
+
+func addrSet(lists ...[]netip.Addr) map[[16]byte]struct{} {
+	set := make(map[[16]byte]struct{})
+	for _, list := range lists {
+		for _, a := range list {
+			set[a.As16()] = struct{}{}
 		}
 	}
+	return set
 }
 
 // FlowFinder tells of which Service port entries are.

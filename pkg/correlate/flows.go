@@ -35,6 +35,10 @@ type Owner uint8
 const (
 	// OwnerService: sent to an endpoint by a Service's address on this node.
 	OwnerService Owner = iota
+	// OwnerRedirected: sent elsewhere than its destination, and not by a Service that
+	// is there now: a port of the host, another tool's rule, a Service that was
+	// deleted while its clients went on.
+	OwnerRedirected
 	// OwnerEndpoint: its destination is an endpoint of some Service, without
 	// NAT here: another node sent it, or a client that knows the endpoint.
 	OwnerEndpoint
@@ -44,12 +48,12 @@ const (
 	OwnerNode
 	// OwnerUnknown is the rest.
 	OwnerUnknown
-	NumOwners = 5
+	NumOwners = 6
 )
 
 // String is the value of the label owner.
 func (o Owner) String() string {
-	return [NumOwners]string{"service", "endpoint", "pod", "node", "unknown"}[o]
+	return [NumOwners]string{"service", "redirected", "endpoint", "pod", "node", "unknown"}[o]
 }
 
 // StateEntries counts the entries of one protocol in one state.

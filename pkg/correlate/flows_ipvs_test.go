@@ -108,7 +108,7 @@ func ipvsByConntrack(t *testing.T) []ServiceFlows {
 func TestFlowsOfIPVS(t *testing.T) {
 	c := &FlowCounter{}
 	// All addresses of Services are the node's own, too: on kube-ipvs0.
-	local := []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("10.77.1.1"), netip.MustParseAddr("10.77.2.1")}
+	local := []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("10.77.5.1"), netip.MustParseAddr("fd77:5::1")}
 	c.Begin(FlowInputs{Catalog: ipvsCatalog(), Local: local}, time.Unix(1e9, 0))
 	for _, file := range []string{"flows.bin", "flows6.bin"} {
 		b, err := os.ReadFile(filepath.Join(ipvsCapture, file))

@@ -83,7 +83,7 @@ func TestFlowCounter(t *testing.T) {
 	c := &FlowCounter{}
 	catalog := demoCatalog(web4)
 	now := time.Unix(1e9, 0)
-	c.Begin(FlowInputs{Catalog: catalog}, now)
+	c.Begin(FlowInputs{Catalog: catalog, Routed: []netip.Addr{netip.MustParseAddr("172.20.1.7")}}, now)
 	for _, f := range []*conntrack.Flow{
 		flow(t, tcp, "10.244.1.7:40001", "10.96.0.10:80", web4, "", conntrack.TCPEstablished, conntrack.SeenReply),
 		flow(t, tcp, "10.244.1.7:40002", "10.96.0.10:80", web4, "", conntrack.TCPTimeWait, conntrack.SeenReply),
@@ -103,19 +103,26 @@ func TestFlowCounter(t *testing.T) {
 		flow(t, tcp, "192.168.50.1:40012", "192.0.2.1:443", "", "", conntrack.TCPEstablished, 0),
 		flow(t, 1, "198.51.100.77:0", "192.168.50.1:0", "", "", 0, 0), // ping
 		flow(t, 47, "198.51.100.77:0", "198.51.100.78:0", "", "", 0, 0),
-		flow(t, tcp, "198.51.100.77:9", "10.96.0.10:80", "", "", conntrack.TCPSynSent, 0), // to a Service's address, without NAT
+		flow(t, tcp, "198.51.100.77:9", "10.96.0.10:80", "", "", conntrack.TCPSynSent, 0),      // to a Service's address, without NAT
+		flow(t, tcp, "172.20.1.7:40016", "192.0.2.1:443", "", "", conntrack.TCPEstablished, 0), // a pod outside the node's ranges
+		// A port of the host, a Service that is not there any more, and the number of a
+		// node port elsewhere, which an egress proxy takes.
+		flow(t, tcp, "192.168.50.2:40013", "192.168.50.1:8888", "10.244.1.9:80", "", conntrack.TCPEstablished, conntrack.SeenReply),
+		flow(t, tcp, "10.244.1.7:40014", "10.96.0.99:80", "10.244.1.9:80", "", conntrack.TCPEstablished, conntrack.SeenReply),
+		flow(t, tcp, "10.244.1.7:40015", "203.0.113.50:30080", "10.244.1.9:3128", "", conntrack.TCPEstablished, conntrack.SeenReply),
 	} {
 		c.Add(f)
 	}
 	got := c.End()
-	if sum := got.Owners[0] + got.Owners[1] + got.Owners[2] + got.Owners[3] + got.Owners[4]; got.Entries != 14 || sum != 14 {
-		t.Errorf("%d entries, of owners %d", got.Entries, sum)
-	}
-	owners := map[string]uint64{}
+	owners, sum := map[string]uint64{}, uint64(0)
 	for o, n := range got.Owners {
 		owners[Owner(o).String()] = n
+		sum += n
 	}
-	if d := cmp.Diff(map[string]uint64{"service": 8, "endpoint": 1, "pod": 1, "node": 2, "unknown": 2}, owners); d != "" {
+	if got.Entries != 18 || sum != 18 {
+		t.Errorf("%d entries, of owners %d", got.Entries, sum)
+	}
+	if d := cmp.Diff(map[string]uint64{"service": 8, "redirected": 3, "endpoint": 1, "pod": 2, "node": 2, "unknown": 2}, owners); d != "" {
 		t.Errorf("owners (-want +got):\n%s", d)
 	}
 	web := service.PortName{Name: service.Name{Namespace: "shop", Name: "web"}, Port: "http", Protocol: service.TCP}
@@ -131,7 +138,7 @@ func TestFlowCounter(t *testing.T) {
 	states := []StateEntries{
 		{"icmp", "unreplied", 1},
 		{"other", "unreplied", 1},
-		{"tcp", "established", 7},
+		{"tcp", "established", 11},
 		{"tcp", "syn_sent", 2},
 		{"tcp", "time_wait", 1},
 		{"udp", "replied", 1},
@@ -150,8 +157,9 @@ func TestFlowCounter(t *testing.T) {
 func TestStaleEntries(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	c := &FlowCounter{Grace: StaleGrace}
+	stalled := false
 	stale := func(after time.Duration, catalog *service.Catalog, entries int) uint64 {
-		c.Begin(FlowInputs{Catalog: catalog}, now.Add(after))
+		c.Begin(FlowInputs{Catalog: catalog, Stalled: stalled}, now.Add(after))
 		for i := range entries {
 			c.Add(flow(t, tcp, fmt.Sprintf("10.244.1.7:%d", 1024+i), "10.96.0.10:80", "10.244.1.5:8080", "", conntrack.TCPEstablished, conntrack.SeenReply))
 		}
@@ -166,18 +174,24 @@ func TestStaleEntries(t *testing.T) {
 		after   time.Duration
 		catalog *service.Catalog
 		entries int
+		stalled bool
 		want    uint64
 	}{
-		{0, with, 3, 0},
-		{30 * time.Second, without, 3, 0},
-		{59 * time.Second, without, 3, 0},
-		{60 * time.Second, without, 2, 2},
-		{90 * time.Second, with, 2, 0},
-		{120 * time.Second, without, 2, 0}, // gone anew
-		{150 * time.Second, without, 2, 2},
-		{180 * time.Second, without, 0, 0},
-		{210 * time.Second, without, 1, 0}, // another sighting
+		{0, with, 3, false, 0},
+		{30 * time.Second, without, 3, false, 0},
+		{59 * time.Second, without, 3, false, 0},
+		{60 * time.Second, without, 2, false, 2},
+		{90 * time.Second, with, 2, false, 0},
+		{120 * time.Second, without, 2, false, 0}, // gone anew
+		{150 * time.Second, without, 2, false, 2},
+		{160 * time.Second, without, 2, true, 2}, // it was before the API's news stopped
+		{180 * time.Second, without, 0, false, 0},
+		{210 * time.Second, without, 1, true, 0}, // it may be an endpoint that came since
+		{300 * time.Second, without, 1, true, 0},
+		{310 * time.Second, without, 1, false, 0}, // another sighting
+		{340 * time.Second, without, 1, false, 1},
 	} {
+		stalled = step.stalled
 		if got := stale(step.after, step.catalog, step.entries); got != step.want {
 			t.Errorf("after %v: %d stale, want %d", step.after, got, step.want)
 		}
@@ -326,7 +340,7 @@ func TestManyPairs(t *testing.T) {
 		endpoint := from.Compare(at(10_000)) < 0
 		switch {
 		case i%5 == 0:
-			owners[OwnerUnknown]++
+			owners[OwnerRedirected]++
 			continue
 		case i%2 == 0:
 			want.Replied++

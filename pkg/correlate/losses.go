@@ -37,8 +37,9 @@ const (
 // chain's: an entry that cannot be confirmed counts in insert_failed, and in
 // chain_toolong where its chain is too long, else in drop too, as do packets for
 // which there was no entry. peak is the highest count between the readings, and
-// usual how many taken tuples NAT finds in such a time while no entry fails.
-func Losses(before, now *ConntrackStats, usual float64, peak, limit uint64) [NumLossCauses]uint64 {
+// usual how many taken tuples NAT finds in such a time while no entry fails. crowded
+// is false where source ports are known not to be short.
+func Losses(before, now *ConntrackStats, usual float64, crowded bool, peak, limit uint64) [NumLossCauses]uint64 {
 	var lost [NumLossCauses]uint64
 	chain := grown(before.ChainTooLong, now.ChainTooLong)
 	drop := grown(before.Drop, now.Drop)
@@ -47,7 +48,7 @@ func Losses(before, now *ConntrackStats, usual float64, peak, limit uint64) [Num
 
 	lost[LossChain] = chain
 	unconfirmed := Unconfirmed(before, now)
-	if more := float64(found) - 2*usual; more > 0 {
+	if more := float64(found) - 2*usual; crowded && more > 0 {
 		lost[LossPorts] = min(unconfirmed, uint64(more/triesForPorts))
 	}
 	lost[LossClash] = unconfirmed - lost[LossPorts]
@@ -61,9 +62,14 @@ func Losses(before, now *ConntrackStats, usual float64, peak, limit uint64) [Num
 }
 
 // Unconfirmed is how many entries could not be confirmed between two readings
-// for another reason than a chain that is too long.
+// for another reason than a chain that is too long. Before Linux 5.10, which
+// brought clash_resolve, insert_failed counts clashes too that were resolved, and
+// drop alone tells which were not.
 func Unconfirmed(before, now *ConntrackStats) uint64 {
 	failed := grown(before.InsertFailed, now.InsertFailed)
+	if now.ClashResolve == nil {
+		failed = min(failed, grown(before.Drop, now.Drop))
+	}
 	return failed - min(failed, grown(before.ChainTooLong, now.ChainTooLong))
 }
 

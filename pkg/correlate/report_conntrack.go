@@ -23,7 +23,7 @@ type ConntrackReport struct {
 // TableReport is the size of the table.
 type TableReport struct {
 	Entries uint64 `json:"entries"`
-	Peak    uint64 `json:"peak"` // since the sampling before
+	Peak    uint64 `json:"peak"` // of the last minute
 	Limit   uint64 `json:"limit"`
 	Buckets uint64 `json:"buckets"`
 	// TimeToFullSeconds is nil while the table is not filling.

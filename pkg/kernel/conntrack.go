@@ -49,7 +49,7 @@ type widened struct {
 func OpenConntrack() (*Conntrack, error) { return openConntrack(running, dialNetfilter) }
 
 func openConntrack(m *modules, dial func() (transport, error)) (*Conntrack, error) {
-	c := &Conntrack{modules: m, conn: conn{dial: dial}, flows: conn{dial: dial}, cpus: map[uint16]*widened{}}
+	c := &Conntrack{modules: m, conn: conn{dial: dial}, flows: conn{dial: dial, timeout: dumpTime}, cpus: map[uint16]*widened{}}
 	if _, err := c.Count(context.Background()); err != nil {
 		return nil, fmt.Errorf("open conntrack: %w", err)
 	}

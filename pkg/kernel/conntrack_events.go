@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"strings"
 
 	timo "github.com/ti-mo/conntrack"
 	netfilterlib "github.com/ti-mo/netfilter"
@@ -45,11 +47,14 @@ const (
 // are lost: lost is called with the reason, and it goes on. While it listens
 // the kernel keeps an extension for each new entry of all namespaces. It
 // returns a *CapabilityError without CAP_NET_ADMIN, and ErrAbsent where there is
-// no ctnetlink.
+// no ctnetlink or the node has events switched off.
 func WatchFlows(ctx context.Context, started func(), visit func(*FlowEvent), lost func(error)) error {
 	const op = "listen to changes of conntrack entries"
 	if running.loadable(ctnetlinkModule) {
 		return fmt.Errorf("%s: %w: its module is not loaded", op, ErrAbsent)
+	}
+	if untold(eventsSysctl) {
+		return fmt.Errorf("%s: %w: net.netfilter.nf_conntrack_events is 0", op, ErrAbsent)
 	}
 	for ctx.Err() == nil {
 		err := watchFlows(ctx, started, visit)
@@ -62,6 +67,16 @@ func WatchFlows(ctx context.Context, started func(), visit func(*FlowEvent), los
 		}
 	}
 	return nil
+}
+
+// eventsSysctl is whether the kernel tells of changes: 0 never, 1 always, 2 where
+// somebody listens (nf_conntrack_ecache in net/netfilter).
+const eventsSysctl = "/proc/sys/net/netfilter/nf_conntrack_events"
+
+// untold reports whether the file says that no change is told.
+func untold(file string) bool {
+	b, err := os.ReadFile(file)
+	return err == nil && strings.TrimSpace(string(b)) == "0"
 }
 
 // errListen marks that the groups could not be joined: trying again is no use.

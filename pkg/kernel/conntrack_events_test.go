@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -68,4 +69,18 @@ func TestWatchFlowsNeedsTheCapability(t *testing.T) {
 			t.Errorf("got %v, want a CapabilityError", err)
 		}
 	})
+}
+
+// TestUntold: a node may have the events of connection tracking switched off.
+func TestUntold(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "nf_conntrack_events")
+	if untold(file) {
+		t.Error("no file is taken for no events")
+	}
+	for text, want := range map[string]bool{"0\n": true, "1\n": false, "2\n": false} {
+		writeFile(t, file, text)
+		if got := untold(file); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,11 +32,14 @@ type FlowDump struct {
 	Filtered bool
 }
 
+// dumpTime is how long a dump of all entries may take: 1.75 s for a million of them.
+const dumpTime = 2 * time.Minute
+
 // Flows reads the table of both families, entry by entry, and calls visit with
 // each; the value is valid during the call. Nothing is kept, so that the memory
 // does not depend on the table's size. The kernel locks one bucket after the
-// other: an entry made meanwhile may be missing, and where the table is resized
-// some may come twice. One that cannot be decoded is counted and left out.
+// other: an entry made meanwhile may be missing, and where the table is resized,
+// or the entry is gone at which a part of the answer ended, some may be missing or come twice. One that cannot be decoded is counted and left out.
 //
 // Errors: *CapabilityError without CAP_NET_ADMIN, ErrAbsent where there is no
 // ctnetlink or its module is not loaded, ErrInterrupted and ErrOverrun where the

@@ -20,7 +20,7 @@ func conntrackMetrics() []Metric {
 	}
 	return append([]Metric{
 		gauge("entries", "nf_conntrack_count", unitEntries, "Entries in the connection-tracking table of this node's network namespace"),
-		gauge("entries_peak", "nf_conntrack_count", unitEntries, "Highest number of entries since the sampling before, from a count every second"),
+		gauge("entries_peak", "nf_conntrack_count", unitEntries, "Highest number of entries of the last minute, or since the sampling before where that is longer ago, from a count every second"),
 		gauge("entries_limit", "nf_conntrack_max", unitEntries, "Entries allowed in each network namespace (nf_conntrack_max); new flows are dropped above it"),
 		gauge("buckets", "nf_conntrack_buckets", unitBuckets, "Buckets of the hash table, which all network namespaces share (nf_conntrack_buckets)"),
 		{
@@ -64,10 +64,12 @@ func conntrackEntries() []Metric {
 		dumped("entries_by_state", unitEntries, "Entries by protocol and state, of the last reading of all entries",
 			Label{Name: "protocol", Values: []string{"tcp", "udp", "sctp", "icmp", "icmpv6", "other"}, Question: "Which protocol?"},
 			Label{Name: "state", Bound: "the states of `conntrack -L` in lower case; replied and unreplied where a protocol has none", Question: "In which state?"}),
-		dumped("entries_by_owner", unitEntries, "Entries by what they are there for, of the last reading: a Service's address, an "+
-			"endpoint that was reached without one here, a pod of this node on its way out, the node itself, or nothing known", owner),
+		dumped("entries_by_owner", unitEntries, "Entries by what they are there for, of the last reading: a Service's address, something "+
+			"else that redirects (a port of the host, a Service that was deleted), an endpoint that was reached without one here, a pod of this "+
+			"node on its way out, the node itself, or nothing known", owner),
 		dumped("port_pressure_ratio", unitRatio, "Worst share of the 64,512 source ports that masqueraded connections with one "+
-			"protocol, source address, destination and port take, the node's own among them; near 1 new ones fail. `svcscope conntrack` names the destination"),
+			"protocol, source address, destination and port take, the node's own and those that are closing among them; near 1 new ones fail, "+
+			"sooner where source NAT has a smaller range. `svcscope conntrack` names the destination"),
 		dumped("dump_interval_seconds", unitSeconds, "Time between the begins of the last two readings of all entries: "+
 			"--conntrack.interval, or longer where a reading would take more than 2 % of a core"),
 	}
@@ -89,7 +91,8 @@ func conntrackStatistics() []Metric {
 			"means that source ports for masquerading run short"),
 		stat("invalid", unitPackets, "", "Packets that could not be tracked because they fit no connection or protocol state"),
 		stat("insert_failed", unitPackets, "", "New connections that could not be confirmed: the entry was dying, its hash chain "+
-			"too long, or its tuple taken in the meantime. The packet is dropped and counts in drop too where tuples clashed"),
+			"too long, or its tuple taken in the meantime. The packet is dropped and counts in drop too where tuples clashed. Before "+
+			"Linux 5.10 also clashes that were resolved, of which nothing was lost"),
 		stat("drop", unitPackets, "", "Packets dropped because no entry could be made (table full, no memory), because tuples "+
 			"clashed (then in insert_failed too), or by a protocol's tracker or helper"),
 		stat("early_drop", unitEntries, "", "Entries evicted to make room in a full table; the new packet passed"),

@@ -113,7 +113,7 @@ func costMetrics() []Metric {
 		},
 		total("read_bytes", unitBytes, "Bytes that the agent took from the kernel"),
 		total("messages", unitMessages, "Netlink messages that the agent took from the kernel; of legacy, calls of getsockopt"),
-		total("reads_interrupted", unitReadings, "Readings that a change of the rules spoiled; they were begun again"),
+		total("reads_interrupted", unitReadings, "Readings that were not whole, because the rules changed or a buffer ran over; rules are read again at once, conntrack's entries at the next interval"),
 	}
 }
 

@@ -80,7 +80,7 @@ func richSnapshot() *correlate.Snapshot {
 func richFlows() *correlate.Flows {
 	return &correlate.Flows{
 		Time: started(), Duration: time.Second, Interval: 50 * time.Second, Entries: 1150,
-		Owners: [correlate.NumOwners]uint64{900, 100, 50, 60, 40},
+		Owners: [correlate.NumOwners]uint64{900, 10, 90, 50, 60, 40},
 		States: []correlate.StateEntries{
 			{Protocol: "tcp", State: "established", Entries: 800},
 			{Protocol: "tcp", State: "time_wait", Entries: 200},

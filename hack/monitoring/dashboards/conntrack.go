@@ -62,30 +62,30 @@ func soonestFull() Panel {
 		title: "First table full in", unit: "s", w: 6, h: 4, noValue: "none filling",
 		shows: "Time until the first table is full: what an agent sees coming from its counts of every second, else if it grows on as in " +
 			"the last hour; only tables that would be full within a week.",
-		bad:     "Less than a working day of 8 hours (yellow); less than 4 hours (red) leaves no time to wait and see.",
+		bad:     "Less than a working day of 8 hours (yellow); less than an hour (red) leaves no time to wait and see.",
 		next:    "Raise nf_conntrack_max on that node now (it takes effect at once), then look for the cause.",
-		steps:   badBelow(8*3600, 4*3600),
+		steps:   badBelow(8*3600, 3600),
 		targets: []Target{over(`min by (cluster) (`+untilFull+`)`, "{{cluster}}")},
 	})
 }
 
 func lostInRange() Panel {
 	return stat(spec{
-		title: "Packets dropped", unit: "short", w: 6, h: 4,
-		shows: "Packets that connection tracking dropped in the time range shown, on all nodes.",
+		title: "Packets lost", unit: "short", w: 6, h: 4,
+		shows: "Packets that connection tracking lost in the time range shown, on all nodes, and entries that it evicted.",
 		bad:   "Anything but 0: each was a connection attempt or part of one.",
 		next:  "The row on losses below tells the cause.",
 		steps: redFrom(1),
 		targets: []Target{now(
-			`sum by (cluster) (increase(svcscope_conntrack_drop_total{@on}[$__range]))`, "{{cluster}}")},
+			`sum by (cluster) (increase(svcscope_conntrack_losses_total{@on}[$__range]))`, "{{cluster}}")},
 	})
 }
 
 func utilisation() Panel {
 	return timeseries(spec{
 		title: "Table in use at its peak, top 10", unit: "percentunit", w: 12, h: 8,
-		shows:   "Share of the allowed entries in use at the peak since the reading before, by node.",
-		bad:     "Above 75 % for long, or peaks that reach 100 % between readings.",
+		shows:   "Share of the allowed entries in use at the peak of the last minute, by node.",
+		bad:     "Above 75 % for long, or peaks that reach 100 %.",
 		next:    "Compare with connections by node on the Cluster overview to see whether traffic or long timeouts fill it.",
 		steps:   warnAt(0.75, 0.9),
 		targets: []Target{over(`topk(10, `+peakInUse+`)`, nodeLegend)},
@@ -106,14 +106,13 @@ func timeToFull() Panel {
 func losses() Panel {
 	return timeseries(spec{
 		title: "Losses by cause", unit: "pps", w: 12, h: 8,
-		shows: "Packets lost per second, on all nodes, by cause, and entries evicted from a full table to make room.",
-		bad: "table_full and evicted: an overflow. ports: masquerading finds no free source port. clash in small numbers is the known " +
+		shows: "Packets lost per second, on all nodes, by cause; table_full with the entries evicted from a full table to make room.",
+		bad: "table_full: an overflow. ports: masquerading finds no free source port. clash in small numbers is the known " +
 			"race of parallel DNS queries. chain: too few buckets.",
 		next: "table_full: raise the limit. ports: spread the clients' destinations or sources. clash: use a node-local DNS cache or TCP. " +
 			"chain: raise nf_conntrack_buckets.",
 		targets: []Target{
 			over(`sum by (cluster, cause) (rate(svcscope_conntrack_losses_total{@on}[$__rate_interval]))`, "{{cause}} {{cluster}}"),
-			over(`sum by (cluster) (rate(svcscope_conntrack_early_drop_total{@on}[$__rate_interval]))`, "evicted {{cluster}}"),
 		},
 	})
 }
@@ -140,9 +139,9 @@ func conntrackTable() Panel {
 	only := ` and topk(100, ` + inUse + `)`
 	return table(spec{
 		title: "Nodes", unit: "none", w: 16, h: 10,
-		shows: "The 100 nodes with the fullest tables: entries, limit, share in use, peak since the reading before, growth per hour " +
-			"over the last hour, time until full where it grows, and packets dropped per second.",
-		bad:  "In use above 75 % together with growth; any drops.",
+		shows: "The 100 nodes with the fullest tables: entries, limit, share in use, peak of the last minute, growth per hour " +
+			"over the last hour, time until full where it grows, and packets lost per second.",
+		bad:  "In use above 75 % together with growth; any losses.",
 		next: "Choose the node above to see it alone.",
 		targets: []Target{
 			cells(`max by (@node) (svcscope_conntrack_entries{@on})` + only),
@@ -150,14 +149,14 @@ func conntrackTable() Panel {
 			cells(`topk(100, ` + inUse + `)`),
 			cells(`max by (@node) (svcscope_conntrack_entries_peak{@on})` + only),
 			cells(`3600 * max by (@node) (deriv(svcscope_conntrack_entries{@on}[1h]))` + only),
-			cells(`max by (@node) (rate(svcscope_conntrack_drop_total{@on}[$__rate_interval]))` + only),
+			cells(`sum by (@node) (rate(svcscope_conntrack_losses_total{@on}[$__rate_interval]))` + only),
 			cells(untilFull + only),
 		},
 	}, "In use", append(nodeColumns(),
 		value("A", "Entries", "short"), value("B", "Limit", "short"),
 		column{from: "Value #C", name: "In use", unit: "percentunit", steps: warnAt(0.75, 0.9)},
 		value("D", "Peak", "short"), value("E", "Growth/h", "short"),
-		column{from: "Value #F", name: "Dropped", unit: "pps", steps: plainThenRed()},
+		column{from: "Value #F", name: "Lost", unit: "pps", steps: plainThenRed()},
 		value("G", "Full in", "s"))...)
 }
 

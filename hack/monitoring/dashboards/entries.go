@@ -5,8 +5,8 @@ package dashboards
 func entryOwners() Panel {
 	return timeseries(spec{
 		title: "Entries by what they are there for", unit: "short", w: 8, h: 8,
-		shows: "Entries on all nodes: reached by a Service's address; an endpoint reached without one, as another node's traffic is; " +
-			"pods on their way out; the node itself; unknown.",
+		shows: "Entries on all nodes: reached by a Service's address; redirected by something else, such as a port of the host or what was " +
+			"a Service; an endpoint reached without one, as another node's traffic is; pods on their way out; the node itself; unknown.",
 		bad:     "One that grows while connections do not: long timeouts, or a client that does not close.",
 		next:    "service: the panel beside this. pod: svcscope conntrack on that node, and its table of source ports.",
 		targets: []Target{over(`sum by (cluster, owner) (svcscope_conntrack_entries_by_owner{@on})`, "{{owner}} {{cluster}}")},

@@ -34,9 +34,9 @@ func agentAlerts() []alert {
 		{
 			name: "SvcscopeKubeNotSynced", severity: warning, hold: "10m",
 			expr:    kubeNotSynced,
-			summary: "An agent does not know the Services from the API",
-			description: theNode + ` has an agent that is not in step with the Kubernetes API: names come from the rules alone, and nothing is compared ` +
-				`with what is wanted.`,
+			summary: "An agent does not follow the API",
+			description: theNode + ` has an agent that is not in step with the Kubernetes API: it goes by what it knew last, or by the rules alone, and ` +
+				`does not see what has changed since.`,
 		},
 		{
 			name: "SvcscopeCountsIncomplete", severity: info, hold: "1h",
@@ -76,8 +76,7 @@ max by (` + byNode + `) (rate(svcscope_counter_blind_seconds_total[15m])) > __BL
 `
 
 // kubeNotSynced is silent where the API is not wanted: then there is no
-// collector kube.
+// collector kube. svcscope_kube_synced stays 1 when the API goes away later.
 const kubeNotSynced = `
-svcscope_kube_synced == 0
-and on (` + onTarget + `) svcscope_collector_success{collector="kube"}
+max without (collector) (svcscope_collector_success{collector="kube"}) == 0
 `

@@ -74,12 +74,20 @@ func fullAlerts() []alert {
 		},
 		{
 			name: "SvcscopeConntrackFillingFast", severity: critical, hold: "1m",
-			expr:        `svcscope_conntrack_time_to_full_seconds < 600`,
-			summary:     "The connection-tracking table will be full within minutes",
-			description: theNode + ` will have a full connection-tracking table in {{ $value | humanizeDuration }} if it goes on filling as it does.`,
+			expr:    fillingFast,
+			summary: "The connection-tracking table will be full within minutes",
+			description: theNode + ` will have a full connection-tracking table in {{ $value | humanizeDuration }} if it goes on filling as it does, and ` +
+				`more than half of it is in use.`,
 		},
 	}
 }
+
+// fillingFast leaves out the ramp of a step in the rate of connections, which ends
+// when as many time out as come: with the kernel's times after two minutes.
+const fillingFast = `
+svcscope_conntrack_time_to_full_seconds < 600
+and node:svcscope_conntrack_utilization:ratio > 0.5
+`
 
 // predictedFull guards the forecast, in this order: enough is in use to
 // matter; the last hour leads to a full table, and so do its last minutes, so

@@ -65,9 +65,9 @@ func MakeAndDelete(tb testing.TB, f Flow) {
 	}
 }
 
-// Fill makes n entries of made up TCP connections, at most until the table is
-// full, and returns how many.
-func Fill(tb testing.TB, n int) int {
+// Fill makes the first n entries of those that numbered numbers, at most until the
+// table is full, and returns how many.
+func Fill(tb testing.TB, n int, numbered func(int) Flow) int {
 	tb.Helper()
 	c, err := conntrack.Dial(nil)
 	if err != nil {
@@ -75,7 +75,7 @@ func Fill(tb testing.TB, n int) int {
 	}
 	defer c.Close()
 	for i := range n {
-		f := Numbered(i)
+		f := numbered(i)
 		err := c.Create(f.entry())
 		if errors.Is(err, unix.ENOMEM) {
 			return i
@@ -87,7 +87,19 @@ func Fill(tb testing.TB, n int) int {
 	return n
 }
 
-// Numbered is the i-th connection of Fill: of 250 clients to Service i%1000 of
+// Egress is the i-th of the connections that a pod makes to as many destinations, all
+// masqueraded.
+func Egress(i int) Flow {
+	f := Flow{
+		Protocol: unix.IPPROTO_TCP, Replied: true, State: 3,
+		Src: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 200, 0, 1}), uint16(1024+i%60000)),
+		Dst: netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, byte(18 + i>>16), byte(i >> 8), byte(i)}), 443),
+	}
+	f.From, f.To = f.Dst, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 201, 0, 1}), f.Src.Port())
+	return f
+}
+
+// Numbered is the i-th connection to a Service: of 250 clients to Service i%1000 of
 // 10.96.0.0/16 at port 80, and so to one of three endpoints; every third one is
 // masqueraded.
 func Numbered(i int) Flow {
