@@ -68,8 +68,13 @@ func (f *Flow) Decode(b []byte) error {
 	if err != nil {
 		return fmt.Errorf("conntrack entry: %w", err)
 	}
-	*f = Flow{Family: h.Family}
-	a := nlattr.Attrs(attrs)
+	return f.DecodeAttributes(h.Family, attrs)
+}
+
+// DecodeAttributes is Decode without the header, as NFULA_CT has an entry.
+func (f *Flow) DecodeAttributes(family netfilter.Family, b []byte) error {
+	*f = Flow{Family: family}
+	a := nlattr.Attrs(b)
 	// The state comes after all else that is asked for: what follows is left alone.
 	for !(f.HasState && a.Seen(ctaTupleReply)) && a.Next() {
 		switch a.Type() {
