@@ -150,7 +150,14 @@ func (s *costScene) close() {
 	}
 }
 
-func (s *costScene) pass() { s.sampler.pass(s.Context()) }
+func (s *costScene) pass() {
+	for _, f := range s.sampler.legacy.known { // as after an interval: nothing was read just before
+		for _, l := range f.looks {
+			l.read = time.Time{}
+		}
+	}
+	s.sampler.pass(s.Context())
+}
 
 // change is what happens when Service 0 gets an endpoint, or loses one.
 func (s *costScene) change() {

@@ -31,6 +31,7 @@ type FlowCounter struct {
 	Grace time.Duration
 
 	index    *flowIndex
+	digest   uint64 // of the rows that the index was made of; 0: of the API's catalog
 	now      time.Time
 	stalled  bool
 	entries  uint64
@@ -81,11 +82,7 @@ type FlowInputs struct {
 
 // Begin starts a reading.
 func (c *FlowCounter) Begin(in FlowInputs, now time.Time) {
-	catalog := flowCatalog(in.Catalog, in.Rows)
-	if c.index == nil || c.index.catalog != catalog {
-		c.index = newFlowIndex(catalog)
-		c.rows = make([]ServiceFlows, len(c.index.rows))
-	}
+	c.reindex(in)
 	c.index.setNode(in.Local, in.Routed)
 	clear(c.rows)
 	c.now, c.entries, c.owners, c.states = now, 0, [NumOwners]uint64{}, [len(protocols)][maxStates]uint64{}
@@ -96,6 +93,25 @@ func (c *FlowCounter) Begin(in FlowInputs, now time.Time) {
 	if c.suspects == nil {
 		c.suspects = make(map[suspect]sighting)
 	}
+}
+
+// reindex makes the index anew where the Services are others: of a table's size by
+// Services, it is not made for each reading.
+func (c *FlowCounter) reindex(in FlowInputs) {
+	catalog, digest := in.Catalog, uint64(0)
+	if catalog == nil || !catalog.Synced {
+		catalog, digest = nil, frontendsDigest(in.Rows)
+	}
+	switch {
+	case c.index == nil || digest != c.digest:
+	case catalog == nil || catalog == c.index.catalog:
+		return
+	}
+	if catalog == nil {
+		catalog = catalogOf(in.Rows)
+	}
+	c.index, c.digest = newFlowIndex(catalog), digest
+	c.rows = make([]ServiceFlows, len(c.index.rows))
 }
 
 // Add counts one entry.

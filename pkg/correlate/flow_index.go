@@ -3,6 +3,8 @@
 package correlate
 
 import (
+	"encoding/binary"
+	"hash/maphash"
 	"net/netip"
 	"slices"
 
@@ -216,6 +218,34 @@ func flowCatalog(c *service.Catalog, rows []*ServicePort) *service.Catalog {
 		return catalogOf(rows)
 	}
 	return c
+}
+
+var digestSeed = maphash.MakeSeed()
+
+// frontendsDigest is a hash of what catalogOf takes of the rows; never 0.
+func frontendsDigest(rows []*ServicePort) uint64 {
+	var h maphash.Hash
+	h.SetSeed(digestSeed)
+	put := func(a netip.Addr, numbers ...uint16) {
+		b := a.As16()
+		_, _ = h.Write(b[:])
+		for _, n := range numbers {
+			_, _ = h.Write(binary.NativeEndian.AppendUint16(nil, n))
+		}
+	}
+	for _, p := range rows {
+		for _, s := range [...]string{p.Port.Namespace, p.Port.Name.Name, p.Port.Port, string(p.Port.Protocol)} {
+			_, _ = h.WriteString(s)
+			_ = h.WriteByte(0)
+		}
+		put(p.ClusterIP, p.Number, p.NodePort, uint16(p.Family))
+		for _, e := range p.Endpoints {
+			if e.InKernel {
+				put(e.Addr.Addr(), e.Addr.Port())
+			}
+		}
+	}
+	return h.Sum64() | 1
 }
 
 // catalogOf is what the rules show of Services, for where the API is not known:

@@ -266,6 +266,35 @@ func TestFlowsWithoutAPI(t *testing.T) {
 	}
 }
 
+// TestIndexIsKept: without the API the rows of each snapshot are others, and mostly
+// say the same.
+func TestIndexIsKept(t *testing.T) {
+	row := func(to string, connections uint64) []*ServicePort {
+		return []*ServicePort{{
+			Port:   service.PortName{Name: service.Name{Namespace: "shop", Name: "web"}, Protocol: service.TCP},
+			Family: netfilter.IPv4, ClusterIP: netip.MustParseAddr("10.96.0.10"), Number: 80, KernelCount: int(connections),
+			Endpoints: []Endpoint{{Addr: netip.MustParseAddrPort(to), InKernel: true}},
+		}}
+	}
+	c, now := &FlowCounter{}, time.Unix(1e9, 0)
+	c.Begin(FlowInputs{Rows: row("10.244.1.5:8080", 1)}, now)
+	first := c.index
+	if c.Begin(FlowInputs{Rows: row("10.244.1.5:8080", 2)}, now); c.index != first {
+		t.Error("rows that say the same have another index")
+	}
+	if c.Begin(FlowInputs{Rows: row("10.244.1.6:8080", 2)}, now); c.index == first {
+		t.Error("another endpoint has the same index")
+	}
+	catalog := demoCatalog("10.244.1.5:8080")
+	c.Begin(FlowInputs{Catalog: catalog, Rows: row("10.244.1.6:8080", 2)}, now)
+	if c.index.catalog != catalog {
+		t.Error("the API's catalog is not taken")
+	}
+	if c.Begin(FlowInputs{Rows: row("10.244.1.6:8080", 2)}, now); c.index.catalog == catalog {
+		t.Error("without the API its catalog is kept")
+	}
+}
+
 // TestPortSketch holds the sketch against a count in full.
 func TestPortSketch(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
