@@ -74,7 +74,7 @@ func run(ctx context.Context, s *sampler) (err error) {
 	}
 	group.Go(func() error { return s.kube.run(ctx) })
 	group.Go(func() error { s.conntrack.watch(ctx); return nil })
-	group.Go(func() error { s.flows.run(ctx, s.kube.first, s.flowInputs); return nil })
+	group.Go(func() error { s.flows.run(ctx, s.kube.first, s.flowInputs, s.freeMemory); return nil })
 	group.Go(func() error { s.loop(ctx); return nil })
 	return group.Wait()
 }

@@ -45,14 +45,17 @@ type flowsState struct {
 }
 
 // run reads until ctx ends. in returns what is known now.
-func (f *flowReader) run(ctx context.Context, synced <-chan struct{}, in func() correlate.FlowInputs) {
+func (f *flowReader) run(ctx context.Context, synced <-chan struct{}, in func() correlate.FlowInputs, freeMemory func()) {
 	if f.interval == 0 {
 		return
 	}
 	await(ctx, synced, flowsAwait)
-	for ctx.Err() == nil {
+	for first := true; ctx.Err() == nil; first = false {
 		begin := time.Now()
 		f.read(ctx, in(), begin)
+		if first { // what making the index took is garbage
+			freeMemory()
+		}
 		took := time.Since(begin)
 		wait(ctx, max(f.interval, flowShare*took)-took)
 	}

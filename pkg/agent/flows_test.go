@@ -64,10 +64,14 @@ func TestFlowsTakeTheirShare(t *testing.T) {
 			r := newFlowReader(f, 30*time.Second)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
-			go func() { r.run(ctx, nil, noServices); close(done) }()
+			freed := 0
+			go func() { r.run(ctx, nil, noServices, func() { freed++ }); close(done) }()
 			time.Sleep(flowsAwait + 3*want + time.Second)
 			cancel()
 			<-done
+			if freed != 1 {
+				t.Errorf("memory was given back %d times, want once", freed)
+			}
 			if len(f.begins) != 4 {
 				t.Fatalf("takes %v: read %d times, want 4", takes, len(f.begins))
 			}
@@ -116,7 +120,7 @@ func TestFlowsThatFail(t *testing.T) {
 func TestNoFlows(t *testing.T) {
 	r := newFlowReader(nil, 0)
 	r.reader.open = func() (conntrackReader, error) { t.Error("opened"); return nil, errNoHost }
-	r.run(t.Context(), nil, noServices)
+	r.run(t.Context(), nil, noServices, func() {})
 	if r.latest.Load() != nil {
 		t.Error("read")
 	}

@@ -59,6 +59,11 @@ type endpointKey struct {
 
 func newFlowIndex(c *service.Catalog) *flowIndex {
 	x := &flowIndex{catalog: c, endpoints: make(map[endpointKey]struct{}), pods: make(map[[16]byte]struct{})}
+	ports := 0
+	for _, svc := range c.Services {
+		ports += len(svc.Ports)
+	}
+	x.first, x.rows = make([]int32, 0, len(c.Services)), make([]flowPort, 0, 2*ports)
 	for _, svc := range c.Services {
 		x.first = append(x.first, int32(len(x.rows)))
 		for i := range svc.Ports {
@@ -251,7 +256,7 @@ func frontendsDigest(rows []*ServicePort) uint64 {
 // catalogOf is what the rules show of Services, for where the API is not known:
 // cluster addresses, node ports and endpoints.
 func catalogOf(rows []*ServicePort) *service.Catalog {
-	c := &service.Catalog{Endpoints: make(map[service.PortName][]service.Endpoint)}
+	c := &service.Catalog{Endpoints: make(map[service.PortName][]service.Endpoint, len(rows))}
 	var svc *service.Service
 	for _, p := range rows {
 		if svc == nil || svc.Name != p.Port.Name {
@@ -265,10 +270,13 @@ func catalogOf(rows []*ServicePort) *service.Catalog {
 		if !slices.Contains(svc.Ports, port) {
 			svc.Ports = append(svc.Ports, port)
 		}
-		for _, e := range p.Endpoints {
-			if e.InKernel {
-				c.Endpoints[p.Port] = append(c.Endpoints[p.Port], service.Endpoint{Addr: e.Addr})
+		if all := slices.Grow(c.Endpoints[p.Port], len(p.Endpoints)); cap(all) > 0 {
+			for _, e := range p.Endpoints {
+				if e.InKernel {
+					all = append(all, service.Endpoint{Addr: e.Addr})
+				}
 			}
+			c.Endpoints[p.Port] = all
 		}
 	}
 	for _, all := range c.Endpoints {
