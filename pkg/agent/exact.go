@@ -11,6 +11,7 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
@@ -65,7 +66,8 @@ func (s *sampler) leave(rules int, want bool) {
 	if want || s.nft.notices.listener == nil {
 		return
 	}
-	err := s.nft.notices.leave()
+	now := time.Now()
+	err := s.nft.leave(s.names, func(c ledger.Commit) { s.ledger.Commit(c, now) })
 	s.log.Info("no more listening to changes of rules: counts of rewritten rules may be lost",
 		"rules", rules, "max", s.cfg.MaxRules, "err", err)
 }

@@ -28,6 +28,29 @@ func listening(t *testing.T) *sampler {
 	return s
 }
 
+// TestNothingIsLostWhenItLeaves has rules rewritten between the last reading and the
+// end of the listening: what they counted has come, and is told.
+func TestNothingIsLostWhenItLeaves(t *testing.T) {
+	kerneltest.Run(t, func(t *testing.T) {
+		f := ipv4()
+		f.load(t, "nft")
+		f.serve(t)
+		s := listening(t)
+		connect(t, f.cluster(), 20)
+		connect(t, f.external(), 10)
+		f.restore(t, "nft", f.chains())
+		for l, deadline := s.nft.notices.listener, time.Now().Add(10*time.Second); len(l.rest()) == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("no notice comes")
+			}
+		}
+		s.leave(s.cfg.MaxRules+1, false)
+		connect(t, f.cluster(), 3)
+		s.pass(t.Context())
+		check(t, page(t, s), f, 23, 10)
+	})
+}
+
 // TestNothingIsLostInARewrite opens connections and has the Service's rules
 // rewritten, all between two readings: final values come with the notices.
 func TestNothingIsLostInARewrite(t *testing.T) {

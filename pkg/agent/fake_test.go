@@ -29,6 +29,7 @@ type fakeBackend struct {
 	answers []answer
 	reads   []time.Time
 	known   []*familyRules
+	looking func(*watched) // what a look does
 }
 
 type answer struct {
@@ -77,7 +78,10 @@ func (*fakeBackend) tell(context.Context, *correlate.Names, func(ledger.Commit))
 	return false, nil
 }
 
-func (*fakeBackend) look(context.Context, *watched, bool) (next time.Time, err error) {
+func (f *fakeBackend) look(_ context.Context, w *watched, _ bool) (next time.Time, err error) {
+	if f.looking != nil {
+		f.looking(w)
+	}
 	return next, nil
 }
 

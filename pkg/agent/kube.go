@@ -111,12 +111,12 @@ func (k *kube) run(ctx context.Context) error {
 				return nil //nolint:nilerr // it was told to end
 			}
 			return err
-		case <-w.Changed():
+		case <-w.Changed(): // the rules to come may be others now
 		case <-w.Announced():
-			select {
-			case k.news <- struct{}{}:
-			default:
-			}
+		}
+		select {
+		case k.news <- struct{}{}:
+		default:
 		}
 	}
 }

@@ -69,6 +69,7 @@ func TestAnAPIThatComesLaterIsPickedUp(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		w.set(&service.Catalog{Synced: true}, apiState{Synced: true, Current: true})
 		<-k.first
+		<-k.news // the catalog tells of rules to come
 		if s := k.state(); !s.current || s.err != "" || s.last.IsZero() {
 			t.Errorf("state %+v", s)
 		}

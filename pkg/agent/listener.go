@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,8 +32,10 @@ type commit struct {
 	notices []nftables.Notice
 	// whole has the tables of iptables of which built-in chains got rules.
 	whole map[tableKey]bool
-	// broken marks a place where notices were lost, or could not be read.
-	broken error
+	// broken marks a place where notices were lost, or could not be read. The commit
+	// after it is partial: some of its notices may be among the lost ones.
+	broken  error
+	partial bool
 }
 
 // queueRules bounds the rules that wait in a listener: what is more is lost, as
@@ -61,12 +64,12 @@ func listenTo(source noticeSource) *listener {
 
 func (l *listener) run(ctx context.Context) {
 	defer close(l.done)
-	for ctx.Err() == nil {
+	for lost := false; ctx.Err() == nil; {
 		c, err := l.next(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if err == nil {
+		if c.partial, lost = lost, err != nil; err == nil {
 			l.add(c)
 			continue
 		}
@@ -207,6 +210,17 @@ func (l *listener) take(generation uint32) (commits []commit, reached bool, err 
 	}
 	l.queue = append([]commit(nil), l.queue[n:]...)
 	return commits, reached, err
+}
+
+// rest takes what has come in whole before the listening ended.
+func (l *listener) rest() []commit {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := slices.IndexFunc(l.queue, func(c commit) bool { return c.broken != nil })
+	if n < 0 {
+		n = len(l.queue)
+	}
+	return l.queue[:n]
 }
 
 // close ends the listening at once.

@@ -37,6 +37,9 @@ type tableKey struct {
 	name   string
 }
 
+// errGap says that the commits that notices told of do not follow each other.
+var errGap = errors.New("notices of nf_tables lack a commit")
+
 // errMute says that a deleted rule came without its counter.
 var errMute = errors.New("notices of nf_tables have no final counters in this kernel")
 
@@ -89,28 +92,60 @@ func (b *nftablesBackend) tell(ctx context.Context, names *correlate.Names, use 
 		return true, nil
 	}
 	commits, err := n.listener.upTo(ctx, b.generation)
-	for i := range commits {
-		if int32(commits[i].generation-n.from) <= 0 {
-			continue
-		}
-		b.write(commits[i].writer, 1)
-		if muted := b.tellOne(&commits[i], names, use); muted {
-			n.mute = true
-		}
-	}
+	whole := b.tellAll(commits, names, use)
 	b.missed()
+	if err == nil && (!whole || n.from != b.generation) {
+		err = errGap
+	}
 	switch {
 	case n.mute:
 		return false, errors.Join(errMute, n.leave())
 	case err == nil:
-		n.from = b.generation
 		return true, nil
-	case errors.Is(err, kernel.ErrOverrun), errors.Is(err, errLate):
+	case errors.Is(err, kernel.ErrOverrun), errors.Is(err, errLate), errors.Is(err, errGap):
 		n.rebase(b)
 		n.missed = true
 		return false, err
 	}
 	return false, errors.Join(err, n.leave())
+}
+
+// tellAll hands on commits that follow each other without a gap, and reports
+// whether these were all. Those of before the base are left out.
+func (b *nftablesBackend) tellAll(commits []commit, names *correlate.Names, use func(ledger.Commit)) (whole bool) {
+	n := &b.notices
+	for i := range commits {
+		c := &commits[i]
+		if int32(c.generation-n.from) <= 0 {
+			continue
+		}
+		if c.partial || c.generation != after(n.from) {
+			return false
+		}
+		b.write(c.writer, 1)
+		n.mute = b.tellOne(c, names, use) || n.mute
+		n.from = c.generation
+	}
+	return true
+}
+
+// after is the generation that follows one: the kernel leaves out 0.
+func after(generation uint32) uint32 {
+	if generation == 1<<32-1 {
+		return 1
+	}
+	return generation + 1
+}
+
+// leave ends the listening. What has come until now is told: it is later than the
+// newest reading, and would be lost with the listener.
+func (b *nftablesBackend) leave(names *correlate.Names, use func(ledger.Commit)) error {
+	l, base := b.notices.listener, b.notices.base
+	err := b.notices.leave()
+	if l != nil && base && b.seen {
+		b.tellAll(l.rest(), names, use)
+	}
+	return err
 }
 
 // missed counts commits of which no notice told.

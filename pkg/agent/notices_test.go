@@ -66,14 +66,42 @@ func TestNoticesThatAreLost(t *testing.T) {
 	if exactNow(s) || source.closed {
 		t.Errorf("after a loss: exact %v, closed %v", exactNow(s), source.closed)
 	}
+	// Of the commit after the loss some may be lost: it ends where the next reading is.
 	read.states = []nftState{{generation: 10}}
 	source.commits <- made(10, "", "nat", "KUBE-MARK-MASQ", 1)
+	s.pass(t.Context())
+	if exactNow(s) || source.closed {
+		t.Errorf("after half a commit: exact %v, closed %v", exactNow(s), source.closed)
+	}
+	read.states = []nftState{{generation: 11}}
+	source.commits <- made(11, "", "nat", "KUBE-MARK-MASQ", 1)
 	s.pass(t.Context())
 	if !exactNow(s) {
 		t.Error("it does not go on from the reading")
 	}
-	if l.count("missed") != 1 || s.nft.notices.from != 10 {
-		t.Errorf("told up to %d, want 10:\n%s", s.nft.notices.from, l.b.String())
+	if l.count("missed") != 2 || s.nft.notices.from != 11 {
+		t.Errorf("told up to %d, want 11:\n%s", s.nft.notices.from, l.b.String())
+	}
+}
+
+// TestNoticesWithAGap: a loss that nothing tells of shows in the generations.
+func TestNoticesWithAGap(t *testing.T) {
+	for name, generations := range map[string][]uint32{"before": {9, 10}, "after": {8, 9}, "between": {8, 10}} {
+		l := &logs{}
+		s, source := fakeListening(t, l, nftState{generation: 7})
+		s.sources[0].backend.(*nftablesBackend).value.(*fakeNFTables).states = []nftState{{generation: 10}}
+		for _, g := range append(generations, 11) {
+			source.commits <- made(g, "", "nat", "KUBE-MARK-MASQ", 1)
+		}
+		s.pass(t.Context())
+		if exactNow(s) || source.closed || l.count(errGap.Error()) != 1 || s.nft.notices.from != 10 {
+			t.Errorf("a gap %s: exact %v, closed %v, told up to %d:\n%s", name, exactNow(s), source.closed, s.nft.notices.from, l.b.String())
+		}
+	}
+	for before, want := range map[uint32]uint32{7: 8, 1<<32 - 1: 1} {
+		if got := after(before); got != want {
+			t.Errorf("after %d comes %d, want %d", before, got, want)
+		}
 	}
 }
 

@@ -76,7 +76,7 @@ type ruleSource struct {
 	outcome   ledger.Outcome
 	tight     bool          // a pending outcome had its second reading in this pass
 	watched   watched       // what the API has announced to change
-	cost      time.Duration // of a look at it
+	cost      time.Duration // of a look at one of these
 	rest      time.Time     // until then there is none
 }
 

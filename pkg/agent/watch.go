@@ -73,6 +73,9 @@ func newWatched() watched {
 // any reports whether there is something to read.
 func (w *watched) any() bool { return len(w.ports)+len(w.refusals) > 0 }
 
+// things is how much there is to read, at least 1.
+func (w *watched) things() time.Duration { return time.Duration(max(1, len(w.ports)+len(w.refusals))) }
+
 // announce adds an announcement for something that has rules.
 func announce[K comparable](m map[K]waiting, key K, until time.Time) {
 	_, more := m[key]
@@ -170,7 +173,7 @@ func (s *sampler) round(ctx context.Context) time.Duration {
 // way of connections is left open, as a rewrite would leave it open for good.
 // It returns when to look again.
 func (s *sampler) look(ctx context.Context, src *ruleSource) (next time.Time) {
-	begin := time.Now()
+	begin, things := time.Now(), src.watched.things()
 	for second := range 2 {
 		src.outcome = ledger.Outcome{}
 		rest, err := src.backend.look(ctx, &src.watched, second > 0)
@@ -186,8 +189,8 @@ func (s *sampler) look(ctx context.Context, src *ruleSource) (next time.Time) {
 	}
 	if next.IsZero() {
 		now := time.Now()
-		spend(&src.cost, now.Sub(begin))
-		next = now.Add(max(watchEvery, watchShare*src.cost))
+		spend(&src.cost, now.Sub(begin)/things)
+		next = now.Add(max(watchEvery, watchShare*src.cost*things))
 	}
 	return next
 }

@@ -5,7 +5,9 @@ package agent
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
@@ -214,4 +216,36 @@ func TestWatchEndsInTime(t *testing.T) {
 	if w.any() {
 		t.Error("it does not end")
 	}
+}
+
+// TestLooksTakeATenth of a processor, whether one Service is looked at or, all of a
+// sudden, hundreds.
+func TestLooksTakeATenth(t *testing.T) {
+	const each = 100 * time.Microsecond
+	synctest.Test(t, func(t *testing.T) {
+		var spent time.Duration
+		b := &fakeBackend{answers: []answer{{set: emptyRules()}}, looking: func(w *watched) {
+			d := each * time.Duration(len(w.ports)+len(w.refusals))
+			spent += d
+			time.Sleep(d)
+		}}
+		s := fakeSampler(b, nil, nil)
+		src := s.sources[1]
+		src.Success = true
+		for _, ports := range []int{1, 400, 1, 400} {
+			begin, until := time.Now(), time.Now().Add(watchFor)
+			for n := range ports {
+				announce(src.watched.ports, watchedPort{netfilter.IPv4, strconv.Itoa(n)}, until)
+			}
+			spent = 0
+			for time.Now().Before(until) {
+				time.Sleep(s.round(t.Context()))
+			}
+			if share := float64(spent) / float64(time.Since(begin)); share > 0.11 || share < 0.03 {
+				t.Errorf("%d Services: looks took %.3f of the time, want a tenth", ports, share)
+			}
+			time.Sleep(watchFor)
+			s.round(t.Context())
+		}
+	})
 }

@@ -157,8 +157,8 @@ func madeUp(n int, status uint32) fakeFlow {
 }
 
 // astrayFlows lead nowhere: of the demo scene's dns to what is no endpoint of
-// it, of web to an endpoint that does not answer, and from so many masqueraded
-// ports to one destination that few are left.
+// it, of kubernetes, which nobody else uses, to an endpoint that does not answer,
+// and from so many masqueraded ports to one destination that few are left.
 func astrayFlows() []fakeFlow {
 	client := func(n int) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 168, 50, 200}), uint16(1024+n))
@@ -174,8 +174,8 @@ func astrayFlows() []fakeFlow {
 	for n := range 60 {
 		const synSent = 1
 		all = append(all, fakeFlow{
-			protocol: unix.IPPROTO_TCP, src: client(n), dst: netip.MustParseAddrPort("10.96.0.80:80"),
-			from: netip.MustParseAddrPort("10.244.1.11:8080"), to: client(n), status: ipsConfirmed, state: synSent,
+			protocol: unix.IPPROTO_TCP, src: client(n), dst: netip.MustParseAddrPort("10.96.0.1:443"),
+			from: netip.MustParseAddrPort("192.168.50.2:6443"), to: client(n), status: ipsConfirmed, state: synSent,
 		})
 	}
 	for n := range 60000 {

@@ -122,8 +122,8 @@ func serviceAlerts() []alert {
 			name: "SvcscopeServiceUnanswered", severity: warning, hold: "10m",
 			expr:    unanswered,
 			summary: "Most connections to a Service are not answered",
-			description: theService + ` has not answered {{ $value | humanizePercentage }} of the TCP connections that nodes hold open to it: SYNs wait for an ` +
-				`endpoint's answer.`,
+			description: theService + ` has not answered {{ $value | humanizePercentage }} of the TCP connections that nodes have seen in the last two minutes: ` +
+				`SYNs wait for an endpoint's answer.`,
 		},
 	}
 }
@@ -132,11 +132,12 @@ const staleUDP = `
 sum by (` + byNode + `, service_namespace, service_name) (svcscope_service_conntrack_stale_entries{protocol="UDP"}) > 0
 `
 
-// unanswered leaves out what is closing, which was answered. Twenty are
-// forgiven: a scan makes some.
+// unanswered has what is closing for answered: it stays for two minutes after its
+// end, as long as a SYN without an answer, so that connections of a moment count as
+// much as the attempts that fail. Twenty are forgiven: a scan makes some.
 const unanswered = `
   sum by (cluster, service_namespace, service_name) (svcscope_service_conntrack_unanswered_entries{protocol="TCP"})
-/ sum by (cluster, service_namespace, service_name) (svcscope_service_conntrack_entries{protocol="TCP", state!="closing"})
+/ sum by (cluster, service_namespace, service_name) (svcscope_service_conntrack_entries{protocol="TCP"})
 > 0.5
 and sum by (cluster, service_namespace, service_name) (svcscope_service_conntrack_unanswered_entries{protocol="TCP"}) > 20
 `
