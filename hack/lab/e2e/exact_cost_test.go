@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -52,8 +53,9 @@ const (
 )
 
 // TestExactListenerCost is where the default of --exact.max-rules comes from:
-// what a listener costs kube-proxy in time and the kernel in memory. The agent,
-// which is there before the rules are, may not cost what a listener does.
+// what a listener costs kube-proxy in time and the kernel in memory. The agent, which
+// is there before the rules are, may not cost what a listener does; where the default
+// lets it listen, it does from the first load on.
 // SVCSCOPE_LISTENER_SERVICES chooses other numbers of Services.
 func TestExactListenerCost(t *testing.T) {
 	if !long() {
@@ -181,11 +183,13 @@ func (c *listenerScene) measure(row map[string]*writing, who string) {
 	t.Helper()
 	c.lab.Exec("node1", "nft", "flush", "ruleset")
 	var p *labtest.Process
+	var agent *watcher
 	switch who {
 	case listener:
 		p = c.lab.StartListener("node1")
 	case anAgent:
-		p = startWatcher(t, c.lab, 0, who).Process
+		agent = startWatcher(t, c.lab, 0, who)
+		p = agent.Process
 	}
 	if p != nil {
 		defer func() {
@@ -207,11 +211,29 @@ func (c *listenerScene) measure(row map[string]*writing, who string) {
 		cpu, system := c.children()
 		w.cpu, w.system = append(w.cpu, cpu), append(w.system, system)
 		if kind == firstLoad {
+			c.settles(agent)
 			_ = proxy.Stop() // it ends by the signal
 		}
 	}
 	c.changes(entry(row, change), proxy)
 	_ = proxy.Stop() // it ends by the signal
+}
+
+// mostListened is the number of Services up to which an agent listens by default.
+const mostListened = 100
+
+// settles waits until an agent, if there is one, listens, where the rules are few.
+func (c *listenerScene) settles(agent *watcher) {
+	c.t.Helper()
+	if n, _ := strconv.Atoi(c.n); agent == nil || n > mostListened {
+		return
+	}
+	poll(c.t, patience, "the agent listens", func() error {
+		if m := agent.read(); !exact(m, "IPv4") || !exact(m, "IPv6") {
+			return errors.New("svcscope_ledger_exact is 0")
+		}
+		return nil
+	})
 }
 
 // changes times syncs of changes to one Service with traffic's endpoints and
