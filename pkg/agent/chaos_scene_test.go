@@ -40,6 +40,8 @@ func (t tally) plus(u tally) tally {
 	return tally{t.cluster + u.cluster, t.external + u.external, t.refused + u.refused}
 }
 
+func (t tally) sum() uint64 { return t.cluster + t.external + t.refused }
+
 // traffic opens connections and sends packets that are refused, from several
 // goroutines, and knows how many.
 type traffic struct {
@@ -224,9 +226,16 @@ func (c *chaos) away(do func()) {
 		c.pass() // the agent sees it
 	}
 	c.synced()
-	for c.exact && !c.s.nft.notices.exact() && !c.t.Failed() {
+	for c.exact && !c.listens() && !c.t.Failed() {
 		c.pass() // it joins again before anything else happens
 	}
+}
+
+// listens reports whether the agent is told of commits.
+func (c *chaos) listens() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.s.nft.notices.exact()
 }
 
 // all saves and restores everything.
