@@ -22,8 +22,15 @@ import (
 
 // TestSamplingsLeaveNothingBehind samples a node with rules in both backends
 // 1,000 times, with SVCSCOPE_LONG=1 10,000 times, while Services change: memory,
-// goroutines and open files do not grow.
+// goroutines and open files do not grow. A listener leaves now and then, and joins
+// again.
 func TestSamplingsLeaveNothingBehind(t *testing.T) {
+	for name, maxRules := range map[string]int{"listening": DefaultConfig().MaxRules, "looking": 0} {
+		t.Run(name, func(t *testing.T) { samplesLeaveNothingBehind(t, maxRules) })
+	}
+}
+
+func samplesLeaveNothingBehind(t *testing.T, maxRules int) {
 	samplings := 1000
 	if os.Getenv("SVCSCOPE_LONG") == "1" {
 		samplings = 10000
@@ -36,14 +43,19 @@ func TestSamplingsLeaveNothingBehind(t *testing.T) {
 		w := newFakeWatcher()
 		w.catalog, w.state = m.Catalog(-1, 0), apiState{Synced: true, Current: true}
 		cfg := testConfig()
-		cfg.Kube, cfg.MaxRules = KubeAlways, 0
+		cfg.Kube, cfg.MaxRules = KubeAlways, maxRules
 		s := newSampler(cfg, thisHost(), newKube(cfg, func() (watcher, error) { return w, nil }))
 		defer s.close()
 		if err := s.kube.check(); err != nil {
 			t.Fatal(err)
 		}
+		joined := 0
 		sample := func(n int) {
 			for i := range n {
+				if i%200 == 100 && s.nft.notices.listener != nil {
+					joined++
+					s.leave(0, false)
+				}
 				if i%50 == 0 {
 					endpoints := kernelrules.EndpointsEach - i/50%2
 					for _, backend := range []string{"nft", "legacy"} {
@@ -68,6 +80,9 @@ func TestSamplingsLeaveNothingBehind(t *testing.T) {
 		}
 		if got := openFiles(t); got != files {
 			t.Errorf("%d open files, want %d", got, files)
+		}
+		if want := samplings / 200; maxRules > 0 && joined < want {
+			t.Errorf("it listened %d times, want %d", joined, want)
 		}
 		for _, c := range s.latest.Load().Self.Collectors {
 			if !c.Success {
