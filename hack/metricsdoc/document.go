@@ -23,7 +23,7 @@ never reads the kernel; the agent takes a snapshot every 15 s by default.
   a Prometheus without ` + "`--enable-feature=created-timestamp-zero-ingestion`" + ` stores these as series. Where that is too much, let it
   ask for another format (` + "`scrape_protocols: [PrometheusText0.0.4]`" + `) or drop them with ` + "`metric_relabel_configs`" + `.
 * **Cost** is what a metric costs the node at each sampling: *none* (the agent's own state), *call* (one cheap system call
-  or a few messages) or *rules* (grows with the rules that are read).
+  or a few messages), *rules* (grows with the rules that are read) or *entries* (grows with those of connection tracking, which are read every ` + "`--conntrack.interval`" + `).
 * No label holds a client's address, a rule's text or a pod's UID. The node's name is in ` + "`svcscope_node_info`" + ` only.
 * The agent's own process shows the usual ` + "`go_*`, `process_*` and `promhttp_*`" + ` metrics beside these.
 `

@@ -123,6 +123,7 @@ COMMIT
 // fakeConntrack has a settable count.
 type fakeConntrack struct {
 	entries  atomic.Uint64
+	stats    *kernel.ConntrackStats
 	statsErr error
 	flows    []conntrack.Flow
 	flowsErr error
@@ -143,6 +144,9 @@ func (f *fakeConntrack) Flows(_ context.Context, _ kernel.FlowFilter, visit func
 func (f *fakeConntrack) Stats(context.Context) (kernel.ConntrackStats, error) {
 	if f.statsErr != nil {
 		return kernel.ConntrackStats{}, f.statsErr
+	}
+	if f.stats != nil {
+		return *f.stats, nil
 	}
 	drops := uint64(3)
 	return kernel.ConntrackStats{Drop: &drops}, nil

@@ -114,11 +114,7 @@ func (f *finder) now() *correlate.FlowFinder {
 	}
 	if f.finds == nil || catalog != f.catalog || snapshot != f.snapshot {
 		f.catalog, f.snapshot = catalog, snapshot
-		var rows []*correlate.ServicePort
-		if snapshot != nil {
-			rows = snapshot.Services
-		}
-		f.finds = correlate.NewFlowFinder(catalog, rows)
+		f.finds = correlate.NewFlowFinder(f.sampler.flowInputs())
 	}
 	return f.finds
 }

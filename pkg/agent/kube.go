@@ -50,10 +50,12 @@ type kube struct {
 type kubeState struct {
 	enabled bool // --kube is not never, and something names an API
 	current bool
-	noNode  bool // the API has no Node of the configured name
-	err     string
-	until   time.Time // the first list is held back until then
-	last    time.Time
+	// services: Services and endpoints are followed now, if not the Node.
+	services bool
+	noNode   bool // the API has no Node of the configured name
+	err      string
+	until    time.Time // the first list is held back until then
+	last     time.Time
 }
 
 func newKube(cfg Config, open func() (watcher, error)) *kube {
@@ -214,6 +216,7 @@ func (k *kube) state() kubeState {
 	if api.Current {
 		k.last = time.Now()
 	}
+	s.services = api.ServicesCurrent
 	s.current, s.noNode, s.err, s.until, s.last = api.Current, api.NodeMissing, api.Err, api.WaitUntil, k.last
 	return s
 }

@@ -51,7 +51,9 @@ type listener struct {
 	mu    sync.Mutex
 	queue []commit // guarded by mu
 	rules int      // guarded by mu: in queue
-	more  chan struct{}
+	// dropped counts the notices that found no room in queue; guarded by mu.
+	dropped uint64
+	more    chan struct{}
 }
 
 // listen starts a goroutine that ends with close.
@@ -146,7 +148,8 @@ func builtIn(chain string) bool {
 
 func (l *listener) add(c commit) {
 	l.mu.Lock()
-	if l.rules+len(c.notices) > queueRules {
+	if n := l.rules + len(c.notices); n > queueRules {
+		l.dropped += uint64(n)
 		l.queue, l.rules = nil, 0
 		c = commit{broken: kernel.ErrOverrun}
 	}
@@ -210,6 +213,14 @@ func (l *listener) take(generation uint32) (commits []commit, reached bool, err 
 	}
 	l.queue = append([]commit(nil), l.queue[n:]...)
 	return commits, reached, err
+}
+
+// lost counts what did not come: datagrams that the socket had no room for, and
+// notices that the queue had none for.
+func (l *listener) lost() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.source.Lost() + l.dropped
 }
 
 // rest takes what has come in whole before the listening ended.

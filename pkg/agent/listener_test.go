@@ -147,6 +147,9 @@ func TestQueueIsBounded(t *testing.T) {
 	if commits, err := l.upTo(t.Context(), 2); !errors.Is(err, kernel.ErrOverrun) || len(commits) != 0 {
 		t.Errorf("got %d commits, %v; want the loss", len(commits), err)
 	}
+	if l.dropped != 2*uint64(len(half)) {
+		t.Errorf("%d notices are said to be lost, want %d", l.dropped, 2*len(half))
+	}
 	if l.rules != 0 || len(l.queue) != 0 {
 		t.Errorf("%d rules in %d commits are left in the queue", l.rules, len(l.queue))
 	}

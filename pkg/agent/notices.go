@@ -58,18 +58,18 @@ func (n *notices) leave() error {
 	if n.listener == nil {
 		return nil
 	}
-	n.lost += n.listener.source.Lost()
+	n.lost += n.listener.lost()
 	err := n.listener.close()
 	n.listener, n.base = nil, false
 	return err
 }
 
-// told counts the datagrams that were lost.
+// told counts what was lost.
 func (n *notices) told() uint64 {
 	if n.listener == nil {
 		return n.lost
 	}
-	return n.lost + n.listener.source.Lost()
+	return n.lost + n.listener.lost()
 }
 
 // exact reports whether nothing but packets in flight at a rewrite is lost.

@@ -332,18 +332,26 @@ func (s *sampler) publishFlows(in *correlate.Inputs, f *flowsState) {
 // goroutine.
 func (s *sampler) flowInputs() correlate.FlowInputs {
 	state := s.kube.state()
-	in := correlate.FlowInputs{Catalog: s.kube.catalog(), Stalled: state.enabled && !state.current}
+	in := correlate.FlowInputs{Catalog: s.kube.catalog(), Stalled: state.enabled && !state.services}
 	if snapshot := s.latest.Load(); snapshot != nil {
 		in.Rows = snapshot.Services
 	}
-	if s.host.addresses != nil {
-		local, err := s.host.addresses()
-		if err != nil {
-			s.log.Debug("the node's own addresses are not known", "err", err)
-		}
-		in.Local, in.Routed = local.Own, local.Routed
-	}
+	local := s.addresses()
+	in.Local, in.Routed = local.Own, local.Routed
 	return in
+}
+
+// addresses are the node's own, and those with routes of their own; none where they
+// are not known.
+func (s *sampler) addresses() (local kernel.Addresses) {
+	if s.host.addresses == nil {
+		return local
+	}
+	local, err := s.host.addresses()
+	if err != nil {
+		s.log.Debug("the node's own addresses are not known", "err", err)
+	}
+	return local
 }
 
 // unread lists the families whose rules are not known. One is known for good

@@ -25,7 +25,7 @@ what the API says. It writes nothing to the kernel and starts no process.
 SIGTERM stops it gracefully.
 
 The API's user needs the role in deploy/clusterrole.yaml. A kubelet's kubeconfig
-does not do: a kubelet may not list EndpointSlices.`
+is not enough: a kubelet may not list EndpointSlices.`
 
 const agentExamples = `  # on a node, with the API; the user needs the role in deploy/clusterrole.yaml
   svcscope agent --kubeconfig /etc/svcscope/kubeconfig
@@ -38,7 +38,7 @@ func newAgent(e *env) *cobra.Command {
 	var logs logOptions
 	cmd := &cobra.Command{
 		Use:     "agent",
-		Short:   "Watch this node and export what its kernel does to Prometheus",
+		Short:   "Watch this node's kernel and export what it does as Prometheus metrics",
 		Long:    agentHelp,
 		Example: agentExamples,
 		Args:    cobra.NoArgs,
@@ -50,7 +50,7 @@ func newAgent(e *env) *cobra.Command {
 		"`address` for /healthz and /readyz, without TLS or authentication; empty: none")
 	f.StringVar(&c.WebConfigFile, "web.config.file", c.WebConfigFile,
 		"`file` that enables TLS or authentication, in the format of Prometheus' exporter-toolkit")
-	api := choiceFlag(cmd, "web.api", "who may read /api/v1: this node, but through no proxy; all; never",
+	api := choiceFlag(cmd, "web.api", "who may read /api/v1: loopback: clients on this node, not through a proxy; all; never",
 		string(agent.APILoopback), string(agent.APIAll), string(agent.APINever))
 	kube := kubeFlags(cmd, &c)
 	f.DurationVar(&c.StartJitter, "kube.start-jitter", c.StartJitter,

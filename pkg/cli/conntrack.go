@@ -19,7 +19,7 @@ An agent on this node is asked first. Where none answers, the kernel is read
 directly: forecast and losses need more than one reading, and are then unknown.
 A line on standard error says which it is.
 
-  TABLE      entries, their limit, the highest number since the last sampling,
+  TABLE      entries, their limit, the highest number of the last minute,
              and when the table will be full if it goes on filling as it does
   LOSSES     packets lost since the agent began to count, by cause:
                table_full  no room, or entries evicted for it: raise nf_conntrack_max
@@ -29,7 +29,8 @@ A line on standard error says which it is.
                other       refused by a protocol's tracker, or no memory
   ENTRIES    what the entries are there for: a Service's address, an endpoint
              reached without one (another node sent it here), a pod of this
-             node on its way out, the node itself, or nothing known
+             node on its way out, the node itself, what something else
+             redirects (a host port, a deleted Service), or nothing known
   services   ENTRIES = REPLIED + UNREPLIED + CLOSING; STALE lead to an address
              that is no endpoint any more; UNANSWERED toward an endpoint on
              this node / on another node from which nothing came back

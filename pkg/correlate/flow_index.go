@@ -193,10 +193,12 @@ func addrSet(lists ...[]netip.Addr) map[[16]byte]struct{} {
 // FlowFinder tells of which Service port entries are.
 type FlowFinder struct{ index *flowIndex }
 
-// NewFlowFinder knows the Services of the catalog; without a synced one, those
-// that the rows show.
-func NewFlowFinder(catalog *service.Catalog, rows []*ServicePort) *FlowFinder {
-	return &FlowFinder{newFlowIndex(flowCatalog(catalog, rows))}
+// NewFlowFinder knows what entries are held against: the Services of the catalog,
+// without a synced one those that the rows show.
+func NewFlowFinder(in FlowInputs) *FlowFinder {
+	f := &FlowFinder{newFlowIndex(flowCatalog(in.Catalog, in.Rows))}
+	f.index.setNode(in.Local, in.Routed)
+	return f
 }
 
 // Find returns the port by whose address the entry came, and the endpoint that

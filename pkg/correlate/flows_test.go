@@ -122,6 +122,12 @@ func TestFlowCounter(t *testing.T) {
 	if got.Entries != 18 || sum != 18 {
 		t.Errorf("%d entries, of owners %d", got.Entries, sum)
 	}
+	// The finder of one flow knows the same.
+	finder := NewFlowFinder(FlowInputs{Catalog: catalog})
+	elsewhere := flow(t, tcp, "10.244.1.7:40015", "203.0.113.50:30080", "10.244.1.9:3128", "", conntrack.TCPEstablished, conntrack.SeenReply)
+	if name, _, ok := finder.Find(elsewhere); ok {
+		t.Errorf("a flow that something else redirects is taken for one of %s", name)
+	}
 	if d := cmp.Diff(map[string]uint64{"service": 8, "redirected": 3, "endpoint": 1, "pod": 2, "node": 2, "unknown": 2}, owners); d != "" {
 		t.Errorf("owners (-want +got):\n%s", d)
 	}

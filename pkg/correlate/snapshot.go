@@ -164,7 +164,7 @@ type RulesetChanges struct {
 // Conntrack is the state of the connection-tracking table.
 type Conntrack struct {
 	Entries uint64
-	Peak    uint64 // highest count since the sampling before
+	Peak    uint64 // highest count of the last minute
 	Limit   uint64
 	Buckets uint64
 	Stats   ConntrackStats

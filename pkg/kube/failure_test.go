@@ -52,7 +52,7 @@ func TestForbidden(t *testing.T) {
 				}
 				f.setFailure(resource, 0)
 				until(t, w, "allowed", says(w, webOnly))
-				if s := w.State(); s != (State{Synced: true, Current: true}) {
+				if s := w.State(); s != (State{Synced: true, Current: true, ServicesCurrent: true}) {
 					t.Errorf("state %+v", s)
 				}
 			})
@@ -87,7 +87,7 @@ func TestNotCurrentBetweenWatches(t *testing.T) {
 		t.Errorf("listed but not watched: %+v", s)
 	}
 	w.report(slicesKind, event{op: "watch"})
-	if s := w.State(); s != (State{Synced: true, Current: true}) {
+	if s := w.State(); s != (State{Synced: true, Current: true, ServicesCurrent: true}) {
 		t.Errorf("watched again: %+v", s)
 	}
 }
@@ -98,6 +98,7 @@ func TestForbiddenNodeCostsOnlyTheNode(t *testing.T) {
 	f.setFailure("nodes", 403)
 	w := start(t, f, nil)
 	until(t, w, "catalog", func() bool { return w.Synced() && describe(w.Catalog()) == webOnly })
+	until(t, w, "Services and endpoints are followed", func() bool { return w.State().ServicesCurrent })
 	if s := w.State(); s.Current || !strings.Contains(s.Err, "node") {
 		t.Errorf("state %+v", s)
 	}
@@ -147,11 +148,11 @@ func TestNodeOfAnotherName(t *testing.T) {
 				t.Errorf("before an answer: %+v", s)
 			}
 			until(t, w, "first list", says(w, webOnly))
-			if s := w.State(); s != (State{Synced: true, Current: true, NodeMissing: true, Err: missing}) {
+			if s := w.State(); s != (State{Synced: true, Current: true, ServicesCurrent: true, NodeMissing: true, Err: missing}) {
 				t.Errorf("no such Node: state %+v", s)
 			}
 			f.put(apiNode("node-3"))
-			until(t, w, "the Node", func() bool { return w.State() == State{Synced: true, Current: true} })
+			until(t, w, "the Node", func() bool { return w.State() == State{Synced: true, Current: true, ServicesCurrent: true} })
 			f.remove(apiNode("node-3"))
 			until(t, w, "no Node again", func() bool { return w.State().NodeMissing })
 			if got := log.count("does not exist"); got != 2 || log.count("lost") != 0 {
@@ -166,7 +167,7 @@ func TestNoNodeName(t *testing.T) {
 	fill(f)
 	w := start(t, f, func(c *Config) { c.NodeName = "" })
 	until(t, w, "first list", says(w, webOnly))
-	if s := w.State(); s != (State{Synced: true, Current: true}) {
+	if s := w.State(); s != (State{Synced: true, Current: true, ServicesCurrent: true}) {
 		t.Errorf("state %+v: no name cannot be a wrong one", s)
 	}
 }

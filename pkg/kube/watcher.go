@@ -53,6 +53,9 @@ type State struct {
 	// Current is true while every resource is followed: the catalog is what
 	// the API says, but for a second.
 	Current bool
+	// ServicesCurrent is Current of Services and their endpoints alone: a role
+	// without nodes leaves it true.
+	ServicesCurrent bool
 	// NodeMissing is true while the API answers that it has no Node of the
 	// configured name: not before the first answer, and not without a name.
 	// Most likely the name is wrong; zones and local endpoints are then unknown.
@@ -261,7 +264,8 @@ func (w *Watcher) update(change func()) {
 
 func (w *Watcher) nextState() *State {
 	s := &State{Synced: w.Synced(), WaitUntil: w.waiting, NodeMissing: w.tables.nodeless}
-	s.Current = s.Synced && w.followed == [kinds]bool{true, true, true}
+	s.ServicesCurrent = s.Synced && w.followed[servicesKind] && w.followed[slicesKind]
+	s.Current = s.ServicesCurrent && w.followed[nodeKind]
 	s.Err = w.failure()
 	if s.Err == "" && s.NodeMissing {
 		s.Err = fmt.Sprintf("node %q does not exist in the API: is --node-name right?", w.cfg.NodeName)

@@ -131,7 +131,7 @@ func Catalog() []Section {
 	return []Section{
 		{
 			Title: "Services",
-			Intro: "One series a Service port and IP family. Series exist only while the Service exists; all but " +
+			Intro: "One series per Service port and IP family. Series exist only while the Service exists; all but " +
 				"the connections counters exist only where they are not zero. Services above `--metrics.max-services` are " +
 				"summed in `service_name=\"_other\"`, so that sums stay right.",
 			Metrics: serviceMetrics(),

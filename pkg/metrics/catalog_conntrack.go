@@ -20,7 +20,7 @@ func conntrackMetrics() []Metric {
 	}
 	return append([]Metric{
 		gauge("entries", "nf_conntrack_count", unitEntries, "Entries in the connection-tracking table of this node's network namespace"),
-		gauge("entries_peak", "nf_conntrack_count", unitEntries, "Highest number of entries of the last minute, or since the sampling before where that is longer ago, from a count every second"),
+		gauge("entries_peak", "nf_conntrack_count", unitEntries, "Highest number of entries of the last minute, counted every second; since the previous sampling if that is longer ago"),
 		gauge("entries_limit", "nf_conntrack_max", unitEntries, "Entries allowed in each network namespace (nf_conntrack_max); new flows are dropped above it"),
 		gauge("buckets", "nf_conntrack_buckets", unitBuckets, "Buckets of the hash table, which all network namespaces share (nf_conntrack_buckets)"),
 		{
@@ -70,7 +70,7 @@ func conntrackEntries() []Metric {
 		dumped("port_pressure_ratio", unitRatio, "Worst share of the 64,512 source ports that masqueraded connections with one "+
 			"protocol, source address, destination and port take, the node's own and those that are closing among them; near 1 new ones fail, "+
 			"sooner where source NAT has a smaller range. `svcscope conntrack` names the destination"),
-		dumped("dump_interval_seconds", unitSeconds, "Time between the begins of the last two readings of all entries: "+
+		dumped("dump_interval_seconds", unitSeconds, "Time between the starts of the last two readings of all entries: "+
 			"--conntrack.interval, or longer where a reading would take more than 2 % of a core"),
 	}
 }

@@ -78,7 +78,7 @@ func exactnessMetrics() []Metric {
 		},
 		{
 			Name: "svcscope_counter_blind_seconds_total", Type: Counter, Unit: unitSeconds,
-			Help: "Time between a last reading of rules and the rewrite that took their counters away: " +
+			Help: "Time between a last reading of rules and the rewrite that took their counters away, or until that was noticed where nothing tells when it was: " +
 				"what such rules counted meanwhile is lost",
 			Labels: []Label{
 				backendLabel("legacy", "nft"), familyLabel(),

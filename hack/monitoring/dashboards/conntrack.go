@@ -38,7 +38,7 @@ func conntrack() Dashboard {
 func fullest() Panel {
 	return stat(spec{
 		title: "Fullest table", unit: "percentunit", w: 6, h: 4,
-		shows:   "Highest share of the allowed entries in use on any node, at the peak since the reading before.",
+		shows:   "Highest share of the allowed entries in use on any node, at the peak of the last minute.",
 		bad:     "Above 75 %; at 100 % new connections are dropped.",
 		next:    "Find the node in the table below. Raise nf_conntrack_max, or shorten the timeouts of what fills it.",
 		steps:   warnAt(0.75, 0.9),

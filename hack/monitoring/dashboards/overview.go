@@ -160,7 +160,7 @@ func servicesTable() Panel {
 func topUtilisation() Panel {
 	return timeseries(spec{
 		title: "Conntrack table in use, top 10", unit: "percentunit", w: 12, h: 8,
-		shows: "Share of the allowed entries that the connection-tracking table held at its peak since the reading before.",
+		shows: "Share of the allowed entries that the connection-tracking table held at its peak of the last minute.",
 		bad:   "Above 75 % for long. At 100 % new connections are dropped.",
 		next:  "Open the Conntrack overflow dashboard.",
 		steps: warnAt(0.75, 0.9),

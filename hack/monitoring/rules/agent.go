@@ -55,9 +55,9 @@ func agentAlerts() []alert {
 		{
 			name: "SvcscopeUndecoded", severity: info, hold: "1h",
 			expr:    `count by (cluster, kind) (svcscope_undecoded_total > 0)`,
-			summary: "Agents met something in the rules that they cannot decode",
-			description: `Agents of {{ $value | humanize }} nodes` + inCluster + ` met {{ $labels.kind }} in the rules and cannot decode it. ` +
-				`It is kept as unknown, the rest is read.`,
+			summary: "Agents met something that they cannot decode",
+			description: `Agents of {{ $value | humanize }} nodes` + inCluster + ` met {{ $labels.kind }} in the rules, or in connection tracking, and cannot decode it. ` +
+				`The rest is read.`,
 		},
 	}
 }

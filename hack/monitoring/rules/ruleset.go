@@ -21,7 +21,7 @@ func rulesetAlerts() []alert {
 		{
 			name: "SvcscopeNoKubeProxy", severity: warning, hold: "15m",
 			expr:        noKubeProxy,
-			summary:     "A node has no kube-proxy rules, other nodes have",
+			summary:     "A node has no kube-proxy rules while other nodes do",
 			description: theNode + ` has no rules of kube-proxy, while other nodes have: Services cannot be reached from it.`,
 		},
 		{
