@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/svcscope/svcscope/hack/lab/labtest"
 )
 
 // TestConntrack looks at the entries of connection tracking of a node with real
@@ -152,4 +154,40 @@ func (p *prometheus) first(begin time.Time, expr string) (after time.Duration) {
 		return nil
 	})
 	return after
+}
+
+// TestConntrackInNFTablesMode counts the entries of a Service where kube-proxy has no
+// iptables rules: by cluster address and node port, of both families.
+func TestConntrackInNFTablesMode(t *testing.T) {
+	t.Parallel()
+	l := labtest.Start(t, labtest.Options{ProxyMode: "nftables", Scene: "demo"})
+	a := startAgent(t, l, "--conntrack.interval=1s", "--kubeconfig="+l.Info.Kubeconfig)
+	const each = 50
+	for _, to := range []string{"10.96.0.80:80", "[fd00:10:96::80]:80", l.NodePort(30080, false), l.NodePort(30080, true)} {
+		if r := l.Load("client", to, each); r.Succeeded != each {
+			t.Errorf("%d connections to %s: %+v", each, to, r)
+		}
+	}
+	for family, to := range map[string][2]string{"IPv4": {"ipv4", "10.96.0.80"}, "IPv6": {"ipv6", "fd00:10:96::80"}} {
+		// Entries go with the time; both are to tell of the same.
+		eventually(t, "as many entries of "+family+" as conntrack prints", func() error {
+			oracle := 0
+			for line := range strings.Lines(l.Exec("node1", "sh", "-c", "conntrack -L -p tcp -f "+to[0]+" 2>/dev/null")) {
+				orig, _, _ := strings.Cut(line, " dport=")
+				rest := strings.TrimPrefix(line, orig)
+				if strings.Contains(orig, " dst="+to[1]+" ") || strings.HasPrefix(rest, " dport=30080 ") {
+					oracle++
+				}
+			}
+			n, _ := a.metrics().sum("svcscope_service_conntrack_entries", map[string]string{"service_name": "web", "ip_family": family})
+			if int(n) != oracle || oracle < 2*each {
+				return fmt.Errorf("%v, conntrack prints %d", n, oracle)
+			}
+			return nil
+		})
+	}
+	if n, _ := a.metrics().sum("svcscope_node_info", map[string]string{"proxy_mode": "nftables"}); n != 1 {
+		t.Error("the proxy's mode is not told as nftables")
+	}
+	result(t, "kube-proxy's nftables mode: %d connections by cluster address and node port of each family, as many entries of the Service as conntrack prints", 2*each)
 }
