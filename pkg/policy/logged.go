@@ -192,9 +192,15 @@ func (l *Logged) identify(id string) {
 	default:
 		l.tiered(id)
 	}
-	for _, made := range []string{"knp.default.", "kanp.adminnetworkpolicy.", "kbanp.baselineadminnetworkpolicy."} {
-		l.Name = strings.TrimPrefix(l.Name, made)
+	l.Name = withoutMade(l.Name)
+}
+
+// withoutMade is the name of a policy of Kubernetes' own in what Calico calls it.
+func withoutMade(name string) string {
+	for _, made := range [...]string{"knp.default.", "kanp.adminnetworkpolicy.", "kbanp.baselineadminnetworkpolicy."} {
+		name = strings.TrimPrefix(name, made)
 	}
+	return name
 }
 
 // tiered reads TIER.NAME of 3.31 and before; what was made from Kubernetes' own
