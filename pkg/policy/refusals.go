@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"iter"
+	"slices"
+
+	"github.com/svcscope/svcscope/pkg/ruleset"
+)
+
+// Refusals finds the rules of one ruleset that refuse packets. It refers to the
+// ruleset's chains and copies no rule. Only Update changes it; the zero value is
+// empty.
+type Refusals struct {
+	chains map[chainName][]Refusal
+	order  []chainName // as they were found
+}
+
+// Refusal is a rule that drops or rejects packets.
+type Refusal struct {
+	Refuser
+	Table string
+	Chain *ruleset.Chain
+	Index int
+	// Hooks are those by which packets may come to the rule; none where nothing is
+	// seen to lead to it.
+	Hooks ruleset.Hooks
+}
+
+type chainName struct{ table, chain string }
+
+// Update takes what a reading has changed in a ruleset, which is the same at each
+// call.
+func (v *Refusals) Update(rs *ruleset.Ruleset, deltas []ruleset.Delta) {
+	for i := range deltas {
+		d := &deltas[i]
+		if d.Same() {
+			continue
+		}
+		for _, name := range d.Gone {
+			v.set(chainName{d.Table, name}, nil)
+		}
+		for _, c := range d.Changed {
+			v.set(chainName{d.Table, c.Name}, refusalsOf(d.Table, c))
+		}
+		v.reach(rs.Table(d.Table))
+	}
+}
+
+// Has reports whether a chain has such rules.
+func (v *Refusals) Has(table, chain string) bool {
+	return len(v.chains[chainName{table, chain}]) > 0
+}
+
+// All yields the rules chain by chain, and those of a chain in its order.
+func (v *Refusals) All() iter.Seq[*Refusal] {
+	return func(yield func(*Refusal) bool) {
+		for _, name := range v.order {
+			all := v.chains[name]
+			for i := range all {
+				if !yield(&all[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Chains yields the tables and names of chains that have such rules.
+func (v *Refusals) Chains() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, name := range v.order {
+			if !yield(name.table, name.chain) {
+				return
+			}
+		}
+	}
+}
+
+func refusalsOf(table string, c *ruleset.Chain) []Refusal {
+	var all []Refusal
+	for i := range c.Rules {
+		if f, ok := Refusing(table, c, i); ok {
+			all = append(all, Refusal{Refuser: f, Table: table, Chain: c, Index: i})
+		}
+	}
+	return all
+}
+
+func (v *Refusals) set(name chainName, all []Refusal) {
+	_, known := v.chains[name]
+	switch {
+	case len(all) == 0 && !known:
+		return
+	case len(all) == 0:
+		delete(v.chains, name)
+		v.order = slices.DeleteFunc(v.order, func(n chainName) bool { return n == name })
+		return
+	case !known:
+		v.order = append(v.order, name)
+	}
+	if v.chains == nil {
+		v.chains = make(map[chainName][]Refusal)
+	}
+	v.chains[name] = all
+}
+
+// reach finds anew by which hooks packets come to the rules of a table.
+func (v *Refusals) reach(t *ruleset.Table) {
+	if t == nil {
+		return
+	}
+	var hooks map[*ruleset.Chain]ruleset.Hooks
+	for name, all := range v.chains {
+		if name.table != t.Name {
+			continue
+		}
+		if hooks == nil {
+			hooks = t.Reach()
+		}
+		for i := range all {
+			all[i].Hooks = hooks[all[i].Chain]
+		}
+	}
+}
