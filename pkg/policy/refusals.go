@@ -53,6 +53,29 @@ func (v *Refusals) Has(table, chain string) bool {
 	return len(v.chains[chainName{table, chain}]) > 0
 }
 
+// Hooks are those by which packets may come to the refusing rules of a chain; none
+// where it has no such rules.
+func (v *Refusals) Hooks(table, chain string) ruleset.Hooks {
+	if all := v.chains[chainName{table, chain}]; len(all) > 0 {
+		return all[0].Hooks
+	}
+	return 0
+}
+
+// Like returns what is known of a rule that came without its chain, as notices bring
+// them: what v has of the rule of that handle, else f, with the hooks of its chain.
+func (v *Refusals) Like(f *Refusal) *Refusal {
+	like := *f
+	like.Hooks = v.Hooks(f.Table, f.Chain.Name)
+	handle := f.Chain.Rules[f.Index].Handle
+	for _, k := range v.chains[chainName{f.Table, f.Chain.Name}] {
+		if handle != 0 && k.Chain.Rules[k.Index].Handle == handle {
+			like.Refuser = k.Refuser
+		}
+	}
+	return &like
+}
+
 // All yields the rules chain by chain, and those of a chain in its order.
 func (v *Refusals) All() iter.Seq[*Refusal] {
 	return func(yield func(*Refusal) bool) {

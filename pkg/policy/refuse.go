@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -37,6 +38,11 @@ func Reasons() []Reason {
 type Object struct {
 	Namespace string
 	Name      string
+}
+
+// Compare orders objects by namespace and name.
+func (o Object) Compare(p Object) int {
+	return cmp.Or(cmp.Compare(o.Namespace, p.Namespace), cmp.Compare(o.Name, p.Name))
 }
 
 // Refuser is what a rule that drops or rejects packets tells of itself.

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package correlate
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/ledger"
+	"github.com/svcscope/svcscope/pkg/policy"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// DropLabels are what svcscope_drop_packets_total tells packets apart by.
+type DropLabels struct {
+	Reason string // a Reason, or one of policy.Reasons
+	Hook   string // as ruleset.Hooks has it; unknownHook where nothing leads to the rule
+	Owner  string // of policy.Owners
+	// Service is the one whose packets are refused; the zero value where the rule
+	// does not tell.
+	Service service.Name
+}
+
+// unknownHook is of rules to which no jump is seen to lead.
+const unknownHook = "unknown"
+
+// DropKey is all that a rule tells of the packets that it refuses.
+type DropKey struct {
+	DropLabels
+	Direction   policy.Direction
+	Policy, Pod policy.Object
+	Family      Family
+}
+
+// DropTotal counts packets refused. It only grows.
+type DropTotal struct {
+	DropLabels
+	Packets uint64
+	Created time.Time
+}
+
+// PolicyDropTotal counts the packets that rules of network policies refused. It is
+// there while a rule is, and some minutes longer.
+type PolicyDropTotal struct {
+	Owner       string
+	Reason      string
+	Direction   policy.Direction
+	Policy, Pod policy.Object
+	Packets     uint64
+	Created     time.Time
+}
+
+// Drops counts the packets that rules refuse, each once, through rewrites of the
+// rules. It is for one goroutine.
+type Drops struct {
+	ledger  *ledger.Ledger
+	keys    map[DropKey]*dropped
+	ports   map[ledger.Port]*dropped // the same, by what the ledger calls them
+	made    int                      // keys so far, which number the ledger's ports
+	used    map[ledger.Source]map[*dropped]struct{}
+	known   time.Time // when the ledger was told of the keys
+	fresh   bool      // some it was not told of
+	version uint64    // of the ledger's totals
+	totals  map[DropLabels]*DropTotal
+}
+
+// dropped is one key's state.
+type dropped struct {
+	key     DropKey
+	port    ledger.Port
+	counted uint64 // of the ledger's total, in Drops.totals
+	created time.Time
+}
+
+// NewDrops returns one that has counted nothing.
+func NewDrops() *Drops {
+	return &Drops{
+		ledger: ledger.New(math.MaxInt), keys: make(map[DropKey]*dropped), ports: make(map[ledger.Port]*dropped),
+		used: make(map[ledger.Source]map[*dropped]struct{}), totals: make(map[DropLabels]*DropTotal),
+	}
+}
+
+// of returns the state of a key, which is made where there is none.
+func (d *Drops) of(key DropKey) *dropped {
+	e := d.keys[key]
+	if e == nil {
+		d.made++
+		e = &dropped{key: key, port: ledger.Port{Service: ledger.Service{Name: strconv.Itoa(d.made)}, Family: uint8(key.Family)}}
+		d.keys[key], d.ports[e.port] = e, e
+		d.fresh = true
+	}
+	return e
+}
+
+// keysEvery is how often the ledger is told of the keys although none is new: it
+// forgets what is gone after a time.
+const keysEvery = time.Minute
+
+// Apply takes the refusals of one backend and family as they stand now. A reading
+// that leaves something in doubt wants another one, as in ledger.Ledger.Apply.
+func (d *Drops) Apply(r RefusalReading, now time.Time) ledger.Outcome {
+	used := make(map[*dropped]struct{})
+	r.reading.Counters = d.counters(r.counters, used)
+	d.used[r.reading.Source] = used
+	d.know(now)
+	out := d.ledger.Apply(r.reading, now)
+	d.take(now)
+	return out
+}
+
+// Commit takes what notices tell of rules that refuse packets.
+func (d *Drops) Commit(c RefusalCommit, now time.Time) {
+	if len(c.ended)+len(c.begun) == 0 {
+		return
+	}
+	used := make(map[*dropped]struct{})
+	c.commit.Ended, c.commit.Begun = d.counters(c.ended, used), d.counters(c.begun, used)
+	if d.used[c.commit.Source] == nil {
+		d.used[c.commit.Source] = make(map[*dropped]struct{})
+	}
+	for e := range used {
+		d.used[c.commit.Source][e] = struct{}{}
+	}
+	d.know(now)
+	d.ledger.Commit(c.commit, now)
+	d.take(now)
+}
+
+// counters makes the ledger's of what is refused, and notes the keys.
+func (d *Drops) counters(all []refusedCounter, used map[*dropped]struct{}) []ledger.Counter {
+	out := make([]ledger.Counter, len(all))
+	for i := range all {
+		e := d.of(all[i].key)
+		used[e] = struct{}{}
+		out[i] = all[i].counter
+		out[i].Port = e.port
+	}
+	return out
+}
+
+// know tells the ledger of all keys in use, where some are new or it is time.
+func (d *Drops) know(now time.Time) {
+	if !d.fresh && now.Sub(d.known) < keysEvery {
+		return
+	}
+	d.fresh, d.known = false, now
+	var k ledger.Known
+	told := make(map[*dropped]struct{})
+	for _, used := range d.used {
+		for e := range used {
+			if _, twice := told[e]; !twice {
+				told[e] = struct{}{}
+				k.Ports = append(k.Ports, e.port)
+			}
+		}
+	}
+	d.ledger.Know(k, now)
+	d.forget(told)
+}
+
+// forget drops keys that no rule has and that the ledger has forgotten. Their
+// packets stay in the totals.
+func (d *Drops) forget(used map[*dropped]struct{}) {
+	for key, e := range d.keys {
+		if _, ok := used[e]; ok {
+			continue
+		}
+		if _, ok := d.ledger.Total(e.port); !ok {
+			delete(d.keys, key)
+			delete(d.ports, e.port)
+		}
+	}
+}
+
+// take adds what the ledger's totals have grown by.
+func (d *Drops) take(now time.Time) {
+	grown, version := d.ledger.Changed(d.version)
+	d.version = version
+	for i := range grown {
+		e := d.ports[grown[i].Port]
+		if e == nil {
+			continue
+		}
+		var n uint64
+		for _, packets := range grown[i].Rejected {
+			n += packets
+		}
+		t := d.totals[e.key.DropLabels]
+		if t == nil {
+			t = &DropTotal{DropLabels: e.key.DropLabels, Created: now}
+			d.totals[e.key.DropLabels] = t
+		}
+		t.Packets += n - min(n, e.counted)
+		e.counted, e.created = n, grown[i].Created
+	}
+}
+
+// Totals returns the packets refused since the start, in order. Those of a Service
+// that keep does not want are left out, and forgotten.
+func (d *Drops) Totals(keep func(service.Name) bool) []DropTotal {
+	out := make([]DropTotal, 0, len(d.totals))
+	for labels, t := range d.totals {
+		if labels.Service != (service.Name{}) && !keep(labels.Service) {
+			delete(d.totals, labels)
+			continue
+		}
+		out = append(out, *t)
+	}
+	slices.SortFunc(out, func(a, b DropTotal) int {
+		return cmp.Or(
+			cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Hook, b.Hook), cmp.Compare(a.Owner, b.Owner), a.Service.Compare(b.Service),
+		)
+	})
+	return out
+}
+
+// Policies returns what rules of network policies refused, in order.
+func (d *Drops) Policies() []PolicyDropTotal {
+	type labels struct {
+		owner, reason string
+		direction     policy.Direction
+		policy, pod   policy.Object
+	}
+	sums := make(map[labels]PolicyDropTotal)
+	for key, e := range d.keys {
+		if key.Policy == (policy.Object{}) && key.Pod == (policy.Object{}) {
+			continue
+		}
+		l := labels{key.Owner, key.Reason, key.Direction, key.Policy, key.Pod}
+		t, ok := sums[l]
+		if !ok {
+			t = PolicyDropTotal{
+				Owner: key.Owner, Reason: key.Reason, Direction: key.Direction, Policy: key.Policy, Pod: key.Pod, Created: e.created,
+			}
+		}
+		t.Packets += e.counted
+		if e.created.Before(t.Created) {
+			t.Created = e.created
+		}
+		sums[l] = t
+	}
+	out := make([]PolicyDropTotal, 0, len(sums))
+	for _, t := range sums {
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(a, b PolicyDropTotal) int {
+		return cmp.Or(
+			cmp.Compare(a.Owner, b.Owner), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Direction, b.Direction),
+			a.Policy.Compare(b.Policy), a.Pod.Compare(b.Pod),
+		)
+	})
+	return out
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package correlate
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/svcscope/svcscope/pkg/internal/iptsave"
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/policy"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// dropScene counts the refusals of filter tables that are given as text.
+type dropScene struct {
+	*testing.T
+	drops *Drops
+	now   time.Time
+}
+
+func newDropScene(t *testing.T) *dropScene {
+	return &dropScene{T: t, drops: NewDrops(), now: time.Unix(1_700_000_000, 0)}
+}
+
+// read takes a reading of the rules.
+func (s *dropScene) read(rules string) {
+	s.Helper()
+	rs, err := iptsave.Parse(netfilter.IPv4, ruleset.Legacy, "*filter\n"+rules+"COMMIT\n")
+	if err != nil {
+		s.Fatal(err)
+	}
+	var others policy.Refusals
+	others.Update(rs, []ruleset.Delta{{Table: "filter", Changed: rs.Table("filter").Chains}})
+	s.now = s.now.Add(time.Second)
+	s.drops.Apply(NewCounters().Refused(rs, kubeproxy.NewView(rs), &others, NewNames(nil), false), s.now)
+}
+
+func (s *dropScene) totals() []string {
+	var all []string
+	for _, t := range s.drops.Totals(func(service.Name) bool { return true }) {
+		all = append(all, fmt.Sprintf("%s %s %s %s %d", t.Reason, t.Hook, t.Owner, t.Service, t.Packets))
+	}
+	return all
+}
+
+func (s *dropScene) want(want ...string) {
+	s.Helper()
+	if d := cmp.Diff(want, s.totals()); d != "" {
+		s.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// dropRules are kube-proxy's, kube-router's with a version in its chain's name, and
+// somebody's.
+func dropRules(version string, refused, invalid, denied, own int) string {
+	return fmt.Sprintf(`:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:KUBE-SERVICES - [0:0]
+:KUBE-FORWARD - [0:0]
+:KUBE-FIREWALL - [0:0]
+:KUBE-POD-FW-AAAAAAAAAAAAAAA%[1]s - [0:0]
+[1000:1000] -A FORWARD -j KUBE-FORWARD
+[1000:1000] -A FORWARD -m comment --comment "kubernetes service portals" -m conntrack --ctstate NEW -j KUBE-SERVICES
+[1000:1000] -A FORWARD -d 10.1.0.1/32 -j KUBE-POD-FW-AAAAAAAAAAAAAAA%[1]s
+[1000:1000] -A OUTPUT -m comment --comment "kubernetes service portals" -m conntrack --ctstate NEW -j KUBE-SERVICES
+[%[5]d:0] -A INPUT -p tcp -m tcp --dport 22 -j DROP
+[%[2]d:0] -A KUBE-SERVICES -d 10.96.0.7/32 -p tcp -m comment --comment "shop/web:http has no endpoints" -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable
+[%[3]d:0] -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
+[77:0] -A KUBE-FIREWALL -m comment --comment "kubernetes firewall for dropping marked packets" -m mark --mark 0x8000/0x8000 -j DROP
+[%[4]d:0] -A KUBE-POD-FW-AAAAAAAAAAAAAAA%[1]s -m comment --comment "shop/web-0 reject" -m mark ! --mark 0x10000/0x10000 -j REJECT --reject-with icmp-port-unreachable
+`, version, refused, invalid, denied, own)
+}
+
+// TestDrops counts from the first reading on, through rewrites, each packet once.
+func TestDrops(t *testing.T) {
+	s := newDropScene(t)
+	s.read(dropRules("A", 5, 6, 7, 8))
+	s.read(dropRules("A", 5, 6, 7, 8))
+	s.want(
+		"invalid forward kube-proxy / 0",
+		"no_endpoints forward+output kube-proxy shop/web 0",
+		"policy_default forward kube-router / 0",
+		"rule input other / 0",
+	)
+	s.read(dropRules("A", 6, 8, 10, 12))
+	s.want(
+		"invalid forward kube-proxy / 2",
+		"no_endpoints forward+output kube-proxy shop/web 1",
+		"policy_default forward kube-router / 3",
+		"rule input other / 4",
+	)
+
+	// kube-router writes its chains under other names and the table without counters.
+	s.read(dropRules("B", 1, 0, 2, 3))
+	s.read(dropRules("B", 1, 0, 2, 3)) // a value that fell is believed when it stands
+	s.want(
+		"invalid forward kube-proxy / 2",
+		"no_endpoints forward+output kube-proxy shop/web 2",
+		"policy_default forward kube-router / 5",
+		"rule input other / 7",
+	)
+	want := []PolicyDropTotal{{
+		Owner: policy.KubeRouter, Reason: string(policy.DefaultDeny), Pod: policy.Object{Namespace: "shop", Name: "web-0"}, Packets: 5,
+	}}
+	got := s.drops.Policies()
+	for i := range got {
+		got[i].Created = time.Time{}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// TestDropsForget what is gone, and keep what it counted; and a Service's when it is
+// gone.
+func TestDropsForget(t *testing.T) {
+	s := newDropScene(t)
+	for _, n := range []int{0, 0, 3} {
+		s.read(dropRules("A", n, n, n, n))
+	}
+	const none = ":INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n"
+	for range 15 {
+		s.now = s.now.Add(time.Minute)
+		s.read(none)
+	}
+	if n := len(s.drops.keys) + len(s.drops.ports) + len(s.drops.Policies()); n != 0 {
+		t.Errorf("%d keys are kept", n)
+	}
+	s.want(
+		"invalid forward kube-proxy / 3",
+		"no_endpoints forward+output kube-proxy shop/web 3",
+		"policy_default forward kube-router / 3",
+		"rule input other / 3",
+	)
+	s.drops.Totals(func(service.Name) bool { return false })
+	if n := len(s.totals()); n != 3 {
+		t.Errorf("%d totals, want those of no Service", n)
+	}
+
+	// They come back, and count on.
+	for _, n := range []int{1, 1} {
+		s.read(dropRules("A", n, n, n, n))
+	}
+	s.want(
+		"invalid forward kube-proxy / 4",
+		"no_endpoints forward+output kube-proxy shop/web 1",
+		"policy_default forward kube-router / 4",
+		"rule input other / 4",
+	)
+}
