@@ -31,7 +31,7 @@ type backend interface {
 	// tell hands on what is known to have happened before the newest reading
 	// and is to be applied first. It reports whether all that ended was told:
 	// absence from the reading then ends nothing.
-	tell(ctx context.Context, names *correlate.Names, use func(ledger.Commit)) (listening bool, err error)
+	tell(ctx context.Context, names *correlate.Names, use func(ledger.Commit, correlate.RefusalCommit)) (listening bool, err error)
 	// unseen is how long a table had not been looked at when its counters were
 	// reset, where that is known.
 	unseen(f *familyRules, table string) (time.Duration, bool)

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -146,7 +147,11 @@ func (b *nftablesBackend) measure(ctx context.Context, r nftablesReader) {
 // blind adds the time for which counters that were lost were not looked at:
 // since the chains were read last, or the family as a whole, or to the end of
 // the writer's session.
-func (s *sampler) blind(src *ruleSource, f *familyRules, tables map[string]time.Time) {
+func (s *sampler) blind(src *ruleSource, f *familyRules, lost ...map[string]time.Time) {
+	tables := make(map[string]time.Time)
+	for _, l := range lost {
+		maps.Copy(tables, l)
+	}
 	for table, since := range tables {
 		if whole := f.seen[table]; whole.After(since) {
 			since = whole

@@ -38,6 +38,7 @@ type familyRules struct {
 	doubted, again bool
 	pending        bool // the ledger does not know yet which way connections came
 	full           fullSyncs
+	refused        refusedRules
 }
 
 func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *familyRules {
@@ -45,7 +46,7 @@ func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *fam
 		source: correlate.LedgerSource(b, f), set: set,
 		rules:    correlate.Rules{View: kubeproxy.NewView(nil)},
 		counters: correlate.NewCounters(),
-		whole:    true, touched: make(map[string]bool),
+		whole:    true, touched: make(map[string]bool), refused: refusedRules{moved: true},
 		seen: make(map[string]time.Time), sight: make(map[string]time.Time),
 	}
 }
@@ -53,6 +54,7 @@ func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *fam
 // update takes what a reading has changed in f.set.
 func (f *familyRules) update(deltas []ruleset.Delta) {
 	f.read, f.fresh, f.again = true, true, true
+	f.refused.update(f.set, deltas)
 	same := true
 	for i := range deltas {
 		d := &deltas[i]
@@ -85,6 +87,7 @@ func (f *familyRules) renew() {
 	f.rules.View = kubeproxy.NewView(f.set)
 	f.rules.View.Version = version + 1
 	f.rules.Resize(f.set)
+	f.refused.renew(f.set)
 	f.counters, f.whole = correlate.NewCounters(), true
 }
 

@@ -130,8 +130,10 @@ func counts(n *nftables.Notice) bool {
 	switch kind, _ := kubeproxy.ParseChain(n.Chain); kind {
 	case kubeproxy.KindService, kubeproxy.KindLocal, kubeproxy.KindExternal, kubeproxy.KindFirewall:
 		return n.Table == "nat"
-	case kubeproxy.KindServices, kubeproxy.KindExternalServices, kubeproxy.KindProxyFirewall:
+	case kubeproxy.KindServices, kubeproxy.KindExternalServices, kubeproxy.KindProxyFirewall, kubeproxy.KindForward, kubeproxy.KindKubeFirewall:
 		return n.Table == "filter"
+	case kubeproxy.KindOther: // it may refuse packets
+		return n.Table != "nat"
 	}
 	return false
 }

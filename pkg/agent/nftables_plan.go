@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"maps"
+	"slices"
 
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
@@ -46,7 +47,7 @@ func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 		for j := range t.Chains {
 			c := &t.Chains[j].Chain
 			var as *ruleset.Chain
-			if as, next = known.ChainNear(next, c.Name); wants(c, as) {
+			if as, next = known.ChainNear(next, c.Name); wants(c, as) || f.refused.rules.Has(t.Name, c.Name) {
 				chains = append(chains, c)
 			}
 		}
@@ -77,9 +78,28 @@ func (b *nftablesBackend) planCounters(ctx context.Context, p *pass) error {
 			return err
 		}
 	}
+	if err := b.refused(ctx, p); err != nil {
+		return err
+	}
 	again := maps.Clone(b.moved)
 	maps.Copy(again, p.moved)
 	return b.ports(ctx, p, again)
+}
+
+// refused reads the chains that refuse packets, but for what dispatch reads.
+func (b *nftablesBackend) refused(ctx context.Context, p *pass) error {
+	ofServices := kubeproxy.RefusalChains()
+	for _, f := range families() {
+		for table, chain := range b.known[f].refused.rules.Chains() {
+			if table == "filter" && slices.Contains(ofServices[:], chain) {
+				continue
+			}
+			if err := p.chains(ctx, f, table, chain); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // dispatch reads the refusals of one family and notes the ports whose dispatch

@@ -78,7 +78,7 @@ func (n *notices) exact() bool { return n.listener != nil && n.base && !n.mute &
 // tell gives the ledger what commits have done up to the generation of the
 // newest reading, which is to be applied next. It reports whether that reading
 // is one of a listener: whatever is missing in it was told of.
-func (b *nftablesBackend) tell(ctx context.Context, names *correlate.Names, use func(ledger.Commit)) (bool, error) {
+func (b *nftablesBackend) tell(ctx context.Context, names *correlate.Names, use func(ledger.Commit, correlate.RefusalCommit)) (bool, error) {
 	n := &b.notices
 	n.missed = false
 	switch {
@@ -167,7 +167,7 @@ func (n *notices) rebase(b *nftablesBackend) {
 }
 
 // tellOne hands on one commit. It returns true where a final value is missing.
-func (b *nftablesBackend) tellOne(c *commit, names *correlate.Names, use func(ledger.Commit)) (mute bool) {
+func (b *nftablesBackend) tellOne(c *commit, names *correlate.Names, use func(ledger.Commit, correlate.RefusalCommit)) (mute bool) {
 	for _, f := range families() {
 		ended, begun := newFragment(f), newFragment(f)
 		for i := range c.notices {
@@ -188,11 +188,14 @@ func (b *nftablesBackend) tellOne(c *commit, names *correlate.Names, use func(le
 				begun.add(n, b.notices.handles[key])
 			}
 		}
+		if len(ended.set.Tables)+len(begun.set.Tables) == 0 {
+			continue
+		}
 		known := b.known[f]
+		endedPart, begunPart := correlate.PartOf(ended.set, known.rules.View), correlate.PartOf(begun.set, known.rules.View)
 		out := ledger.Commit{
 			Source: known.source,
-			Ended:  known.counters.Of(ended.set, known.rules.View, names),
-			Begun:  known.counters.Of(begun.set, known.rules.View, names),
+			Ended:  endedPart.Counters(names), Begun: begunPart.Counters(names),
 			// A packet a CPU, and one that preempted it.
 			InFlight: 2 * uint64(runtime.NumCPU()),
 			Whole:    make(map[string]bool),
@@ -202,9 +205,7 @@ func (b *nftablesBackend) tellOne(c *commit, names *correlate.Names, use func(le
 				out.Whole[key.name] = true
 			}
 		}
-		if len(out.Ended)+len(out.Begun) > 0 {
-			use(out)
-		}
+		use(out, correlate.RefusedCommit(out, endedPart, begunPart, &known.refused.rules, names))
 	}
 	return mute
 }

@@ -37,6 +37,7 @@ type sampler struct {
 	log       *slog.Logger
 	kube      *kube
 	ledger    *ledger.Ledger
+	drops     *correlate.Drops
 	sources   []*ruleSource
 	conntrack *sizes
 	table     *collector // of conntrack
@@ -85,6 +86,7 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s := &sampler{
 		cfg: cfg, host: h, log: log, kube: k,
 		ledger:    ledger.New(cfg.MaxServices),
+		drops:     correlate.NewDrops(),
 		conntrack: &sizes{reader: reader[conntrackReader]{open: h.conntrack}, interval: cfg.Interval},
 		undecoded: make(map[string]uint64), known: make(map[netfilter.Family]bool), started: time.Now(),
 		freeMemory: debug.FreeOSMemory, reads: metrics.NewReadDurations(),
@@ -197,7 +199,10 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 	if !slices.ContainsFunc(src.families(), func(f *familyRules) bool { return f.fresh && !f.away }) {
 		return
 	}
-	listening, err := src.backend.tell(ctx, s.names, func(c ledger.Commit) { s.ledger.Commit(c, now) })
+	listening, err := src.backend.tell(ctx, s.names, func(c ledger.Commit, drops correlate.RefusalCommit) {
+		s.ledger.Commit(c, now)
+		s.drops.Commit(drops, now)
+	})
 	if err != nil && ctx.Err() == nil {
 		s.log.Warn("changes of rules were missed: what they counted to their end is lost", "source", src.Name, "err", err)
 	}
@@ -205,6 +210,7 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		if !f.fresh || f.away {
 			continue
 		}
+		drops := s.tellDrops(src, f, listening, now)
 		if f.waits() {
 			src.outcome.Suspect = true
 			continue
@@ -219,7 +225,7 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		}
 		src.outcome.Suspect = src.outcome.Suspect || o.Suspect
 		src.outcome.Pending = src.outcome.Pending || o.Pending
-		s.blind(src, f, o.Replaced)
+		s.blind(src, f, drops.Replaced, o.Replaced)
 		maps.Copy(f.seen, f.sight)
 		clear(f.sight)
 	}

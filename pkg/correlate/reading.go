@@ -78,19 +78,33 @@ func (c *Counters) Part(rs *ruleset.Ruleset, v *kubeproxy.View, names *Names, ha
 	return b.reading
 }
 
-// Of returns the counters of some rules out of v's ruleset, as notices of
-// commits bring them: no chain is there in its whole.
-func (c *Counters) Of(some *ruleset.Ruleset, v *kubeproxy.View, names *Names) []ledger.Counter {
+// Part is some rules out of a ruleset, as notices of commits bring them: no chain
+// is there in its whole.
+type Part struct {
+	rules *ruleset.Ruleset
+	view  *kubeproxy.View
+}
+
+// PartOf returns the part that some rules are of v's ruleset.
+func PartOf(some *ruleset.Ruleset, v *kubeproxy.View) Part {
 	if len(some.Tables) == 0 {
-		return nil
+		return Part{rules: some, view: kubeproxy.NewView(nil)}
 	}
-	part := v.Of(some)
-	b := &readingBuilder{counters: NewCounters(), rs: some, names: names}
-	for _, p := range part.Ports {
-		b.port(p)
+	return Part{rules: some, view: v.Of(some)}
+}
+
+// Counters returns the counters of the rules.
+func (p Part) Counters(names *Names) []ledger.Counter {
+	b := p.builder(names)
+	for _, port := range p.view.Ports {
+		b.port(port)
 	}
-	b.refusals(part, nil)
+	b.refusals(p.view, nil)
 	return b.reading.Counters
+}
+
+func (p Part) builder(names *Names) *readingBuilder {
+	return &readingBuilder{counters: NewCounters(), rs: p.rules, names: names}
 }
 
 func (c *Counters) builder(rs *ruleset.Ruleset, names *Names) *readingBuilder {

@@ -43,31 +43,22 @@ func (c *Counters) Refused(rs *ruleset.Ruleset, v *kubeproxy.View, others *polic
 	return RefusalReading{reading: b.reading, counters: r.out}
 }
 
-// RefusedCommit makes the same of rules that ended and begun in a commit. parts are
-// kube-proxy's views of these alone.
-func (c *Counters) RefusedCommit(commit ledger.Commit, ended, begun RefusalPart, known *policy.Refusals, names *Names) RefusalCommit {
+// RefusedCommit makes the same of rules that ended and begun in a commit.
+func RefusedCommit(commit ledger.Commit, ended, begun Part, known *policy.Refusals, names *Names) RefusalCommit {
 	commit.Ended, commit.Begun = nil, nil
 	return RefusalCommit{commit: commit, ended: ended.refused(known, names), begun: begun.refused(known, names)}
 }
 
-// RefusalPart is some rules out of a ruleset, and kube-proxy's view of them.
-type RefusalPart struct {
-	Rules *ruleset.Ruleset
-	View  *kubeproxy.View
-}
-
-func (p RefusalPart) refused(known *policy.Refusals, names *Names) []refusedCounter {
-	if len(p.Rules.Tables) == 0 {
-		return nil
-	}
+// refused has the counters of rules that refuse packets.
+func (p Part) refused(known *policy.Refusals, names *Names) []refusedCounter {
 	var others policy.Refusals
-	deltas := make([]ruleset.Delta, 0, len(p.Rules.Tables))
-	for _, t := range p.Rules.Tables {
+	deltas := make([]ruleset.Delta, 0, len(p.rules.Tables))
+	for _, t := range p.rules.Tables {
 		deltas = append(deltas, ruleset.Delta{Table: t.Name, Changed: t.Chains})
 	}
-	others.Update(p.Rules, deltas)
-	r := &refusedBuilder{readingBuilder: &readingBuilder{counters: NewCounters(), rs: p.Rules, names: names}, known: known}
-	r.services(p.View)
+	others.Update(p.rules, deltas)
+	r := &refusedBuilder{readingBuilder: p.builder(names), known: known}
+	r.services(p.view)
 	for f := range others.All() {
 		r.rule(known.Like(f))
 	}
