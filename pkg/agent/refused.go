@@ -5,7 +5,6 @@ package agent
 import (
 	"time"
 
-	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/policy"
 	"github.com/svcscope/svcscope/pkg/ruleset"
