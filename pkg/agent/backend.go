@@ -14,6 +14,10 @@ import (
 // writerUnknown is who changed the rules, as long as nobody listens.
 const writerUnknown = "unknown"
 
+// useCommit takes what a commit has done: to counters of Services' rules, and to
+// those of rules that refuse packets.
+type useCommit func(ledger.Commit, correlate.RefusalCommit)
+
 // backend is one kernel interface that holds rules. It keeps them from one
 // reading to the next.
 type backend interface {
@@ -31,7 +35,7 @@ type backend interface {
 	// tell hands on what is known to have happened before the newest reading
 	// and is to be applied first. It reports whether all that ended was told:
 	// absence from the reading then ends nothing.
-	tell(ctx context.Context, names *correlate.Names, use func(ledger.Commit, correlate.RefusalCommit)) (listening bool, err error)
+	tell(ctx context.Context, names *correlate.Names, use useCommit) (listening bool, err error)
 	// unseen is how long a table had not been looked at when its counters were
 	// reset, where that is known.
 	unseen(f *familyRules, table string) (time.Duration, bool)

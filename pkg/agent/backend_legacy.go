@@ -158,7 +158,7 @@ func (f *legacyFamily) take(deltas []ruleset.Delta) {
 	maps.Copy(f.touched, again)
 }
 
-func (*legacyBackend) tell(context.Context, *correlate.Names, func(ledger.Commit, correlate.RefusalCommit)) (bool, error) {
+func (*legacyBackend) tell(context.Context, *correlate.Names, useCommit) (bool, error) {
 	return false, nil
 }
 

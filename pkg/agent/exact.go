@@ -67,8 +67,7 @@ func (s *sampler) leave(rules int, want bool) {
 	if want || s.nft.notices.listener == nil {
 		return
 	}
-	now := time.Now()
-	err := s.nft.leave(s.names, func(c ledger.Commit) { s.ledger.Commit(c, now) })
+	err := s.nft.leave(s.names, s.commit(time.Now()))
 	s.log.Info("no more listening to changes of rules: counts of rewritten rules may be lost",
 		"rules", rules, "max", s.cfg.MaxRules, "err", err)
 }

@@ -74,7 +74,7 @@ func (f *fakeBackend) families() []*familyRules {
 	return f.known
 }
 
-func (*fakeBackend) tell(context.Context, *correlate.Names, func(ledger.Commit, correlate.RefusalCommit)) (bool, error) {
+func (*fakeBackend) tell(context.Context, *correlate.Names, useCommit) (bool, error) {
 	return false, nil
 }
 

@@ -78,7 +78,7 @@ func (n *notices) exact() bool { return n.listener != nil && n.base && !n.mute &
 // tell gives the ledger what commits have done up to the generation of the
 // newest reading, which is to be applied next. It reports whether that reading
 // is one of a listener: whatever is missing in it was told of.
-func (b *nftablesBackend) tell(ctx context.Context, names *correlate.Names, use func(ledger.Commit, correlate.RefusalCommit)) (bool, error) {
+func (b *nftablesBackend) tell(ctx context.Context, names *correlate.Names, use useCommit) (bool, error) {
 	n := &b.notices
 	n.missed = false
 	switch {
@@ -112,7 +112,7 @@ func (b *nftablesBackend) tell(ctx context.Context, names *correlate.Names, use 
 
 // tellAll hands on commits that follow each other without a gap, and reports
 // whether these were all. Those of before the base are left out.
-func (b *nftablesBackend) tellAll(commits []commit, names *correlate.Names, use func(ledger.Commit)) (whole bool) {
+func (b *nftablesBackend) tellAll(commits []commit, names *correlate.Names, use useCommit) (whole bool) {
 	n := &b.notices
 	for i := range commits {
 		c := &commits[i]
@@ -139,7 +139,7 @@ func after(generation uint32) uint32 {
 
 // leave ends the listening. What has come until now is told: it is later than the
 // newest reading, and would be lost with the listener.
-func (b *nftablesBackend) leave(names *correlate.Names, use func(ledger.Commit)) error {
+func (b *nftablesBackend) leave(names *correlate.Names, use useCommit) error {
 	l, base := b.notices.listener, b.notices.base
 	err := b.notices.leave()
 	if l != nil && base && b.seen {
@@ -167,7 +167,7 @@ func (n *notices) rebase(b *nftablesBackend) {
 }
 
 // tellOne hands on one commit. It returns true where a final value is missing.
-func (b *nftablesBackend) tellOne(c *commit, names *correlate.Names, use func(ledger.Commit, correlate.RefusalCommit)) (mute bool) {
+func (b *nftablesBackend) tellOne(c *commit, names *correlate.Names, use useCommit) (mute bool) {
 	for _, f := range families() {
 		ended, begun := newFragment(f), newFragment(f)
 		for i := range c.notices {

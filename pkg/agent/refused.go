@@ -5,6 +5,7 @@ package agent
 import (
 	"time"
 
+	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/policy"
 	"github.com/svcscope/svcscope/pkg/ruleset"
@@ -55,4 +56,14 @@ func (s *sampler) tellDrops(src *ruleSource, f *familyRules, listening bool, now
 	f.refused.fresh, f.refused.moved, f.refused.doubted = false, false, o.Suspect
 	src.outcome.Suspect = src.outcome.Suspect || o.Suspect
 	return o
+}
+
+// commit has both ledgers take what a commit has done.
+func (s *sampler) commit(now time.Time) useCommit {
+	return func(c ledger.Commit, drops correlate.RefusalCommit) {
+		if len(c.Ended)+len(c.Begun) > 0 {
+			s.ledger.Commit(c, now)
+		}
+		s.drops.Commit(drops, now)
+	}
 }

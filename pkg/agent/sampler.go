@@ -199,10 +199,7 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 	if !slices.ContainsFunc(src.families(), func(f *familyRules) bool { return f.fresh && !f.away }) {
 		return
 	}
-	listening, err := src.backend.tell(ctx, s.names, func(c ledger.Commit, drops correlate.RefusalCommit) {
-		s.ledger.Commit(c, now)
-		s.drops.Commit(drops, now)
-	})
+	listening, err := src.backend.tell(ctx, s.names, s.commit(now))
 	if err != nil && ctx.Err() == nil {
 		s.log.Warn("changes of rules were missed: what they counted to their end is lost", "source", src.Name, "err", err)
 	}
