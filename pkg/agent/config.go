@@ -56,6 +56,7 @@ type Config struct {
 	// table are read. 0 never reads them.
 	ConntrackInterval time.Duration
 	Endpoints         bool // --metrics.endpoints
+	Policies          bool // --metrics.policies
 	MaxServices       int  // --metrics.max-services
 
 	// MaxRules is --exact.max-rules: with at most so many nf_tables rules and

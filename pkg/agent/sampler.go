@@ -86,11 +86,13 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s := &sampler{
 		cfg: cfg, host: h, log: log, kube: k,
 		ledger:    ledger.New(cfg.MaxServices),
-		drops:     correlate.NewDrops(),
 		conntrack: &sizes{reader: reader[conntrackReader]{open: h.conntrack}, interval: cfg.Interval},
 		undecoded: make(map[string]uint64), known: make(map[netfilter.Family]bool), started: time.Now(),
 		freeMemory: debug.FreeOSMemory, reads: metrics.NewReadDurations(),
 	}
+	s.drops = correlate.NewDrops(func(n service.Name) bool {
+		return s.ledger.Has(ledger.Service{Namespace: n.Namespace, Name: n.Name})
+	})
 	named := func(name string) collector {
 		return collector{
 			log: log, netAdmin: h.netAdmin, reads: s.reads,
@@ -207,9 +209,9 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		if !f.fresh || f.away {
 			continue
 		}
-		drops := s.tellDrops(src, f, listening, now)
 		if f.waits() {
 			src.outcome.Suspect = true
+			s.blind(src, f, s.tellDrops(src, f, listening, now).Replaced)
 			continue
 		}
 		f.whole = f.whole || !s.ledger.Baselined(f.source)
@@ -222,7 +224,8 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		}
 		src.outcome.Suspect = src.outcome.Suspect || o.Suspect
 		src.outcome.Pending = src.outcome.Pending || o.Pending
-		s.blind(src, f, drops.Replaced, o.Replaced)
+		// Which Services have totals of their own is known now.
+		s.blind(src, f, s.tellDrops(src, f, listening, now).Replaced, o.Replaced)
 		maps.Copy(f.seen, f.sight)
 		clear(f.sight)
 	}
@@ -297,6 +300,7 @@ func (s *sampler) publish(table *correlate.Conntrack) {
 			Undecoded: maps.Clone(s.undecoded), EventsLost: map[string]uint64{"nftables": s.nft.notices.told()}, SeriesLimit: s.cfg.MaxServices, Started: s.started,
 		},
 	}
+	in.Drops, in.PolicyDrops = s.drops.Totals(s.names.Exists), s.drops.Policies()
 	s.exactness(&in)
 	for _, src := range s.sources {
 		if r := src.stats(); r != (kernel.ReadStats{}) {

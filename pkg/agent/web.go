@@ -23,7 +23,7 @@ const maxReports = 8
 // newPages serves /metrics, /api/v1 and the page that links to them.
 func newPages(s *sampler) (http.Handler, error) {
 	mux := http.NewServeMux()
-	registry := metrics.NewRegistry(s.latest.Load, metrics.Config{Endpoints: s.cfg.Endpoints, Runtime: true, Reads: s.reads})
+	registry := metrics.NewRegistry(s.latest.Load, metrics.Config{Endpoints: s.cfg.Endpoints, Policies: s.cfg.Policies, Runtime: true, Reads: s.reads})
 	mux.Handle("GET /metrics", metrics.Handler(registry))
 	links := []web.LandingLinks{{Address: "/metrics", Text: "Metrics", Description: "for Prometheus"}}
 	if s.cfg.API != APINever {

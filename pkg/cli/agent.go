@@ -59,6 +59,7 @@ func newAgent(e *env) *cobra.Command {
 	f.DurationVar(&c.ConntrackInterval, "conntrack.interval", c.ConntrackInterval,
 		"time between two readings of all entries of connection tracking, longer where one takes more than 2 % of it; 0: never")
 	f.BoolVar(&c.Endpoints, "metrics.endpoints", c.Endpoints, "export connections by endpoint too")
+	f.BoolVar(&c.Policies, "metrics.policies", c.Policies, "export packets refused by network policies, by policy and pod, too")
 	f.IntVar(&c.MaxServices, "metrics.max-services", c.MaxServices,
 		"Services with series of their own; the others are summed in service_name=\"_other\"")
 	f.IntVar(&c.MaxRules, "exact.max-rules", c.MaxRules,

@@ -48,6 +48,9 @@ type Inputs struct {
 	Blind     []BlindTime
 	Lock      *LockTime
 	Self      Self
+	// Drops and PolicyDrops are the Snapshot's.
+	Drops       []DropTotal
+	PolicyDrops []PolicyDropTotal
 }
 
 // Build makes one snapshot for a caller that makes no other. Of more than one
@@ -96,7 +99,7 @@ type viewState struct {
 func (b *Builder) Build(in Inputs, now time.Time) *Snapshot {
 	s := &Snapshot{
 		Time: now, Node: node(&in), Kube: in.Kube, Changes: in.Changes, Conntrack: in.Conntrack, Flows: in.Flows, Self: in.Self,
-		Exact: in.Exact, Blind: in.Blind, Lock: in.Lock,
+		Exact: in.Exact, Blind: in.Blind, Lock: in.Lock, Drops: in.Drops, PolicyDrops: in.PolicyDrops,
 	}
 	for i := range in.Rules {
 		v := in.Rules[i].View

@@ -20,9 +20,13 @@ type DropLabels struct {
 	Hook   string // as ruleset.Hooks has it; unknownHook where nothing leads to the rule
 	Owner  string // of policy.Owners
 	// Service is the one whose packets are refused; the zero value where the rule
-	// does not tell.
+	// does not tell. Those without totals of their own share OtherServices.
 	Service service.Name
 }
+
+// OtherServices is what Services above the cap are summed in. No Service can have that
+// name: it is no DNS label.
+const OtherServices = "_other"
 
 // unknownHook is of rules to which no jump is seen to lead.
 const unknownHook = "unknown"
@@ -35,6 +39,9 @@ type DropKey struct {
 	Family      Family
 }
 
+// named reports whether a policy or pod is told.
+func (k *DropKey) named() bool { return k.Policy != (policy.Object{}) || k.Pod != (policy.Object{}) }
+
 // DropTotal counts packets refused. It only grows.
 type DropTotal struct {
 	DropLabels
@@ -46,7 +53,6 @@ type DropTotal struct {
 // there while a rule is, and some minutes longer.
 type PolicyDropTotal struct {
 	Owner       string
-	Reason      string
 	Direction   policy.Direction
 	Policy, Pod policy.Object
 	Packets     uint64
@@ -56,10 +62,12 @@ type PolicyDropTotal struct {
 // Drops counts the packets that rules refuse, each once, through rewrites of the
 // rules. It is for one goroutine.
 type Drops struct {
+	own     func(service.Name) bool // whether a Service has totals of its own
 	ledger  *ledger.Ledger
 	keys    map[DropKey]*dropped
 	ports   map[ledger.Port]*dropped // the same, by what the ledger calls them
 	made    int                      // keys so far, which number the ledger's ports
+	named   int                      // keys with a policy or pod, at most maxNamed
 	used    map[ledger.Source]map[*dropped]struct{}
 	known   time.Time // when the ledger was told of the keys
 	fresh   bool      // some it was not told of
@@ -75,17 +83,29 @@ type dropped struct {
 	created time.Time
 }
 
-// NewDrops returns one that has counted nothing.
-func NewDrops() *Drops {
+// NewDrops returns one that has counted nothing. own tells which Services have totals
+// of their own.
+func NewDrops(own func(service.Name) bool) *Drops {
 	return &Drops{
-		ledger: ledger.New(math.MaxInt), keys: make(map[DropKey]*dropped), ports: make(map[ledger.Port]*dropped),
+		own: own, ledger: ledger.New(math.MaxInt), keys: make(map[DropKey]*dropped), ports: make(map[ledger.Port]*dropped),
 		used: make(map[ledger.Source]map[*dropped]struct{}), totals: make(map[DropLabels]*DropTotal),
 	}
 }
 
+// maxNamed bounds the keys with a policy or pod. What is refused on account of
+// further ones is counted without these names.
+const maxNamed = 1000
+
 // of returns the state of a key, which is made where there is none.
 func (d *Drops) of(key DropKey) *dropped {
 	e := d.keys[key]
+	if e == nil && key.named() {
+		if d.named == maxNamed {
+			key.Direction, key.Policy, key.Pod = "", policy.Object{}, policy.Object{}
+			return d.of(key)
+		}
+		d.named++
+	}
 	if e == nil {
 		d.made++
 		e = &dropped{key: key, port: ledger.Port{Service: ledger.Service{Name: strconv.Itoa(d.made)}, Family: uint8(key.Family)}}
@@ -169,6 +189,9 @@ func (d *Drops) forget(used map[*dropped]struct{}) {
 			continue
 		}
 		if _, ok := d.ledger.Total(e.port); !ok {
+			if key.named() {
+				d.named--
+			}
 			delete(d.keys, key)
 			delete(d.ports, e.port)
 		}
@@ -188,14 +211,23 @@ func (d *Drops) take(now time.Time) {
 		for _, packets := range grown[i].Rejected {
 			n += packets
 		}
-		t := d.totals[e.key.DropLabels]
+		labels := d.labels(e.key.DropLabels)
+		t := d.totals[labels]
 		if t == nil {
-			t = &DropTotal{DropLabels: e.key.DropLabels, Created: now}
-			d.totals[e.key.DropLabels] = t
+			t = &DropTotal{DropLabels: labels, Created: now}
+			d.totals[labels] = t
 		}
 		t.Packets += n - min(n, e.counted)
 		e.counted, e.created = n, grown[i].Created
 	}
+}
+
+// labels are those that packets are told by now.
+func (d *Drops) labels(l DropLabels) DropLabels {
+	if l.Service != (service.Name{}) && !d.own(l.Service) {
+		l.Service = service.Name{Name: OtherServices}
+	}
+	return l
 }
 
 // Totals returns the packets refused since the start, in order. Those of a Service
@@ -203,7 +235,7 @@ func (d *Drops) take(now time.Time) {
 func (d *Drops) Totals(keep func(service.Name) bool) []DropTotal {
 	out := make([]DropTotal, 0, len(d.totals))
 	for labels, t := range d.totals {
-		if labels.Service != (service.Name{}) && !keep(labels.Service) {
+		if s := labels.Service; s.Name != "" && s.Name != OtherServices && !keep(s) {
 			delete(d.totals, labels)
 			continue
 		}
@@ -220,20 +252,20 @@ func (d *Drops) Totals(keep func(service.Name) bool) []DropTotal {
 // Policies returns what rules of network policies refused, in order.
 func (d *Drops) Policies() []PolicyDropTotal {
 	type labels struct {
-		owner, reason string
-		direction     policy.Direction
-		policy, pod   policy.Object
+		owner       string
+		direction   policy.Direction
+		policy, pod policy.Object
 	}
 	sums := make(map[labels]PolicyDropTotal)
 	for key, e := range d.keys {
-		if key.Policy == (policy.Object{}) && key.Pod == (policy.Object{}) {
+		if !key.named() {
 			continue
 		}
-		l := labels{key.Owner, key.Reason, key.Direction, key.Policy, key.Pod}
+		l := labels{key.Owner, key.Direction, key.Policy, key.Pod}
 		t, ok := sums[l]
 		if !ok {
 			t = PolicyDropTotal{
-				Owner: key.Owner, Reason: key.Reason, Direction: key.Direction, Policy: key.Policy, Pod: key.Pod, Created: e.created,
+				Owner: key.Owner, Direction: key.Direction, Policy: key.Policy, Pod: key.Pod, Created: e.created,
 			}
 		}
 		t.Packets += e.counted
@@ -248,7 +280,7 @@ func (d *Drops) Policies() []PolicyDropTotal {
 	}
 	slices.SortFunc(out, func(a, b PolicyDropTotal) int {
 		return cmp.Or(
-			cmp.Compare(a.Owner, b.Owner), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Direction, b.Direction),
+			cmp.Compare(a.Owner, b.Owner), cmp.Compare(a.Direction, b.Direction),
 			a.Policy.Compare(b.Policy), a.Pod.Compare(b.Pod),
 		)
 	})

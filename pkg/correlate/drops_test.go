@@ -25,7 +25,7 @@ type dropScene struct {
 }
 
 func newDropScene(t *testing.T) *dropScene {
-	return &dropScene{T: t, drops: NewDrops(), now: time.Unix(1_700_000_000, 0)}
+	return &dropScene{T: t, drops: NewDrops(func(service.Name) bool { return true }), now: time.Unix(1_700_000_000, 0)}
 }
 
 // read takes a reading of the rules.
@@ -107,7 +107,7 @@ func TestDrops(t *testing.T) {
 		"rule input other / 7",
 	)
 	want := []PolicyDropTotal{{
-		Owner: policy.KubeRouter, Reason: string(policy.DefaultDeny), Pod: policy.Object{Namespace: "shop", Name: "web-0"}, Packets: 5,
+		Owner: policy.KubeRouter, Pod: policy.Object{Namespace: "shop", Name: "web-0"}, Packets: 5,
 	}}
 	got := s.drops.Policies()
 	for i := range got {
@@ -116,6 +116,43 @@ func TestDrops(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
+}
+
+// TestDropsAreBounded: of pods above the cap the packets count, without the name.
+func TestDropsAreBounded(t *testing.T) {
+	d := NewDrops(func(service.Name) bool { return true })
+	key := DropKey{DropLabels: DropLabels{Reason: "policy_default", Hook: "forward", Owner: policy.KubeRouter}}
+	for n := range maxNamed + 7 {
+		key.Pod = policy.Object{Namespace: "shop", Name: fmt.Sprint(n)}
+		d.of(key)
+		d.of(key)
+	}
+	if len(d.keys) != maxNamed+1 || d.named != maxNamed {
+		t.Errorf("%d keys, %d with a pod", len(d.keys), d.named)
+	}
+	d.forget(nil)
+	if len(d.keys)+len(d.ports)+d.named != 0 {
+		t.Errorf("%d keys are kept, %d with a pod", len(d.keys), d.named)
+	}
+}
+
+// TestDropsOfServicesAboveTheCap count together until the Service has totals.
+func TestDropsOfServicesAboveTheCap(t *testing.T) {
+	s := newDropScene(t)
+	own := false
+	s.drops = NewDrops(func(service.Name) bool { return own })
+	for _, n := range []int{0, 0, 3} {
+		s.read(dropRules("A", n, 0, 0, 0))
+	}
+	own = true
+	s.read(dropRules("A", 5, 0, 0, 0))
+	s.want(
+		"invalid forward kube-proxy / 0",
+		"no_endpoints forward+output kube-proxy /_other 3",
+		"no_endpoints forward+output kube-proxy shop/web 2",
+		"policy_default forward kube-router / 0",
+		"rule input other / 0",
+	)
 }
 
 // TestDropsForget what is gone, and keep what it counted; and a Service's when it is

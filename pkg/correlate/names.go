@@ -42,6 +42,10 @@ func (n *Names) Next(c *service.Catalog) *Names {
 	return next
 }
 
+// Exists reports whether there is a Service of that name; true where the API is not
+// known.
+func (n *Names) Exists(name service.Name) bool { return n.catalog == nil || n.catalog.Service(name) != nil }
+
 // SameServices reports whether two names are of catalogs that share their list
 // of Services.
 func (n *Names) SameServices(m *Names) bool {

@@ -36,6 +36,10 @@ type Snapshot struct {
 	Counting []CountingMethod
 	Exact    []LedgerExact
 	Blind    []BlindTime
+	// Drops are packets refused by rules, each once, and PolicyDrops those of them
+	// that rules of network policies refused.
+	Drops       []DropTotal
+	PolicyDrops []PolicyDropTotal
 	// Lock is nil where the xtables lock file is not watched.
 	Lock *LockTime
 	Self Self

@@ -96,6 +96,12 @@ func (l *Ledger) other(name Port, now time.Time) *Totals {
 	return t
 }
 
+// Has reports whether a Service has totals of its own.
+func (l *Ledger) Has(name Service) bool {
+	svc := l.services[name]
+	return svc != nil && svc.member
+}
+
 // touch notes that a port's totals change in this round.
 func (l *Ledger) touch(p *port) {
 	switch {

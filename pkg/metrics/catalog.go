@@ -137,6 +137,12 @@ func Catalog() []Section {
 			Metrics: serviceMetrics(),
 		},
 		{
+			Title: "Drops",
+			Intro: "Packets that rules refuse, whoever wrote them. A packet that several rules could refuse counts at the " +
+				"one that does.",
+			Metrics: dropMetrics(),
+		},
+		{
 			Title:   "Rules",
 			Intro:   "How large the node's rules are and how often they change.",
 			Metrics: ruleMetrics(),

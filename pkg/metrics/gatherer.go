@@ -27,6 +27,7 @@ type Gatherer struct {
 	last     *correlate.Snapshot // what ready shows
 	ready    []*dto.MetricFamily // immutable once built; nil before the first build
 	services *serviceSeries
+	policies bool            // svcscope_policy_drop_packets_total too
 	kinds    map[string]bool // the values of undecoded_total's kind, at most maxKinds
 }
 
@@ -41,6 +42,7 @@ func NewGatherer(snapshot func() *correlate.Snapshot, cfg Config) *Gatherer {
 		snapshot: snapshot,
 		defs:     defs,
 		services: newServiceSeries(defs, cfg.Endpoints),
+		policies: cfg.Policies,
 		kinds:    make(map[string]bool),
 	}
 }
@@ -68,10 +70,24 @@ func (g *Gatherer) build(s *correlate.Snapshot) []*dto.MetricFamily {
 	buildRules(b, s)
 	buildConntrack(b, s.Conntrack)
 	buildFlows(b, s.Flows)
+	g.buildDrops(b, s)
 	buildExactness(b, s)
 	buildSelf(b, s)
 	g.buildUndecoded(b, s)
 	return b.sorted()
+}
+
+func (g *Gatherer) buildDrops(b *builder, s *correlate.Snapshot) {
+	for _, d := range s.Drops {
+		b.counter("svcscope_drop_packets_total", d.Packets, d.Created, d.Reason, d.Hook, d.Owner, d.Service.Namespace, d.Service.Name)
+	}
+	if !g.policies {
+		return
+	}
+	for _, d := range s.PolicyDrops {
+		b.counter("svcscope_policy_drop_packets_total", d.Packets, d.Created,
+			string(d.Direction), d.Policy.Namespace, d.Policy.Name, d.Pod.Namespace, d.Pod.Name, d.Owner)
+	}
 }
 
 func buildNode(b *builder, s *correlate.Snapshot) {

@@ -18,6 +18,8 @@ import (
 type Config struct {
 	// Endpoints adds svcscope_service_endpoint_connections_total.
 	Endpoints bool
+	// Policies adds svcscope_policy_drop_packets_total.
+	Policies bool
 	// Runtime adds the agent's own go_* and process_* metrics.
 	Runtime bool
 	// Reads is the histogram of readings' durations; nil: none.

@@ -15,8 +15,7 @@ import (
 )
 
 // otherService is the service_name that Services above the cap are summed in.
-// No Service can have that name: it is no DNS label.
-const otherService = "_other"
+const otherService = correlate.OtherServices
 
 // Values of the labels via and source.
 const (
