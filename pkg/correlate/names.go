@@ -44,7 +44,9 @@ func (n *Names) Next(c *service.Catalog) *Names {
 
 // Exists reports whether there is a Service of that name; true where the API is not
 // known.
-func (n *Names) Exists(name service.Name) bool { return n.catalog == nil || n.catalog.Service(name) != nil }
+func (n *Names) Exists(name service.Name) bool {
+	return n.catalog == nil || n.catalog.Service(name) != nil
+}
 
 // SameServices reports whether two names are of catalogs that share their list
 // of Services.
