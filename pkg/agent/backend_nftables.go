@@ -41,8 +41,8 @@ type nftablesBackend struct {
 	// others what other families and sets had in the generation measured; beyond limit
 	// it does not matter.
 	own, others, limit int
-	measured      uint32
-	whole         wholeLooks
+	measured           uint32
+	whole              wholeLooks
 	// heads has the memory of the last list of chains, until it is collected.
 	heads sync.Pool
 }
