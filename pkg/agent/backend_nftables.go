@@ -37,11 +37,12 @@ type nftablesBackend struct {
 	wrote   map[string]*correlate.RulesetChanges
 	counted uint32
 	notices notices
-	// others is what other families and sets had in the generation measured;
-	// beyond limit it does not matter.
-	others, limit int
-	measured      uint32
-	whole         wholeLooks
+	// own is what the families that are read had when their chains were listed, and
+	// others what other families and sets had in the generation measured; beyond limit
+	// it does not matter.
+	own, others, limit int
+	measured           uint32
+	whole              wholeLooks
 	// heads has the memory of the last list of chains, until it is collected.
 	heads sync.Pool
 }
@@ -121,6 +122,9 @@ func (b *nftablesBackend) commit(p *pass) {
 		for _, t := range b.known[f].set.Tables { // all that moved was read
 			b.known[f].saw(t.Name)
 		}
+	}
+	if p.headed {
+		b.own = b.sizeOwn()
 	}
 	if p.tables != nil {
 		tables := p.tables

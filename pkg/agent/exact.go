@@ -113,10 +113,10 @@ func (s *sampler) load(now time.Time) (rules int, ready bool) {
 
 // size is how many rules there are, jumps once more, and set elements, of all
 // tables of nf_tables.
-func (b *nftablesBackend) size() int { return b.own() + b.others }
+func (b *nftablesBackend) size() int { return b.own + b.others }
 
-// own counts those of the families that are read, by chains' use.
-func (b *nftablesBackend) own() int {
+// sizeOwn counts those of the families that are read, by chains' use.
+func (b *nftablesBackend) sizeOwn() int {
 	n := 0
 	for _, m := range b.mirrors {
 		for _, t := range m.Ruleset().Tables {
@@ -131,7 +131,7 @@ func (b *nftablesBackend) own() int {
 // measure counts what other families and sets have, once a generation and only
 // where it decides: not where the own rules are too many.
 func (b *nftablesBackend) measure(ctx context.Context, r nftablesReader) {
-	own := b.own()
+	own := b.own
 	present := slices.ContainsFunc(b.families(), func(f *familyRules) bool { return f.rules.View.Present })
 	if b.notices.open == nil || b.generation == b.measured || !present || own > b.limit {
 		return

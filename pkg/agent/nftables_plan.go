@@ -115,10 +115,7 @@ func (b *nftablesBackend) dispatch(ctx context.Context, p *pass, f netfilter.Fam
 		return nil
 	}
 	entered := len(b.moved) > 0
-	for _, c := range nat.Chains {
-		if c.Base == nil {
-			continue
-		}
+	for c := range nat.BaseChains {
 		staged, err := p.chain(ctx, &nftables.Chain{Family: f, Table: "nat", Name: c.Name})
 		if err != nil {
 			return err

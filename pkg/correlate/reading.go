@@ -240,10 +240,7 @@ func (b *readingBuilder) witnesses() {
 		if t.Name != "nat" && t.Name != "filter" {
 			continue
 		}
-		for _, c := range t.Chains {
-			if c.Base == nil {
-				continue
-			}
+		for c := range t.BaseChains {
 			for i := range c.Rules {
 				if r := &c.Rules[i]; r.HasCounter && isPermanent(r.Action) {
 					b.reading.Witnesses = append(b.reading.Witnesses, ledger.Witness{

@@ -341,13 +341,7 @@ func (p *PortChains) nameFrom(c *ruleset.Chain) {
 
 func (v *View) addReach(nat *ruleset.Table) {
 	v.Prerouting, v.Output = false, false
-	if nat == nil {
-		return
-	}
-	for _, c := range nat.Chains {
-		if c.Base == nil {
-			continue
-		}
+	for c := range nat.BaseChains {
 		reached := c.Unread
 		for i := range c.Rules {
 			reached = reached || c.Rules[i].Action.Chain == chainServices

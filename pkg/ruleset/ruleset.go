@@ -46,6 +46,7 @@ type Table struct {
 	Handle uint64 // nf_tables' handle: a re-created table has another; 0 in legacy
 	Chains []*Chain
 	byName map[string]*Chain
+	base   []int // where the built-in chains are in Chains, where byName is not nil
 }
 
 // NewTable returns a table of these chains, which are not to be added to or
@@ -59,7 +60,39 @@ func NewTable(name string, handle uint64, chains []*Chain) *Table {
 			t.byName[c.Name] = c
 		}
 	}
+	t.findBase()
 	return t
+}
+
+// findBase notes where the built-in chains are.
+func (t *Table) findBase() {
+	t.base = nil
+	for i, c := range t.Chains {
+		if c.Base != nil {
+			t.base = append(t.base, i)
+		}
+	}
+}
+
+// BaseChains yields the chains that the kernel calls, in the table's order. They are
+// few among many.
+func (t *Table) BaseChains(yield func(*Chain) bool) {
+	if t == nil {
+		return
+	}
+	if t.byName == nil { // NewTable did not make it
+		for _, c := range t.Chains {
+			if c.Base != nil && !yield(c) {
+				return
+			}
+		}
+		return
+	}
+	for _, i := range t.base {
+		if !yield(t.Chains[i]) {
+			return
+		}
+	}
 }
 
 // Chain returns the chain of that name, or nil. A Table that NewTable did not

@@ -236,4 +236,5 @@ func (t *Table) update(chains []known, d *Delta) {
 	for _, c := range d.Changed {
 		t.byName[c.Name] = c
 	}
+	t.findBase()
 }

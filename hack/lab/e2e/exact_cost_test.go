@@ -19,8 +19,8 @@ import (
 type writing struct {
 	// elapsed are its own times, syncs' by syncs.
 	elapsed []time.Duration
-	// cpu is what the iptables programs that it started took, a sync, and system
-	// the part of it in the kernel; they tell more than elapsed where others use
+	// cpu is what the iptables programs that it started took, a sync of IPv4 with what
+	// of IPv6 came beside it, and system the part of it in the kernel; they tell more than elapsed where others use
 	// the machine too.
 	cpu, system []time.Duration
 	// memory is by how many bytes kernel memory grew at most.
@@ -244,23 +244,23 @@ func (c *listenerScene) changes(w *writing, proxy *labtest.Process) {
 	churn := c.lab.StartChurn("changing", "--pods=pod1,pod2,pod3", "--fillers="+c.n)
 	memory, skip := watchMemory(t), len(proxy.Syncs(t))
 	cpuBefore, systemBefore := c.children()
+	var elapsed []time.Duration
 	poll(t, 10*patience, "syncs of changes", func() error {
-		if n := len(proxy.Syncs(t)) - skip; n < changesTimed {
+		elapsed = nil
+		for _, s := range proxy.Syncs(t)[skip:] {
+			if s.Family == "IPv4" && !s.Full {
+				elapsed = append(elapsed, s.Elapsed)
+			}
+		}
+		if n := len(elapsed); n < changesTimed {
 			return fmt.Errorf("%d of %d", n, changesTimed)
 		}
 		return nil
 	})
-	syncs := proxy.Syncs(t)[skip:]
-	// A sync of either family is a sync here: a tick in one may belong to
-	// the other.
 	cpu, system := c.children()
-	w.cpu = append(w.cpu, (cpu-cpuBefore)/time.Duration(len(syncs)))
-	w.system = append(w.system, (system-systemBefore)/time.Duration(len(syncs)))
-	for _, s := range syncs {
-		if s.Family == "IPv4" && !s.Full {
-			w.elapsed = append(w.elapsed, s.Elapsed)
-		}
-	}
+	w.cpu = append(w.cpu, (cpu-cpuBefore)/time.Duration(len(elapsed)))
+	w.system = append(w.system, (system-systemBefore)/time.Duration(len(elapsed)))
+	w.elapsed = append(w.elapsed, elapsed...)
 	w.memory = append(w.memory, memory())
 	if err := churn.Stop(); err != nil {
 		t.Errorf("churn: %v: %s", err, churn.Output())

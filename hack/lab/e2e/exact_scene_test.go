@@ -38,6 +38,7 @@ type churned struct {
 	changing, other, broken labtest.Service
 	churn                   *labtest.Process
 	loads                   []*flow
+	most                    int // connections of each load
 }
 
 // flow is one constant load, and what became of it.
@@ -88,10 +89,11 @@ func (s *churned) stopChurn() {
 
 // startLoads opens rate connections a second to each address of changing and
 // other, and a tenth of it to broken, after rules in the client's namespace
-// that count the SYNs.
-func (s *churned) startLoads(rate int) {
+// that count the SYNs. Each load opens at most so many: it holds that many source
+// ports until then, of some 79,000 that the client has.
+func (s *churned) startLoads(rate, most int) {
 	s.t.Helper()
-	s.loads = nil
+	s.loads, s.most = nil, most
 	for _, f := range families {
 		for name, svc := range map[string]labtest.Service{"changing": s.changing, "other": s.other} {
 			vip := svc.VIP4()
@@ -120,7 +122,7 @@ func (s *churned) startLoads(rate int) {
 	}
 	s.lab.Exec("client", "nft", rules.String()+"}\n}\n")
 	for _, l := range s.loads {
-		l.process = s.lab.StartConstantLoad("client", l.to, l.rate)
+		l.process = s.lab.StartConstantLoad("client", l.to, l.rate, "-n", strconv.Itoa(most))
 	}
 }
 
@@ -150,7 +152,7 @@ func (s *churned) stopLoads() {
 		if l.opened != r.Connections || r.Connections == 0 {
 			s.t.Errorf("%s %s %s: of %d connections %d became what they should: %v", l.service, l.family, l.via, r.Connections, l.opened, r.Errors)
 		}
-		if r.Connections >= 40000 {
+		if r.Connections >= s.most {
 			s.t.Errorf("%s %s %s: the load ended before the changes did", l.service, l.family, l.via)
 		}
 		if l.via != "refused" && l.syn != l.opened {

@@ -56,7 +56,7 @@ func agentFaults() map[string]fault {
 		// The API can't be reached.
 		"api_down": {
 			begin: func(m *monitored) { m.sh("iptables -I " + rejectAPI); m.restartAgent() },
-			end:   func(m *monitored) { m.sh("iptables -D " + rejectAPI) },
+			end:   func(m *monitored) { m.sh("iptables -D " + rejectAPI); m.awaitAPI() },
 		},
 		// The agent runs and takes no readings.
 		"snapshot_stale": {
@@ -75,6 +75,17 @@ func agentFaults() map[string]fault {
 			end: func(m *monitored) { m.sh("iptables -F FOREIGN; iptables -X FOREIGN"); m.restartAgent() },
 		},
 	}
+}
+
+// awaitAPI waits until the agent follows the API again: it asks less and less often.
+func (m *monitored) awaitAPI() {
+	m.t.Helper()
+	eventually(m.t, "the agent follows the API", func() error {
+		if n, _ := m.agent.metrics().sum("svcscope_collector_success", map[string]string{"collector": "kube"}); n != 1 {
+			return errors.New("it does not")
+		}
+		return nil
+	})
 }
 
 // rulesetFaults are those of all rules.
