@@ -5,6 +5,7 @@ package agent
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -41,16 +42,17 @@ COMMIT
 `, version, ownPort, podPort, rawPort, calicoPort))
 }
 
-// send sends n datagrams to a port of the node, which somebody refuses.
+// send sends n datagrams to a port of the node, which somebody refuses. The socket is
+// not connected: it would send none after it has heard of a refusal.
 func send(t *testing.T, f *family, port, n int) {
 	t.Helper()
-	c, err := net.Dial("udp", net.JoinHostPort(f.node.String(), fmt.Sprint(port)))
+	c, err := net.ListenPacket("udp", net.JoinHostPort(f.node.String(), "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	for range n {
-		_, _ = c.Write([]byte("x")) // the kernel says that it is not permitted, or refused
+		_, _ = c.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.node, uint16(port)))) // not permitted, where it is dropped
 	}
 }
 
@@ -149,6 +151,9 @@ func TestNoDropIsLostWhereItListens(t *testing.T) {
 		}
 		s.pass(t.Context())
 		s.pass(t.Context())
+		for _, d := range s.drops.Totals(s.names.Exists) {
+			t.Logf("%+v", d)
+		}
 		m := page(t, s)
 		if got := m.sum("svcscope_drop_packets_total", "owner=other"); got != 15 {
 			t.Errorf("%v of a chain that stays, want 15", got)

@@ -17,7 +17,6 @@ import (
 	"github.com/svcscope/svcscope/pkg/internal/iptsave"
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
-	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/conntrack"
 	"github.com/svcscope/svcscope/pkg/ruleset"

@@ -28,6 +28,18 @@ type DropLabels struct {
 // name: it is no DNS label.
 const OtherServices = "_other"
 
+// DropReasons returns all values of DropLabels.Reason, in a fixed order: those of
+// Services, and of all other rules.
+func DropReasons() []string {
+	reasons := []string{string(NoEndpoints), string(NoLocalEndpoints), string(SourceRange)}
+	for _, r := range policy.Reasons() {
+		if r != policy.Marked { // counted where the mark was set
+			reasons = append(reasons, string(r))
+		}
+	}
+	return reasons
+}
+
 // unknownHook is of rules to which no jump is seen to lead.
 const unknownHook = "unknown"
 
@@ -65,13 +77,14 @@ type Drops struct {
 	own     func(service.Name) bool // whether a Service has totals of its own
 	ledger  *ledger.Ledger
 	keys    map[DropKey]*dropped
-	ports   map[ledger.Port]*dropped // the same, by what the ledger calls them
-	made    int                      // keys so far, which number the ledger's ports
-	named   int                      // keys with a policy or pod, at most maxNamed
-	used    map[ledger.Source]map[*dropped]struct{}
-	known   time.Time // when the ledger was told of the keys
-	fresh   bool      // some it was not told of
-	version uint64    // of the ledger's totals
+	ports   map[ledger.Port]*dropped                 // the same, by what the ledger calls them
+	made    int                                      // keys so far, which number the ledger's ports
+	named   int                                      // keys with a policy or pod, at most maxNamed
+	used    map[ledger.Source]map[ledger.ID]*dropped // by the rules that there are
+	round   uint64                                   // numbers the calls of Apply and Commit
+	known   time.Time                                // when the ledger was told of the keys
+	fresh   bool                                     // some it was not told of
+	version uint64                                   // of the ledger's totals
 	totals  map[DropLabels]*DropTotal
 }
 
@@ -81,6 +94,7 @@ type dropped struct {
 	port    ledger.Port
 	counted uint64 // of the ledger's total, in Drops.totals
 	created time.Time
+	made    uint64 // the round
 }
 
 // NewDrops returns one that has counted nothing. own tells which Services have totals
@@ -88,7 +102,7 @@ type dropped struct {
 func NewDrops(own func(service.Name) bool) *Drops {
 	return &Drops{
 		own: own, ledger: ledger.New(math.MaxInt), keys: make(map[DropKey]*dropped), ports: make(map[ledger.Port]*dropped),
-		used: make(map[ledger.Source]map[*dropped]struct{}), totals: make(map[DropLabels]*DropTotal),
+		used: make(map[ledger.Source]map[ledger.ID]*dropped), totals: make(map[DropLabels]*DropTotal),
 	}
 }
 
@@ -108,7 +122,7 @@ func (d *Drops) of(key DropKey) *dropped {
 	}
 	if e == nil {
 		d.made++
-		e = &dropped{key: key, port: ledger.Port{Service: ledger.Service{Name: strconv.Itoa(d.made)}, Family: uint8(key.Family)}}
+		e = &dropped{key: key, made: d.round, port: ledger.Port{Service: ledger.Service{Name: strconv.Itoa(d.made)}, Family: uint8(key.Family)}}
 		d.keys[key], d.ports[e.port] = e, e
 		d.fresh = true
 	}
@@ -122,8 +136,9 @@ const keysEvery = time.Minute
 // Apply takes the refusals of one backend and family as they stand now. A reading
 // that leaves something in doubt wants another one, as in ledger.Ledger.Apply.
 func (d *Drops) Apply(r RefusalReading, now time.Time) ledger.Outcome {
-	used := make(map[*dropped]struct{})
-	r.reading.Counters = d.counters(r.counters, used)
+	d.round++
+	was, used := d.used[r.reading.Source], make(map[ledger.ID]*dropped, len(r.counters))
+	r.reading.Counters = d.counters(r.counters, was, used)
 	d.used[r.reading.Source] = used
 	d.know(now)
 	out := d.ledger.Apply(r.reading, now)
@@ -136,25 +151,39 @@ func (d *Drops) Commit(c RefusalCommit, now time.Time) {
 	if len(c.ended)+len(c.begun) == 0 {
 		return
 	}
-	used := make(map[*dropped]struct{})
-	c.commit.Ended, c.commit.Begun = d.counters(c.ended, used), d.counters(c.begun, used)
-	if d.used[c.commit.Source] == nil {
-		d.used[c.commit.Source] = make(map[*dropped]struct{})
+	d.round++
+	used := d.used[c.commit.Source]
+	if used == nil {
+		used = make(map[ledger.ID]*dropped)
+		d.used[c.commit.Source] = used
 	}
-	for e := range used {
-		d.used[c.commit.Source][e] = struct{}{}
+	c.commit.Ended = d.counters(c.ended, used, used)
+	d.know(now)
+	for i := range c.ended { // their IDs may be of others now
+		delete(used, c.ended[i].counter.ID)
 	}
+	c.commit.Begun = d.counters(c.begun, used, used)
 	d.know(now)
 	d.ledger.Commit(c.commit, now)
 	d.take(now)
 }
 
-// counters makes the ledger's of what is refused, and notes the keys.
-func (d *Drops) counters(all []refusedCounter, used map[*dropped]struct{}) []ledger.Counter {
+// counters makes the ledger's of what is refused, and notes the keys. Of a rule that is
+// known what was known of it holds, where what it tells now is news: the packets until
+// now are not those of a key that is new.
+func (d *Drops) counters(all []refusedCounter, was, used map[ledger.ID]*dropped) []ledger.Counter {
 	out := make([]ledger.Counter, len(all))
 	for i := range all {
-		e := d.of(all[i].key)
-		used[e] = struct{}{}
+		id := all[i].counter.ID
+		e := d.keys[all[i].key]
+		if old := was[id]; old != nil && (e == nil || e.made == d.round) {
+			_ = d.of(all[i].key) // for the next time
+			e = old
+		}
+		if e == nil {
+			e = d.of(all[i].key)
+		}
+		used[id] = e
 		out[i] = all[i].counter
 		out[i].Port = e.port
 	}
@@ -169,12 +198,20 @@ func (d *Drops) know(now time.Time) {
 	d.fresh, d.known = false, now
 	var k ledger.Known
 	told := make(map[*dropped]struct{})
+	tell := func(e *dropped) {
+		if _, twice := told[e]; !twice {
+			told[e] = struct{}{}
+			k.Ports = append(k.Ports, e.port)
+		}
+	}
 	for _, used := range d.used {
-		for e := range used {
-			if _, twice := told[e]; !twice {
-				told[e] = struct{}{}
-				k.Ports = append(k.Ports, e.port)
-			}
+		for _, e := range used {
+			tell(e)
+		}
+	}
+	for _, e := range d.keys {
+		if e.made == d.round { // it will be used
+			tell(e)
 		}
 	}
 	d.ledger.Know(k, now)

@@ -118,6 +118,26 @@ func TestDrops(t *testing.T) {
 	}
 }
 
+// TestDropsOfRulesThatAreReachedOtherwise: what a rule has refused by then was refused
+// where it was reached before.
+func TestDropsOfRulesThatAreReachedOtherwise(t *testing.T) {
+	rules := func(jump string, n int) string {
+		return fmt.Sprintf(":INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:mine - [0:0]\n[0:0] -A INPUT -j mine\n%s[%d:0] -A mine -j DROP\n", jump, n)
+	}
+	s := newDropScene(t)
+	for _, n := range []int{2, 2, 5} {
+		s.read(rules("", n))
+	}
+	const more = "[0:0] -A FORWARD -j mine\n"
+	s.read(rules(more, 9))
+	s.want("rule input other / 7", "rule input+forward other / 0")
+	s.read(rules(more, 12))
+	s.read(rules(more, 20))
+	s.want("rule input other / 7", "rule input+forward other / 11")
+	s.read(rules("", 22))
+	s.want("rule input other / 9", "rule input+forward other / 11")
+}
+
 // TestDropsAreBounded: of pods above the cap the packets count, without the name.
 func TestDropsAreBounded(t *testing.T) {
 	d := NewDrops(func(service.Name) bool { return true })

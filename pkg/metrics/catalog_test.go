@@ -13,7 +13,7 @@ import (
 func TestWhatIsEmittedIsInTheCatalogue(t *testing.T) {
 	reads := NewReadDurations()
 	reads.Observe("legacy", time.Millisecond)
-	reg := NewRegistry(richSnapshot, Config{Endpoints: true, Runtime: true, Reads: reads})
+	reg := NewRegistry(richSnapshot, Config{Endpoints: true, Policies: true, Runtime: true, Reads: reads})
 	if err := Check(gather(t, reg)); err != nil {
 		t.Error(err)
 	}
@@ -24,7 +24,7 @@ func TestWhatIsInTheCatalogueCanBeEmitted(t *testing.T) {
 	values := make(map[string]bool) // metric, label, value
 	reads := NewReadDurations()
 	reads.Observe("legacy", time.Millisecond)
-	for _, f := range gather(t, NewRegistry(richSnapshot, Config{Endpoints: true, Reads: reads})) {
+	for _, f := range gather(t, NewRegistry(richSnapshot, Config{Endpoints: true, Policies: true, Reads: reads})) {
 		emitted[f.GetName()] = true
 		for _, m := range f.GetMetric() {
 			for _, p := range m.GetLabel() {

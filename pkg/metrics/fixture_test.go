@@ -8,6 +8,7 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/policy"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
@@ -73,6 +74,15 @@ func richSnapshot() *correlate.Snapshot {
 			{Backend: ruleset.NFT, Family: netfilter.IPv6, Table: "filter", Created: t0},
 		},
 		Lock: &correlate.LockTime{Open: 37 * time.Second, Created: t0},
+		Drops: []correlate.DropTotal{
+			{DropLabels: correlate.DropLabels{Reason: "no_endpoints", Hook: "forward+output", Owner: "kube-proxy", Service: service.Name{Namespace: "default", Name: "web"}}, Packets: 4, Created: t0},
+			{DropLabels: correlate.DropLabels{Reason: "no_endpoints", Hook: "output", Owner: "kube-proxy", Service: service.Name{Name: correlate.OtherServices}}, Packets: 7, Created: t0},
+			{DropLabels: correlate.DropLabels{Reason: "policy_default", Hook: "unknown", Owner: "calico"}, Created: t0},
+		},
+		PolicyDrops: []correlate.PolicyDropTotal{{
+			Owner: "calico", Direction: policy.Ingress, Policy: policy.Object{Namespace: "default", Name: "strict"},
+			Pod: policy.Object{Namespace: "default", Name: "web-0"}, Packets: 3, Created: t0,
+		}},
 		Self: richSelf(),
 	}
 }

@@ -96,7 +96,7 @@ func text(t *testing.T, families []*dto.MetricFamily, format expfmt.Format, opts
 func plain() expfmt.Format { return expfmt.NewFormat(expfmt.TypeTextPlain) }
 
 func TestExpositionIsTheGoldenOne(t *testing.T) {
-	got := text(t, gather(t, pedantic(t, richSnapshot(), Config{Endpoints: true})), plain())
+	got := text(t, gather(t, pedantic(t, richSnapshot(), Config{Endpoints: true, Policies: true})), plain())
 	if *update {
 		if err := os.WriteFile(goldenFile, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -118,7 +118,7 @@ func lintExceptions() []string {
 }
 
 func TestLintFindsNothing(t *testing.T) {
-	problems, err := testutil.GatherAndLint(pedantic(t, richSnapshot(), Config{Endpoints: true}))
+	problems, err := testutil.GatherAndLint(pedantic(t, richSnapshot(), Config{Endpoints: true, Policies: true}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestLintFindsNothing(t *testing.T) {
 }
 
 func TestOpenMetricsCarriesCreatedTimes(t *testing.T) {
-	families := gather(t, pedantic(t, richSnapshot(), Config{Endpoints: true}))
+	families := gather(t, pedantic(t, richSnapshot(), Config{Endpoints: true, Policies: true}))
 	got := text(t, families, expfmt.NewFormat(expfmt.TypeOpenMetrics), expfmt.WithCreatedLines())
 	for _, want := range []string{
 		`svcscope_service_connections_created{ip_family="IPv4",port_name="http",protocol="TCP",service_name="web",service_namespace="default",via="cluster"} 1.7829072e+09`,
