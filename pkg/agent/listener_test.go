@@ -83,7 +83,7 @@ func TestCommitsUpToAGeneration(t *testing.T) {
 	l, f := openListener(t)
 	const svc = "KUBE-SVC-ABCDEFGHIJKLMNOP"
 	f.commits <- made(1<<32-1, "iptables-restor", "nat", svc, 2)
-	f.commits <- made(0, "nft", "mine", "chain", 3) // it wraps around
+	f.commits <- made(0, "nft", "nat", "chain", 3) // it wraps around
 	commits, err := l.upTo(t.Context(), 0)
 	if got := generations(commits); err != nil || !slices.Equal(got, []uint32{1<<32 - 1, 0}) {
 		t.Fatalf("got %v, %v", got, err)
