@@ -144,3 +144,29 @@ func (f *flowReader) count(ctx context.Context, in correlate.FlowInputs, now tim
 }
 
 func (f *flowReader) close() error { return f.reader.close() }
+
+// flowInputs is what entries are held against now. It may be called from any
+// goroutine.
+func (s *sampler) flowInputs() correlate.FlowInputs {
+	state := s.kube.state()
+	in := correlate.FlowInputs{Catalog: s.kube.catalog(), Stalled: state.enabled && !state.services}
+	if snapshot := s.latest.Load(); snapshot != nil {
+		in.Rows = snapshot.Services
+	}
+	local := s.addresses()
+	in.Local, in.Routed = local.Own, local.Routed
+	return in
+}
+
+// addresses are the node's own, and those with routes of their own; none where they
+// are not known.
+func (s *sampler) addresses() (local kernel.Addresses) {
+	if s.host.addresses == nil {
+		return local
+	}
+	local, err := s.host.addresses()
+	if err != nil {
+		s.log.Debug("the node's own addresses are not known", "err", err)
+	}
+	return local
+}
