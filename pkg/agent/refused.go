@@ -38,12 +38,8 @@ func (r *refusedRules) update(rs *ruleset.Ruleset, deltas []ruleset.Delta) {
 
 // renew has everything in a ruleset taken for new.
 func (r *refusedRules) renew(rs *ruleset.Ruleset) {
-	var all []ruleset.Delta
-	for _, t := range rs.Tables {
-		all = append(all, ruleset.Delta{Table: t.Name, Changed: t.Chains})
-	}
 	r.rules, r.moved = policy.Refusals{}, true
-	r.rules.Update(rs, all)
+	r.rules.Update(rs, rs.Anew())
 }
 
 // tellDrops counts what rules of one family have refused. It returns the tables

@@ -52,11 +52,7 @@ func RefusedCommit(commit ledger.Commit, ended, begun Part, known *policy.Refusa
 // refused has the counters of rules that refuse packets.
 func (p Part) refused(known *policy.Refusals, names *Names) []refusedCounter {
 	var others policy.Refusals
-	deltas := make([]ruleset.Delta, 0, len(p.rules.Tables))
-	for _, t := range p.rules.Tables {
-		deltas = append(deltas, ruleset.Delta{Table: t.Name, Changed: t.Chains})
-	}
-	others.Update(p.rules, deltas)
+	others.Update(p.rules, p.rules.Anew())
 	r := &refusedBuilder{readingBuilder: p.builder(names), known: known}
 	r.services(p.view)
 	for f := range others.All() {

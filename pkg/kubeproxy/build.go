@@ -20,11 +20,7 @@ func NewView(rs *ruleset.Ruleset) *View {
 	if rs == nil {
 		return v
 	}
-	var all []ruleset.Delta
-	for _, t := range rs.Tables {
-		all = append(all, ruleset.Delta{Table: t.Name, Changed: t.Chains})
-	}
-	v.Update(rs, all)
+	v.Update(rs, rs.Anew())
 	return v
 }
 

@@ -24,6 +24,15 @@ type Delta struct {
 // Same reports whether at most counters changed.
 func (d *Delta) Same() bool { return len(d.Changed) == 0 && len(d.Gone) == 0 && !d.Resized }
 
+// Anew returns the Deltas of a ruleset of which nothing was known before.
+func (r *Ruleset) Anew() []Delta {
+	all := make([]Delta, 0, len(r.Tables))
+	for _, t := range r.Tables {
+		all = append(all, Delta{Table: t.Name, Changed: t.Chains})
+	}
+	return all
+}
+
 // deltas collects them by table, in the order in which they come up.
 type deltas struct{ all []*Delta }
 
