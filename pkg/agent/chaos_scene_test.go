@@ -143,6 +143,7 @@ func chaosAPI(f *family) *fakeWatcher {
 		Name: ghostPort.Name, Type: "ClusterIP", ClusterIPs: []netip.Addr{f.ghost},
 		Ports: []service.Port{{Protocol: service.UDP, Port: vipPort}},
 	})
+	slices.SortFunc(c.Services, func(a, b *service.Service) int { return a.Name.Compare(b.Name) })
 	api.catalog, api.state = c, apiState{Current: true}
 	return api
 }

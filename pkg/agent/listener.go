@@ -97,7 +97,8 @@ func (l *listener) next(ctx context.Context) (commit, error) {
 			kept := *n
 			kept.Payload = append([]byte(nil), n.Payload...)
 			c.notices = append(c.notices, kept)
-		case n.Kind == nftables.NewRule && builtIn(n.Chain):
+		}
+		if n.Kind == nftables.NewRule && builtIn(n.Chain) {
 			if c.whole == nil {
 				c.whole = make(map[tableKey]bool)
 			}
