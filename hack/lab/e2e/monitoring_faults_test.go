@@ -41,7 +41,8 @@ func trafficFaults() map[string]fault {
 		// Entries lead nowhere.
 		"entries_astray": {begin: entriesAstray, end: func(m *monitored) { m.conntrack("clear") }},
 		// It is full, first of entries that can be evicted.
-		"conntrack_full": {begin: conntrackFull, end: func(m *monitored) { m.conntrack("clear") }},
+		// An agent that has read so many reads the next ones a minute later.
+		"conntrack_full": {begin: conntrackFull, end: func(m *monitored) { m.conntrack("clear"); m.restartAgent() }},
 	}
 }
 
@@ -274,12 +275,14 @@ func conntrackGrowing(m *monitored) {
 func entriesAstray(m *monitored) {
 	m.t.Helper()
 	m.conntrack("astray")
-	eventually(m.t, "the agent knows stale entries", func() error {
-		if n, _ := m.agent.metrics().sum("svcscope_service_conntrack_stale_entries", nil); n == 0 {
-			return errors.New("it tells of none")
-		}
-		return nil
-	})
+	for _, kind := range []string{"unanswered", "stale"} { // from the first reading on, and after the grace
+		eventually(m.t, "the agent knows "+kind+" entries", func() error {
+			if n, _ := m.agent.metrics().sum("svcscope_service_conntrack_"+kind+"_entries", nil); n == 0 {
+				return errors.New("it tells of none")
+			}
+			return nil
+		})
+	}
 }
 
 // conntrackFull fills node1's table to the machine's limit, about 100 MB at
