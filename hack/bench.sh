@@ -66,7 +66,7 @@ cat "$work/cost.txt" "$work/flows.txt" "$work/bench.txt" | "$work/ratios" > "$wo
 	nat, or the rules of KUBE-SERVICES without a look at them. The agent gives the memory of a large table back after each
 	reading, and so pays for fresh memory as the bare reading does; a call into memory that is kept, 66 MB at 10,000
 	Services, costs less. Reading, comparing and decoding take more than 1.3 times such a call. \`iptables-legacy-save -c\`
-	takes some three to four times the bare call (the first ratio below), so that a third of it, which was to be the most
+	takes two to four times the bare call (the first ratio below), so that a third of it, which was to be the most
 	that a sampling costs, is nearly the call alone: the gate is 1.3 times the bare call. The bare requests after a
 	change are the list of chains and the rules of KUBE-SERVICES and of every KUBE-SVC, unread: for every 32 KiB of answer
 	the kernel begins at the start again, so that 40,000 chains and the 10,000 rules of one chain cost it with their square,
