@@ -96,7 +96,9 @@ func (s *source) carry(r *Reading, rd *round) {
 // equal rule, with values that go on from the old ones, or nearly: they may
 // have been saved before the last reading. Rules that are made anew start at
 // 0, and pass half of what all the old ones have counted in their lives only
-// where that was next to nothing: it is returned by table.
+// where that was next to nothing: it is returned by table. Where the old ones had
+// counted little, a few more may be more than half of it: they came between the save and the
+// last reading. Rather some packets are lost than counted twice.
 func (s *source) restoredBy(r *Reading) map[string]uint64 {
 	type sum struct{ before, after uint64 }
 	sums := make(map[string]sum)
@@ -116,7 +118,7 @@ func (s *source) restoredBy(r *Reading) map[string]uint64 {
 	}
 	tables := make(map[string]uint64)
 	for name, t := range sums {
-		if !kept[name] && t.after > 0 && t.after >= t.before-min(t.before, t.after) {
+		if !kept[name] && t.after > 0 && t.before-min(t.before, t.after) <= max(t.after, strong) {
 			tables[name] = t.before
 		}
 	}

@@ -216,3 +216,25 @@ func TestLegacyFalls(t *testing.T) {
 		})
 	}
 }
+
+// TestRestoredWithLittleCounted: a table that was saved when its rules had counted less
+// than half of what they had at the last reading, of so little that they may have
+// doubled it meanwhile, is not counted a second time.
+func TestRestoredWithLittleCounted(t *testing.T) {
+	r := newRig(10)
+	for _, rd := range []Reading{
+		with(reading(nft, conn(1, 0), ext(2, 0)), jump(5, 0)),
+		with(reading(nft, conn(1, 0), ext(2, 0)), jump(5, 0)),
+		with(reading(nft, conn(1, 10), ext(2, 4)), jump(5, 11)),
+		with(reading(nft, conn(11, 4), ext(12, 1)), jump(15, 4)),
+	} {
+		r.apply(rd)
+	}
+	if got, want := total(t, r.Ledger, web), "cluster 6 external 4 refused 0"; got != want {
+		t.Errorf("restored: got %s, want %s", got, want)
+	}
+	r.apply(with(reading(nft, conn(11, 14), ext(12, 6)), jump(15, 14)))
+	if got, want := total(t, r.Ledger, web), "cluster 11 external 9 refused 0"; got != want {
+		t.Errorf("later: got %s, want %s", got, want)
+	}
+}
