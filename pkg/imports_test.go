@@ -44,7 +44,7 @@ var (
 	}
 	clock = []string{"time.Now", "time.Since", "time.Until", "time.Sleep", "time.After", "time.NewTimer", "time.NewTicker"}
 	// kernelOnly are the libraries that talk to the kernel.
-	kernelOnly = []string{"github.com/mdlayher/...", "github.com/ti-mo/...", "github.com/vishvananda/...", "github.com/google/nftables/..."}
+	kernelOnly = []string{"github.com/mdlayher/...", "github.com/ti-mo/...", "github.com/vishvananda/...", "github.com/google/nftables/...", "github.com/florianl/..."}
 	// never are imports by which a package could start a process or write.
 	never = []string{"os/exec", "plugin", "C", "io/ioutil"}
 	// system is all that kernel uses of unix and syscall; what starts a

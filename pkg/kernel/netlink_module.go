@@ -14,6 +14,7 @@ import (
 const (
 	nftablesModule  = "nf_tables"
 	ctnetlinkModule = "nf_conntrack_netlink"
+	nflogModule     = "nfnetlink_log"
 )
 
 // modules tells which subsystems the kernel has without loading a module.
@@ -55,8 +56,9 @@ func (m *modules) loadable(module string) bool {
 func findBuiltIn(root string) map[string]bool {
 	functions := map[string][]byte{
 		nftablesModule: []byte(" nf_tables_getgen"), ctnetlinkModule: []byte(" ctnetlink_stat_ct_cpu"),
+		nflogModule: []byte(" nfulnl_log_packet"),
 	}
-	all := map[string]bool{nftablesModule: true, ctnetlinkModule: true}
+	all := map[string]bool{nftablesModule: true, ctnetlinkModule: true, nflogModule: true}
 	f, err := os.Open(filepath.Join(root, "proc/kallsyms"))
 	if err != nil {
 		return all

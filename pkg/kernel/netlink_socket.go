@@ -64,7 +64,7 @@ func dialNetfilter() (transport, error) {
 }
 
 // Send sends one request and returns it with its sequence number. It is the
-// only way to the kernel, and lets only requests pass that change nothing.
+// only way of readers to the kernel, and lets only requests pass that change nothing.
 func (s *socket) Send(ctx context.Context, m netlink.Message) (netlink.Message, error) {
 	if !requestType(m.Header.Type).harmless() || m.Header.Flags&^(netlink.Request|netlink.Dump) != 0 {
 		return m, fmt.Errorf("send request %#x with flags %#x: %w", uint16(m.Header.Type), uint16(m.Header.Flags), errRefused)

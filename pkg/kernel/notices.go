@@ -150,7 +150,7 @@ func (n *Notices) ReceiveBuffer() int { return n.limit }
 // kernel from 3.18, where nf_tables_rule_notify began to fill the expressions
 // of deleted rules, to 6.18 sends it.)
 func (n *Notices) Next(ctx context.Context, visit func(*nftables.Notice)) error {
-	err := n.next(ctx, visit)
+	err := until(ctx, n.t, func() error { return n.next(visit) })
 	switch {
 	case err == nil:
 		return nil
@@ -162,21 +162,7 @@ func (n *Notices) Next(ctx context.Context, visit func(*nftables.Notice)) error 
 	return fmt.Errorf("read notices of nf_tables: %w", err)
 }
 
-func (n *Notices) next(ctx context.Context, visit func(*nftables.Notice)) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	passed := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		_ = n.t.SetDeadline(time.Unix(1, 0))
-		close(passed)
-	})
-	defer func() {
-		if !stop() {
-			<-passed
-			_ = n.t.SetDeadline(time.Time{})
-		}
-	}()
+func (n *Notices) next(visit func(*nftables.Notice)) error {
 	for {
 		for n.it.Next() {
 			end, err := n.message(n.it.Message(), visit)

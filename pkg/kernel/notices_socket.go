@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"syscall"
@@ -16,7 +17,8 @@ import (
 // noticesGroup is NFNLGRP_NFTABLES, include/uapi/linux/netfilter/nfnetlink.h.
 const noticesGroup = 7
 
-// noticeSocket is a member of the group. It has no way to send.
+// noticeSocket is one that is read from, as a member of a group, or as the reader of
+// one of NFLOG.
 type noticeSocket struct {
 	conn *netlink.Conn
 	raw  syscall.RawConn
@@ -41,6 +43,26 @@ func dialNotices(buffer int) (noticeTransport, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// until calls read; a Receive that it waits in ends with os.ErrDeadlineExceeded when
+// ctx does.
+func until(ctx context.Context, t noticeTransport, read func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	passed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = t.SetDeadline(time.Unix(1, 0))
+		close(passed)
+	})
+	defer func() {
+		if !stop() {
+			<-passed
+			_ = t.SetDeadline(time.Time{})
+		}
+	}()
+	return read()
 }
 
 // Receive reads the next datagram that the kernel sent.

@@ -3,8 +3,8 @@
 // Package nftables decodes the messages of nf_tables, the kernel interface
 // that iptables-nft and nft write through (NFNL_SUBSYS_NFTABLES,
 // include/uapi/linux/netfilter/nf_tables.h): tables, chains, rules with their
-// expressions, sets, set elements and the generation. It is pure: bytes in,
-// values out. pkg/kernel asks for the bytes, pkg/ruleset gives rules meaning.
+// expressions, sets, set elements and the generation; and makes those that a table of
+// counters takes. It is pure: bytes in, values out, and back. pkg/kernel asks for the bytes, pkg/ruleset gives rules meaning.
 //
 // Each Decode function takes the payload of one netlink message (struct
 // nfgenmsg and attributes) and returns a value or an error, never both, and

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
+	"github.com/svcscope/svcscope/pkg/netfilter/nlattr"
+)
+
+// ErrTapped says that another process has the table.
+var ErrTapped = errors.New("the table " + TapTable + " is another process's")
+
+// TapKey is one way to a Service's port: an address, or a node port where Addr is the
+// unspecified address of the family (0.0.0.0, ::).
+type TapKey struct {
+	Addr     netip.Addr
+	Protocol uint8 // IPPROTO_*
+	Port     uint16
+}
+
+// Compare orders keys.
+func (k TapKey) Compare(m TapKey) int {
+	return cmp.Or(k.Addr.Compare(m.Addr), cmp.Compare(k.Protocol, m.Protocol), cmp.Compare(k.Port, m.Port))
+}
+
+// TapCount is what passed by one way since it was tapped.
+type TapCount struct {
+	// Attempts are first packets of flows; one that is dropped later and sent again
+	// counts again. Connections are those that were sent to an endpoint.
+	Attempts, Connections uint64
+}
+
+// TapConfig says how large the tap may be.
+type TapConfig struct {
+	// Keys is how many ways it has room for; 0 is 65,536. Each takes two counters of 16
+	// bytes a CPU, and some 300 bytes; the room itself takes 1 MiB in each of eight sets.
+	Keys int
+}
+
+// Tap is an nf_tables table of this process: it counts, at whatever kube-proxy does,
+// what is sent to Services. It changes no packet. The kernel removes it
+// when the process ends, however it does (flags owner; Linux 5.12), and lets nobody else
+// change it. It is for one goroutine.
+type Tap struct {
+	w    tapWriter
+	read conn
+	size int
+	keys map[TapKey]struct{}
+}
+
+// OpenTap makes the table. Errors:
+//
+//   - ErrTapped, where another process has it.
+//   - one that wraps ErrAbsent where the kernel has no tables with owners, or where
+//     its nf_tables is not loaded.
+//   - *CapabilityError without CAP_NET_ADMIN.
+func OpenTap(ctx context.Context, cfg TapConfig) (*Tap, error) {
+	const op = "make table " + TapTable
+	if running.loadable(nftablesModule) {
+		return nil, fmt.Errorf("%s: %w: its module is not loaded", op, ErrAbsent)
+	}
+	w, err := dialTap()
+	if err != nil {
+		return nil, meaning(op, err)
+	}
+	t := &Tap{w: w, read: conn{dial: dialNetfilter}, size: cmp.Or(cfg.Keys, 1<<16), keys: make(map[TapKey]struct{})}
+	if err := t.create(ctx); err != nil {
+		_ = w.Close()
+		return nil, tapMeaning(op, err)
+	}
+	return t, nil
+}
+
+// create makes the table with empty sets.
+func (t *Tap) create(ctx context.Context) error {
+	table := nftables.Table{Family: netfilter.FamilyINet, Name: TapTable, Flags: nftables.TableOwned}
+	b := tapBatch{}
+	b.add(newTapTable, &table)
+	for i, s := range tapSets() {
+		set := s.object(uint32(i+1), uint32(t.size))
+		b.add(newTapSet, &set)
+	}
+	chains, rules := tapChains()
+	for i := range chains {
+		b.add(newTapChain, &chains[i])
+	}
+	for i := range rules {
+		b.add(newTapRule, &rules[i])
+	}
+	return t.w.commit(ctx, &b)
+}
+
+// tapMeaning is meaning with the errnos of owners: before Linux 5.12 the flag is not known.
+func tapMeaning(op string, err error) error {
+	has, why := HasNetAdmin()
+	switch {
+	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.EPERM) && why == nil && has:
+		return fmt.Errorf("%s: %w: %w", op, ErrTapped, err)
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("%s: %w: tables have no owners before Linux 5.12: %w", op, ErrAbsent, err)
+	}
+	return meaning(op, err)
+}
+
+// tapAtOnce is how many elements a transaction has: one message holds 64 KiB.
+const tapAtOnce = 500
+
+// Set makes keys what is counted. Those that stay go on counting; those that go lose their
+// counts: read them before. left is how many of the keys have no room.
+func (t *Tap) Set(ctx context.Context, keys []TapKey) (left int, err error) {
+	want := make(map[TapKey]struct{}, len(keys))
+	for _, k := range slices.SortedFunc(slices.Values(keys), TapKey.Compare) {
+		if _, twice := want[k]; !twice && len(want) == t.size {
+			left++
+		} else {
+			want[k] = struct{}{}
+		}
+	}
+	gone := difference(t.keys, want)
+	if err := t.change(ctx, delTapElem, gone); err != nil {
+		return left, err
+	}
+	return left, t.change(ctx, newTapElem, difference(want, t.keys))
+}
+
+// difference has the keys of a that b lacks, in order.
+func difference(a, b map[TapKey]struct{}) []TapKey {
+	var out []TapKey
+	for k := range a {
+		if _, ok := b[k]; !ok {
+			out = append(out, k)
+		}
+	}
+	slices.SortFunc(out, TapKey.Compare)
+	return out
+}
+
+// change adds or deletes elements, some at a time.
+func (t *Tap) change(ctx context.Context, typ tapType, keys []TapKey) error {
+	for part := range slices.Chunk(keys, tapAtOnce) {
+		var b tapBatch
+		for _, s := range tapSets() {
+			es := nftables.Elements{Family: netfilter.FamilyINet, Table: TapTable, Set: s.name()}
+			for _, k := range part {
+				if s.holds(k) {
+					es.Elements = append(es.Elements, nftables.Element{Key: s.encode(k)})
+				}
+			}
+			if len(es.Elements) > 0 {
+				b.add(typ, &es)
+			}
+		}
+		if err := t.w.commit(ctx, &b); err != nil {
+			return tapMeaning("change table "+TapTable, err)
+		}
+		for _, k := range part {
+			if typ == newTapElem {
+				t.keys[k] = struct{}{}
+			} else {
+				delete(t.keys, k)
+			}
+		}
+	}
+	return nil
+}
+
+// holds reports whether a key is one of the set.
+func (s tapSet) holds(k TapKey) bool {
+	return k.Addr.Is6() == (s.family == netfilter.IPv6) && k.Addr.IsUnspecified() == s.node
+}
+
+// encode is the key in the kernel's words, each of them padded.
+func (s tapSet) encode(k TapKey) []byte {
+	var b []byte
+	if !s.node {
+		b = k.Addr.AsSlice()
+	}
+	b = append(b, k.Protocol, 0, 0, 0)
+	return append(binary.BigEndian.AppendUint16(b, k.Port), 0, 0)
+}
+
+// decode is its inverse.
+func (s tapSet) decode(b []byte) (TapKey, bool) {
+	n := int(s.addrLen())
+	if len(b) != n+8 {
+		return TapKey{}, false
+	}
+	k := TapKey{Addr: netip.IPv4Unspecified(), Protocol: b[n], Port: binary.BigEndian.Uint16(b[n+4:])}
+	if s.family == netfilter.IPv6 {
+		k.Addr = netip.IPv6Unspecified()
+	}
+	if n > 0 {
+		k.Addr, _ = netip.AddrFromSlice(b[:n])
+	}
+	return k, true
+}
+
+// Counts reads what all keys have counted.
+func (t *Tap) Counts(ctx context.Context) (map[TapKey]TapCount, error) {
+	ctx, cancel := t.read.limit(ctx)
+	defer cancel()
+	out := make(map[TapKey]TapCount, len(t.keys))
+	for _, s := range tapSets() {
+		attrs := nlattr.AppendString(nil, unix.NFTA_SET_ELEM_LIST_TABLE, TapTable)
+		attrs = nlattr.AppendString(attrs, unix.NFTA_SET_ELEM_LIST_SET, s.name())
+		err := t.read.exchange(ctx, request{typ: getSetElem, dump: true, family: netfilter.FamilyINet, attrs: attrs}, func(m *nlattr.Message) error {
+			es, err := nftables.DecodeElements(m.Payload)
+			if err != nil {
+				return err
+			}
+			for i := range es.Elements {
+				s.count(&es.Elements[i], out)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, meaning("read table "+TapTable, err)
+		}
+	}
+	return out, nil
+}
+
+// count adds an element's counter.
+func (s tapSet) count(e *nftables.Element, to map[TapKey]TapCount) {
+	k, ok := s.decode(e.Key)
+	if !ok {
+		return
+	}
+	for _, x := range e.Exprs {
+		c, ok := x.(nftables.Counter)
+		if !ok {
+			continue
+		}
+		n := to[k]
+		if s.dnat {
+			n.Connections += c.Packets
+		} else {
+			n.Attempts += c.Packets
+		}
+		to[k] = n
+	}
+}
+
+// Keys returns what is counted, in order.
+func (t *Tap) Keys() []TapKey { return slices.SortedFunc(maps.Keys(t.keys), TapKey.Compare) }
+
+// Close ends the table.
+func (t *Tap) Close() error { return errors.Join(t.w.Close(), t.read.close()) }

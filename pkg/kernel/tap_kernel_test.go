@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
+)
+
+func openTap(t *testing.T, cfg TapConfig) *Tap {
+	t.Helper()
+	tap, err := OpenTap(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tap.Close() })
+	return tap
+}
+
+// tapRules send what comes for Services to a port of this host, and drop what is for one of
+// them. $V, $N and $P are addresses of a Service, of the node and of loopback.
+const tapRules = `*nat
+-A OUTPUT -d $V -p tcp -m tcp --dport 80 -j DNAT --to-destination $P:8080
+-A OUTPUT -d $V -p udp -m udp --dport 53 -j DNAT --to-destination $P:8080
+-A OUTPUT -d $V -p tcp -m tcp --dport 81 -j DNAT --to-destination $P:8081
+-A OUTPUT -d $N -p tcp -m tcp --dport 30080 -j DNAT --to-destination $P:8080
+COMMIT
+*filter
+-A OUTPUT -p tcp -m tcp --dport 8081 -j DROP
+COMMIT
+`
+
+// tapScene is a Service in one family, on a node that is this namespace.
+type tapScene struct{ iptables, vip, node, loopback string }
+
+func tapScenes() []tapScene {
+	return []tapScene{
+		{"iptables-nft-restore", "10.96.0.10", "10.77.0.1", "127.0.0.1"},
+		{"ip6tables-nft-restore", "fd96::10", "fd77::1", "::1"},
+	}
+}
+
+// load makes the scene; TCP is served at 8080.
+func (s *tapScene) load(t *testing.T) {
+	t.Helper()
+	bits, endpoint := 32, s.loopback
+	if strings.Contains(s.vip, ":") {
+		bits, endpoint = 128, "["+s.loopback+"]"
+	}
+	kerneltest.Exec(t, "", "ip", "addr", "add", fmt.Sprintf("%s/%d", s.node, bits), "dev", "lo", "nodad")
+	kerneltest.Exec(t, "", "ip", "route", "add", fmt.Sprintf("%s/%d", s.vip, bits), "dev", "lo")
+	kerneltest.Exec(t, strings.NewReplacer("$V", s.vip, "$N", s.node, "$P", endpoint).Replace(tapRules), s.iptables)
+	l, err := net.Listen("tcp", net.JoinHostPort(s.loopback, "8080"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			_ = c.Close()
+		}
+	}()
+}
+
+func (s *tapScene) key(addr string, protocol uint8, port uint16) TapKey {
+	return TapKey{netip.MustParseAddr(addr), protocol, port}
+}
+
+func (s *tapScene) unspecified() string {
+	if strings.Contains(s.vip, ":") {
+		return "::"
+	}
+	return "0.0.0.0"
+}
+
+func dialTimes(t *testing.T, network, host, port string, n int) {
+	t.Helper()
+	for range n {
+		c, err := net.DialTimeout(network, net.JoinHostPort(host, port), 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if network == "udp" {
+			if _, err := c.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			_ = c.(*net.TCPConn).SetLinger(0)
+		}
+		_ = c.Close()
+	}
+}
+
+// TestTapCounts counts attempts and connections by each way; what is dropped after it was
+// sent to an endpoint is both.
+func TestTapCounts(t *testing.T) {
+	for _, s := range tapScenes() {
+		t.Run(s.vip, func(t *testing.T) {
+			kerneltest.Run(t, func(t *testing.T) {
+				s.load(t)
+				tap := openTap(t, TapConfig{})
+				web, dns := s.key(s.vip, unix.IPPROTO_TCP, 80), s.key(s.vip, unix.IPPROTO_UDP, 53)
+				dropped, none := s.key(s.vip, unix.IPPROTO_TCP, 81), s.key(s.vip, unix.IPPROTO_TCP, 82)
+				node := s.key(s.unspecified(), unix.IPPROTO_TCP, 30080)
+				if left, err := tap.Set(t.Context(), []TapKey{web, dns, dropped, none, node, web}); left != 0 || err != nil {
+					t.Fatalf("%d left, %v", left, err)
+				}
+				dialTimes(t, "tcp", s.vip, "80", 5)
+				dialTimes(t, "udp", s.vip, "53", 3)
+				dialTimes(t, "tcp", s.node, "30080", 4)
+				if c, err := net.DialTimeout("tcp", net.JoinHostPort(s.vip, "81"), 100*time.Millisecond); err == nil {
+					_ = c.Close()
+					t.Error("what is dropped is connected")
+				}
+				want := map[TapKey]TapCount{web: {5, 5}, dns: {3, 3}, dropped: {1, 1}, none: {}, node: {4, 4}}
+				expectCounts(t, tap, want)
+
+				// Others come and go: those that stay go on.
+				other := s.key(s.vip, unix.IPPROTO_SCTP, 7)
+				if _, err := tap.Set(t.Context(), []TapKey{other, web, node}); err != nil {
+					t.Fatal(err)
+				}
+				dialTimes(t, "tcp", s.vip, "80", 2)
+				expectCounts(t, tap, map[TapKey]TapCount{web: {7, 7}, node: {4, 4}, other: {}})
+			})
+		})
+	}
+}
+
+func expectCounts(t *testing.T, tap *Tap, want map[TapKey]TapCount) {
+	t.Helper()
+	got, err := tap.Counts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+		t.Errorf("counts (-want +got):\n%s", d)
+	}
+}
+
+// TestTapTable compares the table with what nft makes of it.
+func TestTapTable(t *testing.T) {
+	kerneltest.Run(t, func(t *testing.T) {
+		tap := openTap(t, TapConfig{Keys: 8})
+		if _, err := tap.Set(t.Context(), []TapKey{{netip.MustParseAddr("10.96.0.10"), unix.IPPROTO_TCP, 80}, {netip.IPv6Unspecified(), unix.IPPROTO_UDP, 30053}}); err != nil {
+			t.Fatal(err)
+		}
+		text := kerneltest.Exec(t, "", "nft", "list", "table", "inet", TapTable)
+		for _, want := range []string{
+			"table inet svcscope { # progname ",
+			"	flags owner\n",
+			"	set attempts-ipv4 {\n		type ipv4_addr . inet_proto . inet_service\n		size 8\n		counter\n		elements = { 10.96.0.10 . tcp . 80 counter packets 0 bytes 0 }\n	}\n",
+			"	set dnat-nodeport-ipv6 {\n		type inet_proto . inet_service\n		size 8\n		counter\n		elements = { udp . 30053 counter packets 0 bytes 0 }\n	}\n",
+			"	chain attempts-prerouting {\n		type nat hook prerouting priority dstnat - 1; policy accept;\n",
+			"	chain dnat-output {\n		type filter hook output priority -99; policy accept;\n",
+			"ct status ! confirmed ip daddr . meta l4proto . th dport @attempts-ipv4 return\n",
+			"meta nfproto ipv6 ct status ! confirmed fib daddr type local meta l4proto . th dport @attempts-nodeport-ipv6 return\n",
+			"ct original ip6 daddr . ct protocol . ct original proto-dst @dnat-ipv6 return\n",
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("no %q in\n%s", want, text)
+			}
+		}
+	})
+}
+
+// TestTapIsOneProcess: nobody else changes the table, or has another of the name, and it is gone
+// with its owner.
+func TestTapIsOneProcess(t *testing.T) {
+	kerneltest.Run(t, func(t *testing.T) {
+		tap := openTap(t, TapConfig{})
+		if _, err := OpenTap(t.Context(), TapConfig{}); !errors.Is(err, ErrTapped) {
+			t.Errorf("got %v, want that another process has it", err)
+		}
+		if _, err := kerneltest.TryExec(t, "", "nft", "delete", "table", "inet", TapTable); err == nil {
+			t.Error("somebody else deletes it")
+		}
+		kerneltest.Exec(t, "", "nft", "flush", "ruleset")
+		if _, err := tap.Set(t.Context(), []TapKey{{netip.MustParseAddr("10.96.0.10"), unix.IPPROTO_TCP, 80}}); err != nil {
+			t.Errorf("after nft flush ruleset: %v", err)
+		}
+		if err := tap.Close(); err != nil {
+			t.Error(err)
+		}
+		if text := kerneltest.Exec(t, "", "nft", "list", "ruleset"); strings.Contains(text, TapTable) {
+			t.Errorf("still there:\n%s", text)
+		}
+		openTap(t, TapConfig{})
+	})
+}
+
+// TestTapIsBounded: keys without room are told, and those that have some are the same at
+// each call.
+func TestTapIsBounded(t *testing.T) {
+	kerneltest.Run(t, func(t *testing.T) {
+		tap := openTap(t, TapConfig{Keys: 1500})
+		var keys []TapKey
+		for i := range 2000 {
+			keys = append(keys, TapKey{netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), unix.IPPROTO_TCP, 80})
+		}
+		for range 2 {
+			left, err := tap.Set(t.Context(), keys)
+			if err != nil || left != 500 || len(tap.Keys()) != 1500 || tap.Keys()[0] != keys[0] {
+				t.Fatalf("%d left of 2000, %v; %d counted", left, err, len(tap.Keys()))
+			}
+		}
+		if _, err := tap.Set(t.Context(), nil); err != nil || len(tap.Keys()) != 0 {
+			t.Errorf("%v; %d counted", err, len(tap.Keys()))
+		}
+	})
+}
+
+func TestTapNeedsCapability(t *testing.T) {
+	kerneltest.Run(t, func(t *testing.T) {
+		kerneltest.DropCapabilities(t)
+		_, err := OpenTap(t.Context(), TapConfig{})
+		refusal := &CapabilityError{}
+		if !errors.As(err, &refusal) || refusal.Cap != "CAP_NET_ADMIN" {
+			t.Errorf("got %v, want a lack of CAP_NET_ADMIN", err)
+		}
+	})
+}
