@@ -110,6 +110,13 @@ func NewDrops(own func(service.Name) bool) *Drops {
 // further ones is counted without these names.
 const maxNamed = 1000
 
+// Begin has the counters of a source start from 0: each counts its whole value.
+func (d *Drops) Begin(source ledger.Source, now time.Time) {
+	for range 2 {
+		d.ledger.Apply(ledger.Reading{Source: source}, now)
+	}
+}
+
 // of returns the state of a key, which is made where there is none.
 func (d *Drops) of(key DropKey) *dropped {
 	e := d.keys[key]

@@ -113,11 +113,7 @@ func (x *flowIndex) service(f *conntrack.Flow) int {
 // find returns the row of the port that is reached by an address, or -1. A node port
 // is on the node's own addresses, where these are known.
 func (x *flowIndex) find(a netip.AddrPort, protocol uint8) int {
-	p := protocolOf(protocol)
-	m, ok := x.catalog.ByAddr(a, p)
-	if !ok && (len(x.node) == 0 || x.own(a.Addr())) {
-		m, ok = x.catalog.ByNodePort(a.Port(), p)
-	}
+	m, ok := reached(x.catalog, a, protocol, func(a netip.Addr) bool { return len(x.node) == 0 || x.own(a) })
 	if !ok {
 		return -1
 	}
@@ -126,6 +122,17 @@ func (x *flowIndex) find(a netip.AddrPort, protocol uint8) int {
 		row++
 	}
 	return row
+}
+
+// reached returns the port that is reached by an address; a node port where own says
+// so of it.
+func reached(c *service.Catalog, a netip.AddrPort, protocol uint8, own func(netip.Addr) bool) (service.Match, bool) {
+	p := protocolOf(protocol)
+	m, ok := c.ByAddr(a, p)
+	if !ok && own(a.Addr()) {
+		m, ok = c.ByNodePort(a.Port(), p)
+	}
+	return m, ok
 }
 
 // endpoint returns the port's endpoint of that address, or nil.

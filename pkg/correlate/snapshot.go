@@ -40,6 +40,9 @@ type Snapshot struct {
 	// that rules of network policies refused.
 	Drops       []DropTotal
 	PolicyDrops []PolicyDropTotal
+	// Witnessed is what NFLOG has shown of packets refused, and LogGroups where from.
+	Witnessed []WitnessedDrops
+	LogGroups []LogGroup
 	// Lock is nil where the xtables lock file is not watched.
 	Lock *LockTime
 	Self Self

@@ -46,6 +46,24 @@ type Logged struct {
 	Hashed bool
 }
 
+// Refuser is what the prefix tells of the rule that refuses the packet; ok is false
+// where it does not say that one does.
+func (l *Logged) Refuser() (f Refuser, ok bool) {
+	f = Refuser{Owner: l.Owner, Direction: l.Direction, Reason: ByRule, Policy: Object{Namespace: l.Namespace, Name: l.Name}}
+	switch {
+	case l.Owner == KubeRouter, l.Kind == KindTier:
+		f.Reason = DefaultDeny
+	case l.Kind == KindNone:
+		f.Reason = NoProfile
+	case l.Owner == Calico, l.Namespace != "":
+		f.Reason = DeniedByRule
+	}
+	if l.Kind == KindProfile {
+		f.Policy = Object{Name: l.Name} // which is how the rules' chains tell it
+	}
+	return f, l.Verdict == Deny
+}
+
 // The kinds of what a logged rule is of.
 const (
 	KindPolicy  = "policy"

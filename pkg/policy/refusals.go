@@ -9,13 +9,21 @@ import (
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
-// Refusals finds the rules of one ruleset that refuse packets. It refers to the
-// ruleset's chains and copies no rule. Only Update changes it; the zero value is
-// empty.
+// Refusals finds the rules of one ruleset that refuse packets, and those that log
+// them. It refers to the ruleset's chains and copies no rule. Only Update changes it; the
+// zero value is empty.
 type Refusals struct {
-	chains map[chainName][]Refusal
+	chains map[chainName]found
 	order  []chainName // as they were found
 }
+
+// found is what a chain has.
+type found struct {
+	refusals []Refusal
+	loggers  []Logger
+}
+
+func (f found) none() bool { return len(f.refusals)+len(f.loggers) == 0 }
 
 // Refusal is a rule that drops or rejects packets.
 type Refusal struct {
@@ -39,24 +47,30 @@ func (v *Refusals) Update(rs *ruleset.Ruleset, deltas []ruleset.Delta) {
 			continue
 		}
 		for _, name := range d.Gone {
-			v.set(chainName{d.Table, name}, nil)
+			v.set(chainName{d.Table, name}, found{})
 		}
 		for _, c := range d.Changed {
-			v.set(chainName{d.Table, c.Name}, refusalsOf(d.Table, c))
+			v.set(chainName{d.Table, c.Name}, found{refusalsOf(d.Table, c), loggersOf(d.Table, c)})
 		}
 		v.reach(rs.Table(d.Table))
 	}
 }
 
-// Has reports whether a chain has such rules.
+// Has reports whether a chain has rules that refuse packets.
 func (v *Refusals) Has(table, chain string) bool {
-	return len(v.chains[chainName{table, chain}]) > 0
+	return len(v.chains[chainName{table, chain}].refusals) > 0
+}
+
+// Known reports whether a chain has rules that refuse packets, or log them.
+func (v *Refusals) Known(table, chain string) bool {
+	_, ok := v.chains[chainName{table, chain}]
+	return ok
 }
 
 // Hooks are those by which packets may come to the refusing rules of a chain; none
 // where it has no such rules.
 func (v *Refusals) Hooks(table, chain string) ruleset.Hooks {
-	if all := v.chains[chainName{table, chain}]; len(all) > 0 {
+	if all := v.chains[chainName{table, chain}].refusals; len(all) > 0 {
 		return all[0].Hooks
 	}
 	return 0
@@ -68,7 +82,7 @@ func (v *Refusals) Like(f *Refusal) *Refusal {
 	like := *f
 	like.Hooks = v.Hooks(f.Table, f.Chain.Name)
 	handle := f.Chain.Rules[f.Index].Handle
-	for _, k := range v.chains[chainName{f.Table, f.Chain.Name}] {
+	for _, k := range v.chains[chainName{f.Table, f.Chain.Name}].refusals {
 		if handle != 0 && k.Chain.Rules[k.Index].Handle == handle {
 			like.Refuser = k.Refuser
 		}
@@ -76,11 +90,12 @@ func (v *Refusals) Like(f *Refusal) *Refusal {
 	return &like
 }
 
-// All yields the rules chain by chain, and those of a chain in its order.
+// All yields the rules that refuse packets chain by chain, and those of a chain in its
+// order.
 func (v *Refusals) All() iter.Seq[*Refusal] {
 	return func(yield func(*Refusal) bool) {
 		for _, name := range v.order {
-			all := v.chains[name]
+			all := v.chains[name].refusals
 			for i := range all {
 				if !yield(&all[i]) {
 					return
@@ -90,11 +105,11 @@ func (v *Refusals) All() iter.Seq[*Refusal] {
 	}
 }
 
-// Chains yields the tables and names of chains that have such rules.
+// Chains yields the tables and names of chains that have rules that refuse packets.
 func (v *Refusals) Chains() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		for _, name := range v.order {
-			if !yield(name.table, name.chain) {
+			if len(v.chains[name].refusals) > 0 && !yield(name.table, name.chain) {
 				return
 			}
 		}
@@ -111,12 +126,12 @@ func refusalsOf(table string, c *ruleset.Chain) []Refusal {
 	return all
 }
 
-func (v *Refusals) set(name chainName, all []Refusal) {
+func (v *Refusals) set(name chainName, f found) {
 	_, known := v.chains[name]
 	switch {
-	case len(all) == 0 && !known:
+	case f.none() && !known:
 		return
-	case len(all) == 0:
+	case f.none():
 		delete(v.chains, name)
 		v.order = slices.DeleteFunc(v.order, func(n chainName) bool { return n == name })
 		return
@@ -124,9 +139,9 @@ func (v *Refusals) set(name chainName, all []Refusal) {
 		v.order = append(v.order, name)
 	}
 	if v.chains == nil {
-		v.chains = make(map[chainName][]Refusal)
+		v.chains = make(map[chainName]found)
 	}
-	v.chains[name] = all
+	v.chains[name] = f
 }
 
 // reach finds anew by which hooks packets come to the rules of a table.
@@ -135,15 +150,18 @@ func (v *Refusals) reach(t *ruleset.Table) {
 		return
 	}
 	var hooks map[*ruleset.Chain]ruleset.Hooks
-	for name, all := range v.chains {
+	for name, f := range v.chains {
 		if name.table != t.Name {
 			continue
 		}
 		if hooks == nil {
 			hooks = t.Reach()
 		}
-		for i := range all {
-			all[i].Hooks = hooks[all[i].Chain]
+		for i := range f.refusals {
+			f.refusals[i].Hooks = hooks[f.refusals[i].Chain]
+		}
+		for i := range f.loggers {
+			f.loggers[i].Hooks = hooks[t.Chain(f.loggers[i].Chain)]
 		}
 	}
 }

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package correlate
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/policy"
+)
+
+// DropsReport is what a Snapshot knows of refused packets, with the last events, in
+// the shape that the HTTP path /api/v1/drops returns and that `svcscope drops -o json`
+// prints. Its JSON names are a contract (docs/api.md).
+type DropsReport struct {
+	ReportHead
+	// Groups are those of NFLOG that events come from, or that cannot be read.
+	Groups []LogGroupReport `json:"groups"`
+	// Notes say which refusals are not seen here, and why.
+	Notes []string `json:"notes,omitempty"`
+	// Rules counts the packets that rules refused, each once, and Policies those of
+	// them that rules of network policies refused.
+	Rules    []DropTotalReport  `json:"rules"`
+	Policies []PolicyDropReport `json:"policies"`
+	// Witnessed are packets of which there were events. They are some of Rules' again.
+	Witnessed []WitnessedReport `json:"witnessed"`
+	// Events are the last ones, the newest last.
+	Events []DropEventReport `json:"events"`
+}
+
+// LogGroupReport is one group of NFLOG.
+type LogGroupReport struct {
+	Group uint16 `json:"group"`
+	Bound bool   `json:"bound"`
+	Error string `json:"error,omitempty"`
+	// Conntrack: packets tell by which address they were sent.
+	Conntrack bool   `json:"conntrack"`
+	Packets   uint64 `json:"packets"`
+	Lost      uint64 `json:"lost"`
+}
+
+// ObjectReport is a policy, pod or Service; nil in a report where none is told.
+type ObjectReport struct {
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+}
+
+// DropTotalReport counts the packets of rules that have all of this in common.
+type DropTotalReport struct {
+	Reason  string        `json:"reason"`
+	Hook    string        `json:"hook"`
+	Owner   string        `json:"owner"`
+	Service *ObjectReport `json:"service,omitempty"`
+	Packets uint64        `json:"packets"`
+	Since   *time.Time    `json:"since,omitempty"` // as ServiceReport.Since
+}
+
+// PolicyDropReport counts the packets that a policy's or pod's rules refused.
+type PolicyDropReport struct {
+	Owner     string        `json:"owner"`
+	Direction string        `json:"direction,omitempty"`
+	Policy    *ObjectReport `json:"policy,omitempty"`
+	Pod       *ObjectReport `json:"pod,omitempty"`
+	Packets   uint64        `json:"packets"`
+}
+
+// WitnessedReport counts events.
+type WitnessedReport struct {
+	Source  string        `json:"source"`
+	Reason  string        `json:"reason"`
+	Service *ObjectReport `json:"service,omitempty"`
+	Packets uint64        `json:"packets"`
+}
+
+// DropEventReport is one packet. Lines of the stream have the same shape; one that
+// has Missed alone counts the events that came too fast for the reader.
+type DropEventReport struct {
+	Time   time.Time `json:"time"`
+	Source string    `json:"source"`
+	Group  *uint16   `json:"group,omitempty"`
+	Hook   string    `json:"hook"`
+	// Refused is false where a rule logs the packet and is not known to refuse it.
+	Refused   bool          `json:"refused"`
+	Reason    string        `json:"reason"`
+	Owner     string        `json:"owner"`
+	Direction string        `json:"direction,omitempty"`
+	Policy    *ObjectReport `json:"policy,omitempty"`
+	Pod       *ObjectReport `json:"pod,omitempty"`
+	Table     string        `json:"table,omitempty"`
+	Chain     string        `json:"chain,omitempty"`
+	Prefix    string        `json:"prefix,omitempty"`
+	Protocol  string        `json:"protocol,omitempty"`
+	From      string        `json:"from,omitempty"` // address:port, or the address alone
+	To        string        `json:"to,omitempty"`
+	// SentTo is the Service's address by which the packet was sent, where Service is told.
+	SentTo  string        `json:"sentTo,omitempty"`
+	Service *ObjectReport `json:"service,omitempty"`
+	Port    string        `json:"portName,omitempty"`
+	In      string        `json:"in,omitempty"`
+	Out     string        `json:"out,omitempty"`
+	Missed  uint64        `json:"missed,omitempty"`
+}
+
+// NewDropsReport formats s and events. device names interfaces by their numbers.
+func NewDropsReport(s *Snapshot, events []DropEvent, device func(uint32) string) DropsReport {
+	r := DropsReport{
+		ReportHead: newReportHead(s), Notes: dropNotes(s),
+		Groups: make([]LogGroupReport, 0, len(s.LogGroups)), Rules: make([]DropTotalReport, 0, len(s.Drops)),
+		Policies: make([]PolicyDropReport, 0, len(s.PolicyDrops)), Witnessed: make([]WitnessedReport, 0, len(s.Witnessed)),
+		Events: make([]DropEventReport, 0, len(events)),
+	}
+	for _, g := range s.LogGroups {
+		r.Groups = append(r.Groups, LogGroupReport{
+			Group: g.Group, Bound: g.Bound, Error: g.Err, Conntrack: g.HasFlows, Packets: g.Packets, Lost: g.Lost,
+		})
+	}
+	for _, d := range s.Drops {
+		r.Rules = append(r.Rules, DropTotalReport{
+			Reason: d.Reason, Hook: d.Hook, Owner: d.Owner, Service: object(d.Service.Namespace, d.Service.Name),
+			Packets: d.Packets, Since: new(d.Created.UTC().Truncate(time.Millisecond)),
+		})
+	}
+	for _, d := range s.PolicyDrops {
+		r.Policies = append(r.Policies, PolicyDropReport{
+			Owner: d.Owner, Direction: string(d.Direction), Policy: object(d.Policy.Namespace, d.Policy.Name),
+			Pod: object(d.Pod.Namespace, d.Pod.Name), Packets: d.Packets,
+		})
+	}
+	for _, d := range s.Witnessed {
+		r.Witnessed = append(r.Witnessed, WitnessedReport{
+			Source: string(d.Source), Reason: d.Reason, Service: object(d.Service.Namespace, d.Service.Name), Packets: d.Packets,
+		})
+	}
+	for i := range events {
+		r.Events = append(r.Events, NewDropEventReport(&events[i], device))
+	}
+	return r
+}
+
+// NewDropEventReport formats one event.
+func NewDropEventReport(e *DropEvent, device func(uint32) string) DropEventReport {
+	r := DropEventReport{
+		Time: e.Time.UTC().Truncate(time.Microsecond), Source: string(e.Source), Hook: e.Hook, Refused: e.Refused,
+		Reason: string(e.Reason), Owner: e.Owner, Direction: string(e.Direction),
+		Policy: object(e.Policy.Namespace, e.Policy.Name), Pod: object(e.Pod.Namespace, e.Pod.Name),
+		Table: e.Table, Chain: e.Chain, Prefix: e.Prefix, In: device(e.In), Out: device(e.Out),
+	}
+	if e.Source == SourceNFLOG {
+		r.Group = new(e.Group)
+	}
+	if e.Src.IsValid() {
+		r.Protocol, r.From, r.To = protocolName(e.Protocol), e.address(e.Src), e.address(e.Dst)
+	}
+	if e.HasService() {
+		r.Service, r.Port = object(e.Service.Namespace, e.Service.Name.Name), e.Service.Port
+		r.SentTo = e.Frontend.String()
+	}
+	return r
+}
+
+// address is one of the packet's, with its port where it has ports.
+func (e *DropEvent) address(a netip.AddrPort) string {
+	if e.HasPorts {
+		return a.String()
+	}
+	return a.Addr().String()
+}
+
+func object(namespace, name string) *ObjectReport {
+	if name == "" {
+		return nil
+	}
+	return &ObjectReport{Namespace: namespace, Name: name}
+}
+
+// protocolName is a protocol of IP in the words of the API, or its number.
+func protocolName(n uint8) string {
+	const icmp, icmpv6 = 1, 58
+	if p := protocolOf(n); p != "" {
+		return string(p)
+	}
+	switch n {
+	case icmp:
+		return "ICMP"
+	case icmpv6:
+		return "ICMPv6"
+	}
+	return strconv.Itoa(int(n))
+}
+
+// dropNotes tell of who refuses packets elsewhere than in rules.
+func dropNotes(s *Snapshot) []string {
+	var notes []string
+	has := make(map[string]bool)
+	for _, t := range s.Tables {
+		has[t.Owner] = true
+	}
+	if has[policy.Cilium] {
+		notes = append(notes, "Cilium enforces policies in eBPF: what it drops is in no rule here (hubble observe --verdict DROPPED)")
+	}
+	if has[policy.Antrea] {
+		notes = append(notes, "Antrea enforces policies in Open vSwitch: what it drops is in no rule here")
+	}
+	if has[policy.AWS] {
+		notes = append(notes, "the AWS VPC CNI's agent enforces policies in eBPF: what it drops is in no rule here")
+	}
+	if s.Node.ProxyMode == "nftables" {
+		notes = append(notes, "kube-proxy refuses packets in nftables mode without counting them")
+	}
+	return notes
+}
