@@ -167,6 +167,16 @@ func TestMaxRules(t *testing.T) {
 	}
 }
 
+// TestNFLOGGroup: a number is written as one, whatever its type.
+func TestNFLOGGroup(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[string]string{"nflog.group=auto": "auto", "nflog.group=none": "none", "nflog.group=100": "100", "nflog.group=2\\,100": "2,100"} {
+		if d := cmp.Diff([]string{want}, flag(container(t, render(t, "--set", set)), "nflog.group")); d != "" {
+			t.Errorf("%q: --nflog.group (-want +got):\n%s", set, d)
+		}
+	}
+}
+
 // TestNoCapability: NET_ADMIN can be left out; what else is asked of the
 // security context stays.
 func TestNoCapability(t *testing.T) {

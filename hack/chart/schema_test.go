@@ -44,6 +44,8 @@ func TestWrongValues(t *testing.T) {
 		"port name too long":                       {"service: {portName: metrics-of-svcscope}", "/service/portName"},
 		"lock file as text":                        {`legacy: {lockFile: "true"}`, "/legacy/lockFile"},
 		"lock file as a path":                      {"legacy: {lockFile: /run/xtables.lock}", "/legacy/lockFile"},
+		"another word for a group of NFLOG":        {"nflog: {group: any}", "/nflog/group"},
+		"group of NFLOG beyond the last":           {"nflog: {group: 65536}", "/nflog/group"},
 		"another capability":                       {"capabilities: [NET_ADMIN, SYS_ADMIN]", "/capabilities/1"},
 		"capability with its prefix":               {"capabilities: [CAP_NET_ADMIN]", "/capabilities/0"},
 		"capabilities as text":                     {"capabilities: NET_ADMIN", "/capabilities"},

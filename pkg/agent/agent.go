@@ -64,17 +64,18 @@ func (s *sampler) introduce() {
 // run owns the agent's goroutines; it closes s.
 func run(ctx context.Context, s *sampler) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
+	group, ctx := errgroup.WithContext(ctx)
 	servers, err := listen(ctx, s)
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
 	for _, server := range servers {
 		group.Go(func() error { return server.run(ctx) })
 	}
 	group.Go(func() error { return s.kube.run(ctx) })
 	group.Go(func() error { s.conntrack.watch(ctx); return nil })
 	group.Go(func() error { s.flows.run(ctx, s.kube.first, s.flowInputs, s.freeMemory); return nil })
+	group.Go(func() error { s.groups.run(ctx, s.dropInputs); return nil })
 	group.Go(func() error { s.loop(ctx); return nil })
 	return group.Wait()
 }
@@ -143,7 +144,7 @@ func ReadOnce(ctx context.Context, cfg Config) (*correlate.Snapshot, error) {
 	}
 	cfg.StartJitter = 0
 	cfg.MaxServices = math.MaxInt
-	cfg.MaxRules, cfg.LockFile = 0, "" // one look
+	cfg.MaxRules, cfg.LockFile, cfg.NFLOGGroup = 0, "", groupsNone // one look
 	routeLogs(cfg.logger())
 	k := newKube(cfg, openWatcher(cfg))
 	if err := k.check(); err != nil {
@@ -166,6 +167,7 @@ func readOnce(ctx context.Context, s *sampler) (snapshot *correlate.Snapshot, er
 			for range 2 {
 				s.ledger.Apply(ledger.Reading{Source: correlate.LedgerSource(b, f)}, time.Now())
 			}
+			s.drops.Begin(correlate.LedgerSource(b, f), time.Now())
 		}
 	}
 	s.pass(ctx)

@@ -66,6 +66,9 @@ type Config struct {
 	// where it is there. Empty: not watched.
 	LockFile string
 
+	// NFLOGGroup is --nflog.group: "auto", "none", or numbers with commas.
+	NFLOGGroup string
+
 	// Logger gets what changes; nil discards it.
 	Logger *slog.Logger
 }
@@ -85,6 +88,7 @@ func DefaultConfig() Config {
 		MaxServices:       500,
 		MaxRules:          2500,
 		LockFile:          "/run/xtables.lock",
+		NFLOGGroup:        groupsAuto,
 	}
 }
 
@@ -120,6 +124,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxRules < 0 {
 		wrong("--exact.max-rules %d: want 0 or more", c.MaxRules)
+	}
+	if _, err := parseGroups(c.NFLOGGroup); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -51,7 +51,7 @@ func WatchFlows(ctx context.Context, cfg Config, w FlowWatch) (err error) {
 	if err := cfg.validateSampling(); err != nil {
 		return err
 	}
-	cfg.StartJitter, cfg.MaxRules, cfg.LockFile, cfg.ConntrackInterval = 0, 0, "", 0
+	cfg.StartJitter, cfg.MaxRules, cfg.LockFile, cfg.ConntrackInterval, cfg.NFLOGGroup = 0, 0, "", 0, groupsNone
 	routeLogs(cfg.logger())
 	k := newKube(cfg, openWatcher(cfg))
 	if err := k.check(); err != nil {

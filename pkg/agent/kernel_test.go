@@ -76,8 +76,8 @@ func TestTotalsAreWhatHappened(t *testing.T) {
 		if got := m.sum("svcscope_node_info", "proxy_mode=iptables", "backend="+backend); got != 1 {
 			t.Errorf("node_info: no iptables in %s: %v", backend, m["svcscope_node_info"])
 		}
-		if got := m.sum("svcscope_collector_success"); got != 3 {
-			t.Errorf("%v sources were read, want 3: %v", got, m["svcscope_collector_success"])
+		if got := m.sum("svcscope_collector_success"); got != 4 {
+			t.Errorf("%v sources were read, want 4: %v", got, m["svcscope_collector_success"])
 		}
 
 		// The Service itself is rewritten: its counters start anew.
@@ -178,8 +178,8 @@ func TestNetAdminIsEnough(t *testing.T) {
 		s.pass(t.Context())
 		m := page(t, s)
 		check(t, m, f, 9, 0)
-		if got := m.sum("svcscope_collector_success"); got != 3 {
-			t.Errorf("%v sources were read, want 3: %v", got, m["svcscope_collector_success"])
+		if got := m.sum("svcscope_collector_success"); got != 4 {
+			t.Errorf("%v sources were read, want 4: %v", got, m["svcscope_collector_success"])
 		}
 	})
 }

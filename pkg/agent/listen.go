@@ -82,7 +82,9 @@ func newServer(ctx context.Context, address string, h http.Handler, log *slog.Lo
 			Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 			// Whoever reads slowly holds one of the few scrapes at a time.
 			WriteTimeout: time.Minute,
-			ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+			// Requests that follow events end with the agent.
+			BaseContext: func(net.Listener) context.Context { return ctx },
+			ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
 	}, nil
 }

@@ -18,6 +18,7 @@ type refusedRules struct {
 	// fresh: a reading has come since they were told. moved: some of them may count
 	// otherwise in it. doubted: what was told last is to be settled by another reading.
 	fresh, moved, doubted bool
+	version               uint64 // grows where a rule may have changed
 }
 
 // due reports whether they are to be told.
@@ -28,7 +29,10 @@ func (r *refusedRules) update(rs *ruleset.Ruleset, deltas []ruleset.Delta) {
 	r.fresh = true
 	for i := range deltas {
 		d := &deltas[i]
-		r.moved = r.moved || len(d.Changed)+len(d.Gone) > 0
+		if len(d.Changed)+len(d.Gone) > 0 {
+			r.moved = true
+			r.version++
+		}
 		for _, c := range d.Moved {
 			r.moved = r.moved || r.rules.Has(d.Table, c.Name)
 		}
@@ -39,6 +43,7 @@ func (r *refusedRules) update(rs *ruleset.Ruleset, deltas []ruleset.Delta) {
 // renew has everything in a ruleset taken for new.
 func (r *refusedRules) renew(rs *ruleset.Ruleset) {
 	r.rules, r.moved = policy.Refusals{}, true
+	r.version++
 	r.rules.Update(rs, rs.Anew())
 }
 

@@ -38,6 +38,12 @@ type sampler struct {
 	kube      *kube
 	ledger    *ledger.Ledger
 	drops     *correlate.Drops
+	groups    *logGroups
+	devices   devices
+	witnessed *correlate.Witnessed
+	// loggers are the rules that log, of the version loggersAt.
+	loggers   atomic.Pointer[[]correlate.FamilyLogger]
+	loggersAt uint64
 	sources   []*ruleSource
 	conntrack *sizes
 	table     *collector // of conntrack
@@ -90,9 +96,10 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 		undecoded: make(map[string]uint64), known: make(map[netfilter.Family]bool), started: time.Now(),
 		freeMemory: debug.FreeOSMemory, reads: metrics.NewReadDurations(),
 	}
-	s.drops = correlate.NewDrops(func(n service.Name) bool {
-		return s.ledger.Has(ledger.Service{Namespace: n.Namespace, Name: n.Name})
-	})
+	own := func(n service.Name) bool { return s.ledger.Has(ledger.Service{Namespace: n.Namespace, Name: n.Name}) }
+	s.drops, s.witnessed = correlate.NewDrops(own), correlate.NewWitnessed(own)
+	groups, _ := parseGroups(cfg.NFLOGGroup) // which Validate has refused where it is wrong
+	s.groups = newLogGroups(groups, h, log)
 	named := func(name string) collector {
 		return collector{
 			log: log, netAdmin: h.netAdmin, reads: s.reads,
@@ -300,7 +307,7 @@ func (s *sampler) publish(table *correlate.Conntrack) {
 			Undecoded: maps.Clone(s.undecoded), EventsLost: map[string]uint64{"nftables": s.nft.notices.told()}, SeriesLimit: s.cfg.MaxServices, Started: s.started,
 		},
 	}
-	in.Drops, in.PolicyDrops = s.drops.Totals(s.names.Exists), s.drops.Policies()
+	s.publishDrops(&in, time.Now())
 	s.exactness(&in)
 	for _, src := range s.sources {
 		if r := src.stats(); r != (kernel.ReadStats{}) {

@@ -63,6 +63,8 @@ type host struct {
 	legacy    func() (legacyReader, error)
 	lock      func(path string) (lockWatch, error)
 	conntrack func() (conntrackReader, error)
+	packetLog func(group uint16) (packetLog, error)
+	logGroups func() ([]kernel.LogGroup, error)
 	addresses func() (kernel.Addresses, error)
 	ipvs      func() bool
 	netAdmin  func() (bool, error) // whether this process has CAP_NET_ADMIN
@@ -107,6 +109,14 @@ func thisHost() host {
 			}
 			return r, nil
 		},
+		packetLog: func(group uint16) (packetLog, error) {
+			l, err := kernel.OpenPacketLog(group, kernel.PacketLogConfig{})
+			if err != nil {
+				return nil, err
+			}
+			return l, nil
+		},
+		logGroups: kernel.LogGroups,
 		addresses: kernel.LocalAddresses,
 		ipvs:      kernel.HasVirtualServers,
 		netAdmin:  kernel.HasNetAdmin,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,8 +44,9 @@ func documentedCalls(t *testing.T) []string {
 
 // TestSystemCalls follows the whole agent with strace: it makes the calls that
 // docs/privileges.md lists and no others, opens files to read only, has
-// sockets of three kinds, and sets no option but TCP's and those of the socket
-// that listens to commits, by which it sends nothing.
+// sockets of three kinds, sets no option but TCP's and those of the sockets that
+// listen, sends nothing by the one that listens to commits, and by that of a group of
+// NFLOG what binds the group.
 func TestSystemCalls(t *testing.T) {
 	strace := kerneltest.NeedTool(t, "strace")
 	kerneltest.Run(t, func(t *testing.T) {
@@ -57,12 +59,15 @@ func TestSystemCalls(t *testing.T) {
 		write(t, dir, "web.yml", []byte(withTLS+withPassword))
 		t.Setenv(processEnv+"_WEB", filepath.Join(dir, "web.yml"))
 		t.Setenv(processEnv+"_API", emptyAPI(t, dir))
+		t.Setenv(processEnv+"_GROUP", "100")
 		for _, backend := range []string{"nft", "legacy"} {
 			for _, f := range []family{ipv4(), ipv6()} {
 				f.restore(t, backend, f.chains())
 				f.restore(t, backend, f.rules(""))
 			}
 		}
+		f := ipv4()
+		f.restore(t, "nft", "*filter\n-A OUTPUT -p udp -m udp --dport 9 -j NFLOG --nflog-group 100\nCOMMIT\n")
 		// The agent does not make the lock file.
 		if _, err := os.Stat(DefaultConfig().LockFile); err != nil {
 			t.Fatal(err)
@@ -72,7 +77,9 @@ func TestSystemCalls(t *testing.T) {
 		log, ended := startProcess(t, strace, "-f", "-qq", "-o", trace)
 		awaitReady(t, "nftables: ok", "legacy: ok", "conntrack: ok", "kube: ok")
 		log.await(t, "listening to changes of rules")
-		for _, path := range []string{"/metrics", "/api/v1/services"} {
+		log.await(t, "NFLOG group is read")
+		send(t, &family{node: netip.MustParseAddr("127.0.0.9")}, 9, 1) // an event, with an interface
+		for _, path := range []string{"/metrics", "/api/v1/services", "/api/v1/drops"} {
 			trust := &tls.Config{RootCAs: ours.pool()}
 			if code, _, err := visit(t, "https://127.0.0.1:10988"+path, trust, "prometheus", "fakepassword"); code != 200 {
 				t.Errorf("%s: %d, %v\n%s", path, code, err, log.b.String())
@@ -123,9 +130,10 @@ func follow(version, kind, item string) http.HandlerFunc {
 
 var (
 	callName = regexp.MustCompile(`^\d+ +([a-z0-9_]+)\(`)
-	sockets  = regexp.MustCompile(`socket\((AF_NETLINK, SOCK_RAW\b.*, NETLINK_NETFILTER|AF_INET6?, SOCK_DGRAM|AF_INET6?, SOCK_STREAM)\b`)
+	sockets  = regexp.MustCompile(`socket\((AF_NETLINK, SOCK_RAW\b.*, NETLINK_(NETFILTER|ROUTE)|AF_INET6?, SOCK_DGRAM|AF_INET6?, SOCK_STREAM)\b`)
 	options  = regexp.MustCompile(`setsockopt\(\d+, (SOL_SOCKET|SOL_TCP|SOL_IPV6, IPV6_V6ONLY|SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, \[7\])`)
 	joins    = regexp.MustCompile(`setsockopt\((\d+), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP`)
+	binds    = regexp.MustCompile(`sendmsg\(.*(NFNL_SUBSYS_ULOG<<8\|NFULNL_MSG_CONFIG|0x401\b)`)
 	sends    = regexp.MustCompile(`(?:sendto|sendmsg|write|close)\((\d+)\b`)
 	writes   = regexp.MustCompile(`O_(WRONLY|RDWR|CREAT|TRUNC|APPEND)`)
 )
@@ -155,6 +163,7 @@ func checkTrace(t *testing.T, path string) {
 			call == "execve" && seen[call] > 1 ||
 			call == "openat" && writes.MatchString(line) ||
 			call == "socket" && !sockets.MatchString(line) ||
+			call == "sendmsg" && !binds.MatchString(line) ||
 			call == "setsockopt" && !options.MatchString(line)
 		if m := joins.FindStringSubmatch(line); m != nil {
 			listens = m[1]
@@ -171,7 +180,7 @@ func checkTrace(t *testing.T, path string) {
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
-	for _, call := range []string{"socket", "sendto", "recvmsg", "getsockopt", "openat", "accept4", "join", "inotify_add_watch"} {
+	for _, call := range []string{"socket", "sendto", "recvmsg", "getsockopt", "openat", "accept4", "join", "inotify_add_watch", "sendmsg"} {
 		if seen[call] == 0 {
 			t.Errorf("no %s in the trace: %v", call, seen)
 		}

@@ -161,6 +161,9 @@ func TestAProcessWithoutCapabilities(t *testing.T) {
 		if cfg.Kubeconfig == "" {
 			cfg.Kube = KubeNever
 		}
+		if group := os.Getenv(processEnv + "_GROUP"); group != "" {
+			cfg.NFLOGGroup = group
+		}
 		if err := Run(ctx, cfg); err != nil {
 			t.Fatal(err)
 		}

@@ -38,6 +38,8 @@ func newPages(s *sampler) (http.Handler, error) {
 			mux.Handle("GET "+p.path, guard(s.cfg.API, bound(places, report(s, p.report))))
 			links = append(links, web.LandingLinks{Address: p.path, Text: p.text, Description: "JSON"})
 		}
+		mux.Handle("GET /api/v1/drops", guard(s.cfg.API, drops(s, places, make(chan struct{}, maxFollowers))))
+		links = append(links, web.LandingLinks{Address: "/api/v1/drops", Text: "Drops", Description: "JSON; ?follow=true: a line for each, as they come"})
 	}
 	page, err := web.NewLandingPage(web.LandingConfig{
 		Name: "svcscope", Description: "What this node's kernel does with Services", Links: links, Profiling: "false",

@@ -17,11 +17,13 @@ them with the API's Services, and serves the result:
   /metrics             for Prometheus
   /api/v1/services     JSON, what "svcscope services" prints
   /api/v1/conntrack    JSON, what "svcscope conntrack" prints
+  /api/v1/drops        JSON, what "svcscope drops" prints
   /healthz, /readyz    on the health address
 
 It needs UID 0 and CAP_NET_ADMIN in the node's network namespace, and nothing
 else. Without them it serves what is left: the size of connection tracking, and
-what the API says. It writes nothing to the kernel and starts no process.
+what the API says. It changes no rule and starts no process; with --nflog.group it
+reads groups of NFLOG that nobody else does.
 SIGTERM stops it gracefully.
 
 The API's user needs the role in deploy/clusterrole.yaml. A kubelet's kubeconfig
@@ -66,6 +68,8 @@ func newAgent(e *env) *cobra.Command {
 		"listen to changes of nf_tables, so that no count is lost in a rewrite, while there are at most so many rules (jumps count twice); 0: never")
 	f.StringVar(&c.LockFile, "legacy.lock-file", c.LockFile,
 		"the lock `file` of iptables-legacy, watched where it is there; empty: not watched")
+	f.StringVar(&c.NFLOGGroup, "nflog.group", c.NFLOGGroup,
+		"`groups` of NFLOG to read, numbers with commas; auto: those that rules log to and that nobody has held for 10 minutes; none")
 	logs.bind(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c.API = agent.APIExposure(api.value)

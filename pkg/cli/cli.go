@@ -40,6 +40,8 @@ type env struct {
 	readOnce func(context.Context, agent.Config) (*correlate.Snapshot, error)
 	// watchFlows blocks until ctx ends.
 	watchFlows func(context.Context, agent.Config, agent.FlowWatch) error
+	// watchDrops blocks until ctx ends.
+	watchDrops func(context.Context, agent.Config, agent.DropWatch) error
 	// runAgent blocks until ctx ends.
 	runAgent func(context.Context, agent.Config) error
 }
@@ -66,7 +68,7 @@ func newEnv(stdout, stderr io.Writer) *env {
 		hostname: os.Hostname,
 		now:      time.Now,
 		client:   &http.Client{Timeout: 10 * time.Second},
-		readOnce: agent.ReadOnce, watchFlows: agent.WatchFlows,
+		readOnce: agent.ReadOnce, watchFlows: agent.WatchFlows, watchDrops: agent.WatchDrops,
 		runAgent: agent.Run,
 	}
 }
@@ -102,7 +104,7 @@ the kernel holds.`,
 	}
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
-	root.AddCommand(newAgent(e), newServices(e), newConntrack(e), newWatch(e), newVersion(e))
+	root.AddCommand(newAgent(e), newServices(e), newConntrack(e), newDrops(e), newWatch(e), newVersion(e))
 	if filepath.Base(e.program) == "kubectl-svcscope" {
 		asPlugin(root)
 	}

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -90,7 +91,7 @@ func scriptAgent(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	body := ts.ReadFile(args[1])
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/api/v1/services" && r.URL.Path != "/api/v1/conntrack" {
+		if !slices.Contains([]string{"/api/v1/services", "/api/v1/conntrack", "/api/v1/drops"}, r.URL.Path) {
 			http.NotFound(w, r)
 			return
 		}
@@ -115,6 +116,7 @@ func runScript(ts *testscript.TestScript, args []string) int {
 		return kernelAnswer(ts.Getenv("KERNEL"), c)
 	}
 	e.watchFlows = func(_ context.Context, c agent.Config, w agent.FlowWatch) error { return watchAnswer(c, w) }
+	e.watchDrops = func(_ context.Context, c agent.Config, w agent.DropWatch) error { return dropsAnswer(c, w) }
 	e.runAgent = func(_ context.Context, c agent.Config) error {
 		c.Logger.Debug("config read")
 		c.Logger = nil

@@ -4,11 +4,15 @@ package metrics
 
 import "github.com/svcscope/svcscope/pkg/correlate"
 
-const dropKernel = "rule counters of DROP and REJECT"
+const (
+	dropKernel  = "rule counters of DROP and REJECT"
+	nflogKernel = "nfnetlink_log"
+)
 
 // dropMetrics tell of packets that rules refuse.
 func dropMetrics() []Metric {
 	owner := Label{Name: "owner", Bound: "a fixed list, that of `svcscope_rules`", Question: "Whose rule?"}
+	group := []Label{{Name: "group", Bound: "the groups that rules log to or that `--nflog.group` names", Question: "Which group of NFLOG?"}}
 	return []Metric{
 		{
 			Name: "svcscope_drop_packets_total", Type: Counter, Unit: unitPackets,
@@ -34,6 +38,33 @@ func dropMetrics() []Metric {
 				owner,
 			},
 			Stability: Stable, Kernel: dropKernel, Cost: CostRules, When: "only with `--metrics.policies`; while the rule is there, and some minutes longer",
+		},
+		{
+			Name: "svcscope_drop_witnessed_packets_total", Type: Counter, Unit: unitPackets,
+			Help: "Packets that a witness saw being refused. Witnesses see some of the packets of svcscope_drop_packets_total " +
+				"a second time, as rules log them: never add the two",
+			Labels: []Label{
+				{Name: "source", Values: []string{string(correlate.SourceNFLOG)}, Question: "Who saw it?"},
+				{Name: "reason", Values: correlate.DropReasons(), Question: "Why?"},
+				{Name: "service_namespace", Bound: "the namespaces of the Services; empty where neither the packet nor its entry of connection tracking tells of one", Question: "Sent to whose Service?"},
+				{Name: "service_name", Bound: "`--metrics.max-services` (default 500), and `_other`; empty likewise", Question: "Sent to which Service?"},
+			},
+			Stability: Stable, Kernel: nflogKernel, Cost: CostNone, When: "a witness saw such a packet since the agent started; of a Service while it exists",
+		},
+		{
+			Name: "svcscope_nflog_group_bound", Type: Gauge, Unit: unitBoolean, Labels: group,
+			Help:      "Whether the agent reads the group of NFLOG; 0 where somebody else holds it, or no rule logs to a group",
+			Stability: Stable, Kernel: nflogKernel, Cost: CostNone, When: "the group is named by `--nflog.group`, or with `auto` free and logged to for 10 minutes",
+		},
+		{
+			Name: "svcscope_nflog_packets_total", Type: Counter, Unit: unitPackets, Labels: group,
+			Help:      "Packets that rules logged to the group, whether they refuse them or not, and that the agent has received",
+			Stability: Stable, Kernel: nflogKernel, Cost: CostNone, When: "the group was bound since the agent started",
+		},
+		{
+			Name: "svcscope_nflog_lost_packets_total", Type: Counter, Unit: unitPackets, Labels: group,
+			Help:      "Packets that rules logged to the group and that came too fast, by the gaps in their sequence numbers",
+			Stability: Stable, Kernel: nflogKernel, Cost: CostNone, When: "the group was bound since the agent started",
 		},
 	}
 }

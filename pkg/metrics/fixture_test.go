@@ -83,6 +83,14 @@ func richSnapshot() *correlate.Snapshot {
 			Owner: "calico", Direction: policy.Ingress, Policy: policy.Object{Namespace: "default", Name: "strict"},
 			Pod: policy.Object{Namespace: "default", Name: "web-0"}, Packets: 3, Created: t0,
 		}},
+		Witnessed: []correlate.WitnessedDrops{
+			{WitnessKey: correlate.WitnessKey{Source: correlate.SourceNFLOG, Reason: "policy_default", Service: service.Name{Namespace: "default", Name: "web"}}, Packets: 2, Created: t0},
+			{WitnessKey: correlate.WitnessKey{Source: correlate.SourceNFLOG, Reason: "rule"}, Packets: 5, Created: t0},
+		},
+		LogGroups: []correlate.LogGroup{
+			{Group: 1, Err: "NFLOG group 1 is held by netlink port 4242"},
+			{Group: 100, Bound: true, Packets: 9, Lost: 1, Created: t0},
+		},
 		Self: richSelf(),
 	}
 }
@@ -160,6 +168,7 @@ func richSelf() correlate.Self {
 			{Name: "conntrack_entries", Success: true, Duration: time.Second, LastSuccess: t0.Add(60 * time.Second)},
 			{Name: "kube", Success: true, LastSuccess: t0.Add(20 * time.Second)},
 			{Name: "legacy", Duration: time.Second, Err: "read table nat: operation not permitted"},
+			{Name: "nflog", Err: "NFLOG group 1 is held by netlink port 4242"},
 			{Name: "nftables", Success: true, Duration: 70 * time.Millisecond, LastSuccess: t0.Add(90 * time.Second)},
 		},
 		Undecoded:   map[string]uint64{"match/quota2": 3, "expression/\xfe": 1},

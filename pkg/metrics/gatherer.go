@@ -5,6 +5,7 @@ package metrics
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -80,6 +81,17 @@ func (g *Gatherer) build(s *correlate.Snapshot) []*dto.MetricFamily {
 func (g *Gatherer) buildDrops(b *builder, s *correlate.Snapshot) {
 	for _, d := range s.Drops {
 		b.counter("svcscope_drop_packets_total", d.Packets, d.Created, d.Reason, d.Hook, d.Owner, d.Service.Namespace, d.Service.Name)
+	}
+	for _, d := range s.Witnessed {
+		b.counter("svcscope_drop_witnessed_packets_total", d.Packets, d.Created, string(d.Source), d.Reason, d.Service.Namespace, d.Service.Name)
+	}
+	for _, l := range s.LogGroups {
+		group := strconv.Itoa(int(l.Group))
+		b.gauge("svcscope_nflog_group_bound", boolean(l.Bound), group)
+		if !l.Created.IsZero() {
+			b.counter("svcscope_nflog_packets_total", l.Packets, l.Created, group)
+			b.counter("svcscope_nflog_lost_packets_total", l.Lost, l.Created, group)
+		}
 	}
 	if !g.policies {
 		return

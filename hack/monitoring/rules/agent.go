@@ -19,7 +19,7 @@ func agentAlerts() []alert {
 		},
 		{
 			name: "SvcscopeCollectorFailing", severity: warning, hold: "10m",
-			expr:    `avg_over_time(svcscope_collector_success{collector!="kube"}[10m]) < 0.5`,
+			expr:    `avg_over_time(svcscope_collector_success{collector!~"kube|nflog"}[10m]) < 0.5`,
 			summary: "An agent cannot read one of its sources",
 			description: theNode + ` has an agent that cannot read {{ $labels.collector }}; of the last 10 minutes' readings ` +
 				`{{ $value | humanizePercentage }} succeeded. Its numbers are missing or old.`,

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+)
+
+// fewEvents is how many of the last events the narrow output has.
+const fewEvents = 20
+
+// writeDrops prints the report in sections.
+func writeDrops(w io.Writer, r *correlate.DropsReport, o dropsOptions) error {
+	var b strings.Builder
+	var groups []string
+	for _, g := range r.Groups {
+		if g.Bound {
+			groups = append(groups, fmt.Sprintf("%d: %d packets, %d lost", g.Group, g.Packets, g.Lost))
+		} else {
+			groups = append(groups, fmt.Sprintf("%d is not read: %s", g.Group, g.Error))
+		}
+	}
+	if len(groups) == 0 {
+		groups = []string{"none is read: events come from rules that log to a group of NFLOG"}
+	}
+	line(&b, "GROUPS", groups)
+	line(&b, "NOTES", r.Notes)
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	for _, section := range [][][]string{dropRows(r), policyRows(r)} {
+		if len(section) < 2 {
+			continue
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return fmt.Errorf("write output: %w", err)
+		}
+		if err := writeTable(w, section); err != nil {
+			return err
+		}
+	}
+	return writeEvents(w, r.Events, o)
+}
+
+func dropRows(r *correlate.DropsReport) [][]string {
+	rows := [][]string{{"PACKETS", "REASON", "HOOK", "OWNER", "SERVICE"}}
+	all := slices.DeleteFunc(slices.Clone(r.Rules), func(d correlate.DropTotalReport) bool { return d.Packets == 0 })
+	slices.SortStableFunc(all, func(a, b correlate.DropTotalReport) int { return cmp.Compare(b.Packets, a.Packets) })
+	for _, d := range all {
+		rows = append(rows, []string{strconv.FormatUint(d.Packets, 10), d.Reason, d.Hook, d.Owner, objectText(d.Service)})
+	}
+	return rows
+}
+
+func policyRows(r *correlate.DropsReport) [][]string {
+	rows := [][]string{{"PACKETS", "OWNER", "DIRECTION", "POLICY", "POD"}}
+	all := slices.DeleteFunc(slices.Clone(r.Policies), func(d correlate.PolicyDropReport) bool { return d.Packets == 0 })
+	slices.SortStableFunc(all, func(a, b correlate.PolicyDropReport) int { return cmp.Compare(b.Packets, a.Packets) })
+	for _, d := range all {
+		rows = append(rows, []string{
+			strconv.FormatUint(d.Packets, 10), d.Owner, cmp.Or(d.Direction, "-"), objectText(d.Policy), objectText(d.Pod),
+		})
+	}
+	return rows
+}
+
+func objectText(o *correlate.ObjectReport) string {
+	if o == nil {
+		return "-"
+	}
+	return objectName(o.Namespace, o.Name)
+}
+
+// writeEvents prints the last events, the newest last.
+func writeEvents(w io.Writer, all []correlate.DropEventReport, o dropsOptions) error {
+	if o.format != formatWide && len(all) > fewEvents {
+		all = all[len(all)-fewEvents:]
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	var b strings.Builder
+	b.WriteByte('\n')
+	for i := range all {
+		b.WriteString(dropLine(&all[i]) + "\n")
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}
+
+// dropLine is one event.
+func dropLine(d *correlate.DropEventReport) string {
+	what := d.Reason
+	if !d.Refused {
+		what = "logged"
+	}
+	s := fmt.Sprintf("%s  %-11s  %-14s %-11s  ", d.Time.Local().Format("15:04:05.000"), d.Hook, what, d.Owner)
+	if d.From != "" {
+		s += fmt.Sprintf("%s %s → %s", d.Protocol, d.From, d.To)
+	} else {
+		s += "its addresses were not copied"
+	}
+	var notes []string
+	if d.Service != nil {
+		notes = append(notes, "Service "+objectText(d.Service))
+		if d.SentTo != d.To {
+			notes = append(notes, "sent to "+d.SentTo)
+		}
+	}
+	if d.Policy != nil {
+		notes = append(notes, "policy "+objectText(d.Policy))
+	}
+	if d.Pod != nil {
+		notes = append(notes, "pod "+objectText(d.Pod))
+	}
+	switch {
+	case d.Chain != "":
+		notes = append(notes, "rule in "+d.Table+" "+d.Chain)
+	case d.Prefix != "":
+		notes = append(notes, strconv.Quote(d.Prefix))
+	}
+	if len(notes) == 0 {
+		return s
+	}
+	return s + "  (" + strings.Join(notes, ", ") + ")"
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/agent"
+	"github.com/svcscope/svcscope/pkg/correlate"
+)
+
+// dropsAnswer is a node that reads the groups which are named, if one is held, and sees
+// a packet of each that it reads.
+func dropsAnswer(c agent.Config, w agent.DropWatch) error {
+	switch c.NFLOGGroup {
+	case "auto":
+		w.Started(nil)
+		return nil
+	case "1":
+		w.Started([]correlate.LogGroup{{Group: 1, Err: "NFLOG group 1 is held by netlink port 4242"}})
+		return nil
+	case "100":
+		w.Started([]correlate.LogGroup{{Group: 100, Bound: true}})
+		w.Visit(&correlate.DropEventReport{
+			Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Source: "nflog", Group: new(uint16(100)), Hook: "forward", Refused: true,
+			Reason: "policy_default", Owner: "kube-router", Pod: &correlate.ObjectReport{Namespace: "shop", Name: "web-0"},
+			Protocol: "TCP", From: "10.244.2.9:40000", To: "10.244.1.5:8080", Missed: 3,
+		})
+		return nil
+	}
+	return fmt.Errorf("group %q was not expected", c.NFLOGGroup)
+}
