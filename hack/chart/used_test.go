@@ -117,6 +117,7 @@ func others() map[string]string {
 		"kubeStartJitter":         `"1s"`,
 		"interval":                `"1s"`,
 		"conntrack.interval":      `"1s"`,
+		"nflog.group":             `"none"`,
 		"web.api":                 `"all"`,
 		"log.level":               `"debug"`,
 		"log.format":              `"json"`,
