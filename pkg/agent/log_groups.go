@@ -48,8 +48,9 @@ type logGroups struct {
 	// chosen is called when groups were bound for the first time.
 	chosen func()
 
-	mu     sync.Mutex // guards what is in groups
+	mu     sync.Mutex // guards what is in groups, and before
 	groups map[uint16]*logGroup
+	before uint64 // packets of groups that were let go, that were not decoded
 	// free is since when nobody is seen to hold a group that rules log to.
 	free map[uint16]time.Time
 }
@@ -105,6 +106,7 @@ func (g *logGroups) choose(ctx context.Context, in func() dropInputs, now time.T
 			g.release(group)
 			g.log.Info("NFLOG group is let go: no rule logs to it, or others may want it", "group", group)
 			g.mu.Lock()
+			g.before += g.groups[group].state.Undecoded
 			delete(g.groups, group)
 			g.mu.Unlock()
 		}
@@ -262,6 +264,17 @@ func (g *logGroups) states() []correlate.LogGroup {
 		all = append(all, g.groups[group].now())
 	}
 	return all
+}
+
+// undecoded counts packets of no known shape, since the start.
+func (g *logGroups) undecoded() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.before
+	for _, b := range g.groups {
+		n += b.now().Undecoded
+	}
+	return n
 }
 
 // collector tells whether all groups that are to be read are. That no rule logs to one

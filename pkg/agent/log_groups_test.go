@@ -224,6 +224,27 @@ func TestGroupThatIsHeld(t *testing.T) {
 	}
 }
 
+// TestPacketsThatAreNotDecoded are told among what is not.
+func TestPacketsThatAreNotDecoded(t *testing.T) {
+	f := newFakeGroups()
+	s := webSampler(t, "", nil)
+	s.groups = f.read(groupChoice{groups: []uint16{100}})
+	s.groups.choose(t.Context(), inputsOf(false), time.Now())
+	l := f.open[100]
+	l.mu.Lock()
+	l.stats = kernel.PacketLogStats{Received: 9, Undecoded: 2}
+	l.mu.Unlock()
+	s.pass(t.Context())
+	if n := s.latest.Load().Self.Undecoded["packet"]; n != 2 {
+		t.Errorf("%d packets, want 2", n)
+	}
+	s.groups.choice.groups = nil // it is let go
+	s.groups.choose(t.Context(), inputsOf(false), time.Now())
+	if n := s.groups.undecoded(); n != 2 {
+		t.Errorf("%d packets without the group, want 2", n)
+	}
+}
+
 // TestGroupWithoutModule: that no rule logs to a group is no fault.
 func TestGroupWithoutModule(t *testing.T) {
 	f := newFakeGroups()

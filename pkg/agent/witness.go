@@ -18,6 +18,9 @@ func (s *sampler) publishDrops(in *correlate.Inputs, now time.Time) {
 	s.witnessed.Add(s.groups.events.take(), now)
 	in.Witnessed, in.LogGroups = s.witnessed.Totals(s.names.Exists), s.groups.states()
 	in.Self.Collectors = append(in.Self.Collectors, s.groups.collector())
+	if n := s.groups.undecoded(); n > 0 {
+		in.Self.Undecoded["packet"] = n
+	}
 }
 
 // noteLoggers publishes the rules that log, where some have changed.

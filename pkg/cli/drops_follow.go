@@ -56,6 +56,14 @@ func followAgent(ctx context.Context, e *env, o dropsOptions) error {
 		return statusError(resp)
 	}
 	fmt.Fprintf(e.stderr, "source: agent at %s\n", shown(o.source.agent))
+	var r correlate.DropsReport
+	if getJSON(ctx, e.client, strings.TrimSuffix(address, "?follow=true"), &r) == nil && r.Source == correlate.SourceAgent {
+		var groups []correlate.LogGroup
+		for _, g := range r.Groups {
+			groups = append(groups, correlate.LogGroup{Group: g.Group, Bound: g.Bound, Err: g.Error})
+		}
+		sayGroups(e.stderr, groups)
+	}
 	for lines := json.NewDecoder(resp.Body); ; {
 		var d correlate.DropEventReport
 		if err := lines.Decode(&d); errors.Is(err, io.EOF) {
@@ -97,7 +105,7 @@ func followKernel(ctx context.Context, e *env, o dropsOptions, why string) error
 // sayGroups says which groups are read; where none is, why.
 func sayGroups(w io.Writer, groups []correlate.LogGroup) {
 	if len(groups) == 0 {
-		fmt.Fprintln(w, "no rule here logs packets to a group of NFLOG that nobody holds: no events")
+		fmt.Fprintln(w, "no group of NFLOG is read, as no rule logs to one that is free, or none is to be read: no events")
 	}
 	for _, g := range groups {
 		if g.Bound {

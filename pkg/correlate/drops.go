@@ -268,10 +268,21 @@ func (d *Drops) take(now time.Time) {
 
 // labels are those that packets are told by now.
 func (d *Drops) labels(l DropLabels) DropLabels {
-	if l.Service != (service.Name{}) && !d.own(l.Service) {
-		l.Service = service.Name{Name: OtherServices}
-	}
+	l.Service = ownOrOther(l.Service, d.own)
 	return l
+}
+
+// ownOrOther is the name that a Service's packets are told by; that of none stays.
+func ownOrOther(name service.Name, own func(service.Name) bool) service.Name {
+	if name != (service.Name{}) && !own(name) {
+		return service.Name{Name: OtherServices}
+	}
+	return name
+}
+
+// unwanted reports whether a total is of a Service that keep does not want.
+func unwanted(name service.Name, keep func(service.Name) bool) bool {
+	return name.Name != "" && name.Name != OtherServices && !keep(name)
 }
 
 // Totals returns the packets refused since the start, in order. Those of a Service
@@ -279,7 +290,7 @@ func (d *Drops) labels(l DropLabels) DropLabels {
 func (d *Drops) Totals(keep func(service.Name) bool) []DropTotal {
 	out := make([]DropTotal, 0, len(d.totals))
 	for labels, t := range d.totals {
-		if s := labels.Service; s.Name != "" && s.Name != OtherServices && !keep(s) {
+		if unwanted(labels.Service, keep) {
 			delete(d.totals, labels)
 			continue
 		}

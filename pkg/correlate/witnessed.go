@@ -46,9 +46,7 @@ func NewWitnessed(own func(service.Name) bool) *Witnessed {
 // Add counts further packets.
 func (w *Witnessed) Add(more map[WitnessKey]uint64, now time.Time) {
 	for key, n := range more {
-		if key.Service != (service.Name{}) && !w.own(key.Service) {
-			key.Service = service.Name{Name: OtherServices}
-		}
+		key.Service = ownOrOther(key.Service, w.own)
 		t := w.totals[key]
 		if t == nil {
 			t = &WitnessedDrops{WitnessKey: key, Created: now}
@@ -63,7 +61,7 @@ func (w *Witnessed) Add(more map[WitnessKey]uint64, now time.Time) {
 func (w *Witnessed) Totals(keep func(service.Name) bool) []WitnessedDrops {
 	out := make([]WitnessedDrops, 0, len(w.totals))
 	for key, t := range w.totals {
-		if s := key.Service; s.Name != "" && s.Name != OtherServices && !keep(s) {
+		if unwanted(key.Service, keep) {
 			delete(w.totals, key)
 			continue
 		}
