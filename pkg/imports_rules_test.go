@@ -149,10 +149,10 @@ var d = unix.SetsockoptString(0, 0, 64, "")
 var e = unix.Exec("", nil, nil)
 var f = syscall.Exec("", nil, nil)
 var g, _, _ = syscall.StartProcess("", nil, nil)
-var h, _ = unix.Open("", unix.O_WRONLY, 0)`,
+var h, _ = unix.Openat("", unix.O_WRONLY, 0)`,
 			[]string{
 				"uses unix.SYS_SETSOCKOPT", "uses unix.SetsockoptString", "uses unix.Exec", "uses syscall.Exec",
-				"uses syscall.StartProcess", "uses unix.Open",
+				"uses syscall.StartProcess", "uses unix.Openat",
 			},
 		},
 		{

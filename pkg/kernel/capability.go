@@ -5,7 +5,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -18,7 +17,7 @@ import (
 // namespace that owns the network namespace.
 func HasNetAdmin() (bool, error) {
 	const op = "read effective capabilities"
-	status, err := os.ReadFile("/proc/thread-self/status")
+	status, err := readFile("/proc/thread-self/status")
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", op, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -82,7 +81,7 @@ func (c *Conntrack) sysctl(ctx context.Context, name string) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	b, err := os.ReadFile(filepath.Join(c.modules.root, "proc/sys/net/netfilter", name))
+	b, err := readFile(filepath.Join(c.modules.root, "proc/sys/net/netfilter", name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("read %s: %w: %w", name, ErrAbsent, err)
 	}

@@ -49,6 +49,7 @@ type Legacy struct {
 	buf        pages
 	stats      ReadStats
 	fds        map[int]int // level: socket
+	names      map[netfilter.Family]*keptFile
 }
 
 // OpenLegacy opens a datagram socket per family: unlike raw ones, which
@@ -77,6 +78,9 @@ func OpenLegacy(cfg LegacyConfig) (*Legacy, error) {
 // Close closes the sockets and gives back the buffer.
 func (r *Legacy) Close() error {
 	errs := []error{r.buf.free()}
+	for _, f := range r.names {
+		f.close()
+	}
 	for level, fd := range r.fds {
 		errs = append(errs, unix.Close(fd))
 		delete(r.fds, level)
@@ -99,7 +103,15 @@ func (r *Legacy) Tables(ctx context.Context, family netfilter.Family) ([]string,
 		return nil, fmt.Errorf("list tables (%v): %w", family, ErrAbsent)
 	}
 	path := filepath.Join(r.procNet, file)
-	b, err := os.ReadFile(path)
+	names := r.names[family]
+	if names == nil {
+		names = &keptFile{path: path}
+		if r.names == nil {
+			r.names = make(map[netfilter.Family]*keptFile)
+		}
+		r.names[family] = names
+	}
+	b, err := names.read()
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("list tables (%v): %s: %w", family, path, ErrAbsent)

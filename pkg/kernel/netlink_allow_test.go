@@ -212,11 +212,18 @@ func TestNothingElseReachesTheKernel(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", name, pkg.Scope().Lookup(name), want)
 		}
 	}
+	opens := 0
 	for _, f := range files {
 		ast.Inspect(f, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
 			if !ok || len(call.Args) != 3 {
 				return true
+			}
+			if types.ExprString(call.Fun) == "unix.Open" {
+				opens++
+				if flags := types.ExprString(call.Args[1]); flags != "unix.O_RDONLY | unix.O_CLOEXEC" {
+					t.Errorf("%s: opened with %s", fset.Position(call.Pos()), flags)
+				}
 			}
 			if sel, ok := call.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "getsockopt" {
 				if id, ok := call.Args[1].(*ast.Ident); !ok || id.Name != "soGetInfo" && id.Name != "soGetEntries" {
@@ -225,6 +232,9 @@ func TestNothingElseReachesTheKernel(t *testing.T) {
 			}
 			return true
 		})
+	}
+	if opens != 1 {
+		t.Errorf("files are opened by %d system calls of this package's own, want 1", opens)
 	}
 	forbidden := regexp.MustCompile(`SETSOCKOPT|Setsockopt|IPT_SO_SET|SO_SET_|os\.(WriteFile|Create|OpenFile|Remove|Mkdir)|Flock|os/exec`)
 	fset.Iterate(func(f *token.File) bool {
