@@ -42,6 +42,7 @@ func TestManifestsAreTheChart(t *testing.T) {
 		".":                "kube=auto",
 		"base":             "kube=auto",
 		"overlays/minimal": "kube=never",
+		"overlays/tap":     "tap=true",
 	} {
 		t.Run(folder, func(t *testing.T) {
 			built := kustomize(t, filepath.Join(deployDir, folder))

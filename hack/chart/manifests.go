@@ -18,19 +18,27 @@ func manifests(h helm) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	minimal, err := h.template(release, "--namespace", release, "--set", "kube=never")
-	if err != nil {
-		return nil, err
-	}
-	patches, err := overlayPatches(base, minimal)
-	if err != nil {
-		return nil, err
-	}
 	out := map[string]string{"base/svcscope.yaml": generated + plain(base)}
-	for name, text := range patches {
-		out["overlays/minimal/"+name] = generated + text
+	for overlay, value := range overlays() {
+		want, err := h.template(release, "--namespace", release, "--set", value)
+		if err != nil {
+			return nil, err
+		}
+		patches, err := overlayPatches(base, want)
+		if err != nil {
+			return nil, err
+		}
+		for name, text := range patches {
+			out["overlays/"+overlay+"/"+name] = generated + text
+		}
 	}
 	return out, nil
+}
+
+// overlays are the folders of deploy/overlays, with the value of the chart that each stands
+// for.
+func overlays() map[string]string {
+	return map[string]string{"minimal": "kube=never", "tap": "tap=true"}
 }
 
 // plain returns rendered documents without what only Helm reads: its labels

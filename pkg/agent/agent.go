@@ -76,6 +76,7 @@ func run(ctx context.Context, s *sampler) (err error) {
 	group.Go(func() error { s.conntrack.watch(ctx); return nil })
 	group.Go(func() error { s.flows.run(ctx, s.kube.first, s.flowInputs, s.freeMemory); return nil })
 	group.Go(func() error { s.groups.run(ctx, s.dropInputs); return nil })
+	group.Go(func() error { s.tap.run(ctx, s.tapInputs, s.dropInputs); return nil })
 	group.Go(func() error { s.loop(ctx); return nil })
 	return group.Wait()
 }
@@ -144,7 +145,7 @@ func ReadOnce(ctx context.Context, cfg Config) (*correlate.Snapshot, error) {
 	}
 	cfg.StartJitter = 0
 	cfg.MaxServices = math.MaxInt
-	cfg.MaxRules, cfg.LockFile, cfg.NFLOGGroup = 0, "", groupsNone // one look
+	cfg.MaxRules, cfg.LockFile, cfg.NFLOGGroup, cfg.Tap = 0, "", groupsNone, false // one look
 	routeLogs(cfg.logger())
 	k := newKube(cfg, openWatcher(cfg))
 	if err := k.check(); err != nil {

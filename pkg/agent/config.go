@@ -69,6 +69,10 @@ type Config struct {
 	// NFLOGGroup is --nflog.group: "auto", "none", or numbers with commas.
 	NFLOGGroup string
 
+	// Tap is --tap: an nf_tables table of the agent's own counts what is sent to
+	// Services, and refused.
+	Tap bool
+
 	// Logger gets what changes; nil discards it.
 	Logger *slog.Logger
 }

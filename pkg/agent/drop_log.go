@@ -34,7 +34,7 @@ func (l *dropLog) add(events []correlate.DropEvent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range events {
-		if e := &events[i]; e.Refused {
+		if e := &events[i]; e.Refused && e.Source != correlate.SourceTap { // which counts itself
 			l.counts[e.Key()]++
 		}
 		if len(l.ring) < maxDrops {

@@ -21,12 +21,14 @@ type dropInputs struct {
 	catalog *service.Catalog
 	rows    []*correlate.ServicePort
 	flows   func() correlate.FlowInputs
+	// tap is set for packets that the tap has logged.
+	tap *correlate.TapPlan
 }
 
 // same reports whether packets mean with in what they meant with old.
 func (in *dropInputs) same(old *dropInputs) bool {
 	synced := in.catalog != nil && in.catalog.Synced // then rows do not matter
-	return in.catalog == old.catalog && slices.Equal(in.loggers, old.loggers) && (synced || slices.Equal(in.rows, old.rows))
+	return in.catalog == old.catalog && in.tap == old.tap && slices.Equal(in.loggers, old.loggers) && (synced || slices.Equal(in.rows, old.rows))
 }
 
 // renewEvery bounds how often what packets are held against is made anew while it
@@ -83,5 +85,9 @@ func (d *dropSource) renew(now time.Time) {
 		return
 	}
 	d.made = now
-	d.with, d.reader = in, correlate.NewDropReader(in.loggers, in.flows())
+	if d.with = in; in.tap != nil {
+		d.reader = correlate.NewTapReader(in.tap, in.flows())
+	} else {
+		d.reader = correlate.NewDropReader(in.loggers, in.flows())
+	}
 }

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,13 +21,15 @@ type DropWatch struct {
 }
 
 // WatchDrops reads the groups of NFLOG that cfg names, for as long as ctx: with "auto"
-// all that rules log to and that nobody holds. Names come from the API as in ReadOnce.
+// all that rules log to and that nobody holds. With cfg.Tap it reads what a table of its
+// own logs, too, and it is an error that there can be none. Names come from the API as in
+// ReadOnce.
 func WatchDrops(ctx context.Context, cfg Config, w DropWatch) (failed error) {
 	if err := cfg.validateSampling(); err != nil {
 		return err
 	}
 	choice, err := parseGroups(cfg.NFLOGGroup)
-	if err == nil && choice.none() {
+	if err == nil && choice.none() && !cfg.Tap {
 		err = errors.New("--nflog.group none: no group is left to read")
 	}
 	if err != nil {
@@ -45,7 +48,7 @@ func WatchDrops(ctx context.Context, cfg Config, w DropWatch) (failed error) {
 	}
 	defer k.stop()
 	s.pass(ctx) // the rules that log
-	if err := s.readRules(); err != nil && choice.auto {
+	if err := s.readRules(); err != nil && (choice.auto || cfg.Tap) {
 		return fmt.Errorf("read rules of this node: %w", err)
 	}
 	defer s.goOn(ctx)()
@@ -55,6 +58,11 @@ func WatchDrops(ctx context.Context, cfg Config, w DropWatch) (failed error) {
 
 // watchDrops reads groups until ctx ends.
 func (s *sampler) watchDrops(ctx context.Context, w DropWatch) error {
+	tap, err := s.tapOnce(ctx)
+	if err != nil {
+		return err
+	}
+	defer tap()
 	done := make(chan struct{})
 	started := make(chan struct{})
 	s.groups.chosen = func() { close(started) }
@@ -66,9 +74,16 @@ func (s *sampler) watchDrops(ctx context.Context, w DropWatch) error {
 	select {
 	case <-started:
 	case <-done:
+		if s.groups.choice.none() {
+			break
+		}
 		return nil
 	}
-	w.Started(s.groups.states())
+	states := s.groups.states()
+	if s.tap.on {
+		states = append(states, s.tap.groups.states()...)
+	}
+	w.Started(states)
 	l := s.groups.events
 	for next := uint64(0); ; {
 		events, missed, after, more := l.after(next, followedAtOnce)
@@ -86,5 +101,33 @@ func (s *sampler) watchDrops(ctx context.Context, w DropWatch) error {
 			return nil
 		case <-more:
 		}
+	}
+}
+
+// tapOnce begins to tap, where that is wanted. It returns once what is refused is logged,
+// with a function that ends the tap.
+func (s *sampler) tapOnce(ctx context.Context) (stop func(), err error) {
+	if !s.tap.on {
+		return func() {}, nil
+	}
+	table, group, err := s.tap.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	started := make(chan struct{})
+	s.tap.groups.chosen = func() { close(started) }
+	done := make(chan error, 1)
+	go func() { done <- errors.Join(s.tap.keep(ctx, table, group, s.tapInputs, s.dropInputs), table.Close()) }()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	select {
+	case <-started:
+		return stop, nil
+	case err := <-done:
+		cancel()
+		return nil, cmp.Or(err, ctx.Err())
 	}
 }

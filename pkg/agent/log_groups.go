@@ -45,6 +45,8 @@ type logGroups struct {
 	events *dropLog
 	// freeFor is freeBefore, but for a command that somebody waits for.
 	freeFor time.Duration
+	// declined is what the log says of how not to bind a group.
+	declined string
 	// chosen is called when groups were bound for the first time.
 	chosen func()
 
@@ -69,7 +71,7 @@ func newLogGroups(choice groupChoice, h host, log *slog.Logger) *logGroups {
 		choice = groupChoice{}
 	}
 	return &logGroups{
-		choice: choice, open: h.packetLog, held: h.logGroups, log: log, events: newDropLog(), freeFor: freeBefore, chosen: func() {},
+		choice: choice, open: h.packetLog, held: h.logGroups, log: log, events: newDropLog(), freeFor: freeBefore, declined: "; --nflog.group=none declines", chosen: func() {},
 		groups: make(map[uint16]*logGroup), free: make(map[uint16]time.Time),
 	}
 }
@@ -187,7 +189,7 @@ func (g *logGroups) bind(ctx context.Context, group uint16, in func() dropInputs
 		cancel()
 		<-done
 	}
-	g.log.Info("NFLOG group is read: no other process can bind it; --nflog.group=none declines", "group", group, "conntrack", l.HasFlows())
+	g.log.Info("NFLOG group is read: no other process can bind it"+g.declined, "group", group, "conntrack", l.HasFlows())
 	go func() {
 		defer close(done)
 		defer cancel()

@@ -41,6 +41,7 @@ type sampler struct {
 	groups    *logGroups
 	devices   devices
 	witnessed *correlate.Witnessed
+	tap       *tapper
 	// loggers are the rules that log, of the version loggersAt.
 	loggers   atomic.Pointer[[]correlate.FamilyLogger]
 	loggersAt uint64
@@ -100,6 +101,8 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s.drops, s.witnessed = correlate.NewDrops(own), correlate.NewWitnessed(own)
 	groups, _ := parseGroups(cfg.NFLOGGroup) // which Validate has refused where it is wrong
 	s.groups = newLogGroups(groups, h, log)
+	s.tap = newTapper(cfg, h, log, s.groups.events)
+	s.tap.totals = correlate.NewTapped(own)
 	named := func(name string) collector {
 		return collector{
 			log: log, netAdmin: h.netAdmin, reads: s.reads,
@@ -236,6 +239,7 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		maps.Copy(f.seen, f.sight)
 		clear(f.sight)
 	}
+	s.noteRefusals()
 }
 
 // rename makes the names of a catalog, unless they are those of now.

@@ -65,6 +65,7 @@ type host struct {
 	conntrack func() (conntrackReader, error)
 	packetLog func(group uint16) (packetLog, error)
 	logGroups func() ([]kernel.LogGroup, error)
+	tap       func(context.Context, kernel.TapConfig) (tapTable, error)
 	addresses func() (kernel.Addresses, error)
 	ipvs      func() bool
 	netAdmin  func() (bool, error) // whether this process has CAP_NET_ADMIN
@@ -117,6 +118,13 @@ func thisHost() host {
 			return l, nil
 		},
 		logGroups: kernel.LogGroups,
+		tap: func(ctx context.Context, cfg kernel.TapConfig) (tapTable, error) {
+			t, err := kernel.OpenTap(ctx, cfg)
+			if err != nil {
+				return nil, err
+			}
+			return t, nil
+		},
 		addresses: kernel.LocalAddresses,
 		ipvs:      kernel.HasVirtualServers,
 		netAdmin:  kernel.HasNetAdmin,

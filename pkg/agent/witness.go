@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
@@ -11,26 +12,77 @@ import (
 // publishDrops adds what rules have refused, and what witnesses saw of it.
 func (s *sampler) publishDrops(in *correlate.Inputs, now time.Time) {
 	in.Drops, in.PolicyDrops = s.drops.Totals(s.names.Exists), s.drops.Policies()
-	if s.groups.choice.none() {
-		return
+	if !s.groups.choice.none() {
+		s.noteLoggers()
+		s.witnessed.Add(s.groups.events.take(), now)
+		in.LogGroups = s.groups.states()
+		in.Self.Collectors = append(in.Self.Collectors, s.groups.collector())
 	}
-	s.noteLoggers()
-	s.witnessed.Add(s.groups.events.take(), now)
-	in.Witnessed, in.LogGroups = s.witnessed.Totals(s.names.Exists), s.groups.states()
-	in.Self.Collectors = append(in.Self.Collectors, s.groups.collector())
-	if n := s.groups.undecoded(); n > 0 {
+	if s.tap.on {
+		s.publishTap(in, now)
+	}
+	in.Witnessed = s.witnessed.Totals(s.names.Exists)
+	if n := s.groups.undecoded() + s.tap.groups.undecoded(); n > 0 {
 		in.Self.Undecoded["packet"] = n
 	}
 }
 
-// noteLoggers publishes the rules that log, where some have changed.
-func (s *sampler) noteLoggers() {
-	var version uint64
+// publishTap adds what the tap has counted.
+func (s *sampler) publishTap(in *correlate.Inputs, now time.Time) {
+	flows, refused, state := s.tap.take()
+	s.tap.totals.Add(flows, now)
+	s.witnessed.Add(refused, now)
+	state.Totals = s.tap.totals.Totals(s.names.Exists)
+	in.Tap = &state
+	in.Self.Collectors = append(in.Self.Collectors, tapCollector(&state))
+}
+
+// tapInputs is what the tap is to count now. It may be called from any goroutine.
+func (s *sampler) tapInputs() tapInputs {
+	in := tapInputs{catalog: s.kube.catalog(), refusals: s.tap.refusals.ways.Load()}
+	if snapshot := s.latest.Load(); snapshot != nil {
+		in.rows = snapshot.Services
+	}
+	return in
+}
+
+// refusalWays are the ways by which packets are refused, of a version and names.
+type refusalWays struct {
+	ways    atomic.Pointer[[]correlate.TapRefusal]
+	version uint64
+	names   *correlate.Names
+}
+
+// noteRefusals publishes the ways by which packets are refused, where some have changed.
+func (s *sampler) noteRefusals() {
+	if !s.tap.on {
+		return
+	}
+	r, version := &s.tap.refusals, s.refusedVersion()
+	if old := r.ways.Load(); old != nil && r.version == version && s.names.SameServices(r.names) {
+		return
+	}
+	var all []correlate.TapRefusal
+	for _, r := range s.rules() {
+		all = append(all, correlate.TapRefusals(r.View, s.names)...)
+	}
+	r.version, r.names = version, s.names
+	r.ways.Store(&all)
+}
+
+// refusedVersion grows where a rule that refuses or logs packets may have changed.
+func (s *sampler) refusedVersion() (version uint64) {
 	for _, src := range s.sources {
 		for _, f := range src.families() {
 			version += f.refused.version
 		}
 	}
+	return version
+}
+
+// noteLoggers publishes the rules that log, where some have changed.
+func (s *sampler) noteLoggers() {
+	version := s.refusedVersion()
 	if old := s.loggers.Load(); old != nil && s.loggersAt == version {
 		return
 	}

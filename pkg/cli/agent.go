@@ -70,6 +70,8 @@ func newAgent(e *env) *cobra.Command {
 		"the lock `file` of iptables-legacy, watched where it is there; empty: not watched")
 	f.StringVar(&c.NFLOGGroup, "nflog.group", c.NFLOGGroup,
 		"`groups` of NFLOG to read, numbers with commas; auto: those that rules log to and that nobody has held for 10 minutes; none")
+	f.BoolVar(&c.Tap, "tap", c.Tap,
+		"count what is sent to Services, and what is refused, in an nf_tables table of the agent's own (Linux 5.12), whatever kube-proxy does")
 	logs.bind(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c.API = agent.APIExposure(api.value)

@@ -21,6 +21,7 @@ standard error says which it is.
 
   GROUPS     groups of NFLOG to which rules log packets, whether they are read,
              and how many packets came and were lost
+  TAP        whether the agent counts in a table of its own (--tap)
   NOTES      who else refuses packets here without a rule that counts
   rules      packets refused, each once, by reason, hook and owner of the rule
   policies   the same of rules that tell a network policy or a pod
@@ -32,13 +33,21 @@ With -f events are printed as they come, until it is interrupted:
   TIME  HOOK  REASON OWNER  FROM → TO  (Service, policy or pod, rule)
 
 Where no agent answers, -f reads the groups itself, for as long as it runs, and
-nobody else can read them meanwhile. Groups that somebody holds are left alone.`
+nobody else can read them meanwhile. Groups that somebody holds are left alone.
+
+With --tap, -f puts a table of its own into the kernel's nf_tables for as long as it
+runs, and reads what that logs: packets toward Services which a rule is about to
+refuse, 100 a second of each hook at most. No packet is changed. The table is gone
+with the command, however it ends.`
 
 const dropsExamples = `  # what is refused, and why
   svcscope drops
 
   # packets as they are refused
   svcscope drops -f
+
+  # packets toward Services without endpoints, where no rule logs them
+  svcscope drops -f --tap
 
   # those that were sent to a Service of a namespace, for a script
   svcscope drops -n shop -f -o json | jq .`
@@ -64,12 +73,16 @@ func newDrops(e *env) *cobra.Command {
 	parsed := o.source.bind(cmd, e.getenv)
 	cmd.Flags().StringVar(&o.source.direct.NFLOGGroup, "nflog.group", o.source.direct.NFLOGGroup,
 		"`groups` of NFLOG that -f reads without an agent, numbers with commas; auto: all that rules log to and nobody holds")
+	cmd.Flags().BoolVar(&o.source.direct.Tap, "tap", false, "with -f: read this node's kernel, in a table of its own beside the rules")
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.format = output.value
 		parsed()
 		if o.follow && o.format != formatTable && o.format != formatJSON {
 			return &usageError{errors.New("-f has the formats table and json")}
+		}
+		if o.source.direct.Tap && !o.follow {
+			return &usageError{errors.New("--tap is for -f: an agent taps with a flag of its own")}
 		}
 		if o.follow {
 			return followDrops(cmd.Context(), e, o)

@@ -18,7 +18,7 @@ import (
 
 // followDrops prints events as they come, from the agent or from the kernel.
 func followDrops(ctx context.Context, e *env, o dropsOptions) error {
-	if o.source.agent == noAgent {
+	if o.source.agent == noAgent || o.source.direct.Tap {
 		return followKernel(ctx, e, o, "")
 	}
 	err := followAgent(ctx, e, o)

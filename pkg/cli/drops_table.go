@@ -31,6 +31,7 @@ func writeDrops(w io.Writer, r *correlate.DropsReport, o dropsOptions) error {
 		groups = []string{"none is read: events come from rules that log to a group of NFLOG"}
 	}
 	line(&b, "GROUPS", groups)
+	line(&b, "TAP", tapText(r.Tap))
 	line(&b, "NOTES", r.Notes)
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write output: %w", err)
@@ -47,6 +48,21 @@ func writeDrops(w io.Writer, r *correlate.DropsReport, o dropsOptions) error {
 		}
 	}
 	return writeEvents(w, r.Events, o)
+}
+
+// tapText says what the agent's own table does; nothing without one.
+func tapText(t *correlate.TapReport) []string {
+	switch {
+	case t == nil:
+		return nil
+	case !t.Active:
+		return []string{"does not work: " + cmp.Or(t.Error, "it has not begun yet")}
+	}
+	text := []string{fmt.Sprintf("counts %d ways to Services; packets to be refused come by group %d: %d packets, %d lost", t.Ways, t.Group.Group, t.Group.Packets, t.Group.Lost)}
+	if t.Error != "" {
+		text = append(text, t.Error)
+	}
+	return text
 }
 
 func dropRows(r *correlate.DropsReport) [][]string {

@@ -13,6 +13,15 @@ import (
 // dropsAnswer is a node that reads the groups which are named, if one is held, and sees
 // a packet of each that it reads.
 func dropsAnswer(c agent.Config, w agent.DropWatch) error {
+	if c.Tap {
+		w.Started([]correlate.LogGroup{{Group: 10988, Bound: true}})
+		w.Visit(&correlate.DropEventReport{
+			Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Source: "tap", Group: new(uint16(10988)), Hook: "output", Refused: true,
+			Reason: "no_endpoints", Owner: "kube-proxy", Service: &correlate.ObjectReport{Namespace: "shop", Name: "dns"}, SentTo: "10.96.0.10:53",
+			Protocol: "UDP", From: "10.244.2.9:40000", To: "10.96.0.10:53", Table: "filter", Chain: "KUBE-SERVICES",
+		})
+		return nil
+	}
 	switch c.NFLOGGroup {
 	case "auto":
 		w.Started(nil)

@@ -54,6 +54,7 @@ type Inputs struct {
 	// Witnessed and LogGroups likewise.
 	Witnessed []WitnessedDrops
 	LogGroups []LogGroup
+	Tap       *Tap
 }
 
 // Build makes one snapshot for a caller that makes no other. Of more than one
@@ -103,7 +104,7 @@ func (b *Builder) Build(in Inputs, now time.Time) *Snapshot {
 	s := &Snapshot{
 		Time: now, Node: node(&in), Kube: in.Kube, Changes: in.Changes, Conntrack: in.Conntrack, Flows: in.Flows, Self: in.Self,
 		Exact: in.Exact, Blind: in.Blind, Lock: in.Lock, Drops: in.Drops, PolicyDrops: in.PolicyDrops,
-		Witnessed: in.Witnessed, LogGroups: in.LogGroups,
+		Witnessed: in.Witnessed, LogGroups: in.LogGroups, Tap: in.Tap,
 	}
 	for i := range in.Rules {
 		v := in.Rules[i].View

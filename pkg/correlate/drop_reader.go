@@ -28,6 +28,7 @@ type DropReader struct {
 	// What packets of one shape are, by what they have in common. Only rules give
 	// prefixes, so that these are few; more than maxShapes are not remembered.
 	shapes map[packetShape]*DropRule
+	tap    *TapPlan // of packets that a tap has logged; nil: of others
 }
 
 // packetShape is all of a packet that tells which rule may have logged it.
@@ -52,9 +53,19 @@ func NewDropReader(loggers []FamilyLogger, in FlowInputs) *DropReader {
 	return r
 }
 
+// NewTapReader knows the packets that a tap has logged.
+func NewTapReader(plan *TapPlan, in FlowInputs) *DropReader {
+	r := NewDropReader(nil, in)
+	r.tap = plan
+	return r
+}
+
 // Read sets e to what a packet says that has come at a time. It returns false for one
 // that its rule lets pass.
 func (r *DropReader) Read(p *nflog.Packet, now time.Time, e *DropEvent) bool {
+	if r.tap != nil {
+		return r.readTapped(p, now, e)
+	}
 	rule := r.shapes[packetShape{p.Group, p.Family, p.Hook, string(p.Prefix)}]
 	if rule == nil {
 		rule = r.learn(packetShape{p.Group, p.Family, p.Hook, string(p.Prefix)})
@@ -62,11 +73,7 @@ func (r *DropReader) Read(p *nflog.Packet, now time.Time, e *DropEvent) bool {
 	if rule == passes {
 		return false
 	}
-	*e = DropEvent{Time: now, DropRule: rule, In: p.In, Out: p.Out}
-	if p.Time != 0 {
-		e.Time = time.UnixMicro(p.Time)
-	}
-	e.Headers, _ = nflog.ParseHeaders(p.Payload) // what is cut is not told
+	e.set(p, now, rule)
 	if p.HasFlow {
 		r.sentTo(e, p.Flow.Orig.Dst, p.Flow.Protocol)
 	} else if e.HasPorts {
@@ -74,6 +81,30 @@ func (r *DropReader) Read(p *nflog.Packet, now time.Time, e *DropEvent) bool {
 	}
 	return true
 }
+
+// readTapped is Read of a packet that a tap has logged: the way that it came by tells the
+// rule. It returns false for one by whose way nothing is refused any more.
+func (r *DropReader) readTapped(p *nflog.Packet, now time.Time, e *DropEvent) bool {
+	e.set(p, now, nil)
+	f, ok := r.tap.refused(e.Dst, e.Protocol)
+	if !ok || !e.HasPorts {
+		return false
+	}
+	e.DropRule = f.dropRule(p.Group, hookName(p.Hook))
+	e.Service, e.Frontend = f.Port, e.Dst
+	return true
+}
+
+// set begins an event with what a packet itself says.
+func (e *DropEvent) set(p *nflog.Packet, now time.Time, rule *DropRule) {
+	*e = DropEvent{Time: now, DropRule: rule, In: p.In, Out: p.Out}
+	if p.Time != 0 {
+		e.Time = time.UnixMicro(p.Time)
+	}
+	e.Headers, _ = nflog.ParseHeaders(p.Payload) // what is cut is not told
+}
+
+func hookName(h netfilter.Hook) string { return strings.ToLower(h.String()) }
 
 // sentTo sets the Service that has an address, if one has.
 func (r *DropReader) sentTo(e *DropEvent, a netip.AddrPort, protocol uint8) {
@@ -98,7 +129,7 @@ func (r *DropReader) learn(s packetShape) *DropRule {
 
 func (r *DropReader) ruleOf(s packetShape) *DropRule {
 	rule := &DropRule{
-		Source: SourceNFLOG, Group: s.group, Hook: strings.ToLower(s.hook.String()), Prefix: s.prefix,
+		Source: SourceNFLOG, Group: s.group, Hook: hookName(s.hook), Prefix: s.prefix,
 		Refuser: policy.Refuser{Owner: policy.Other, Reason: policy.ByRule},
 	}
 	may := r.candidates(s)

@@ -17,6 +17,8 @@ type DropsReport struct {
 	ReportHead
 	// Groups are those of NFLOG that events come from, or that cannot be read.
 	Groups []LogGroupReport `json:"groups"`
+	// Tap is the agent's own table; nil without one.
+	Tap *TapReport `json:"tap,omitempty"`
 	// Notes say which refusals are not seen here, and why.
 	Notes []string `json:"notes,omitempty"`
 	// Rules counts the packets that rules refused, each once, and Policies those of
@@ -38,6 +40,17 @@ type LogGroupReport struct {
 	Conntrack bool   `json:"conntrack"`
 	Packets   uint64 `json:"packets"`
 	Lost      uint64 `json:"lost"`
+}
+
+// TapReport is the state of the agent's own table.
+type TapReport struct {
+	Active bool   `json:"active"`
+	Error  string `json:"error,omitempty"`
+	// Group is the one of NFLOG that packets to be refused come by, some of each second.
+	Group LogGroupReport `json:"group"`
+	// Ways to Services are counted; for Left there is no room.
+	Ways int `json:"ways"`
+	Left int `json:"left,omitempty"`
 }
 
 // ObjectReport is a policy, pod or Service; nil in a report where none is told.
@@ -110,10 +123,11 @@ func NewDropsReport(s *Snapshot, events []DropEvent, device func(uint32) string)
 		Policies: make([]PolicyDropReport, 0, len(s.PolicyDrops)), Witnessed: make([]WitnessedReport, 0, len(s.Witnessed)),
 		Events: make([]DropEventReport, 0, len(events)),
 	}
-	for _, g := range s.LogGroups {
-		r.Groups = append(r.Groups, LogGroupReport{
-			Group: g.Group, Bound: g.Bound, Error: g.Err, Conntrack: g.HasFlows, Packets: g.Packets, Lost: g.Lost,
-		})
+	for i := range s.LogGroups {
+		r.Groups = append(r.Groups, s.LogGroups[i].report())
+	}
+	if t := s.Tap; t != nil {
+		r.Tap = &TapReport{Active: t.Active, Error: t.Err, Group: t.Log.report(), Ways: t.Ways, Left: t.Left}
 	}
 	for _, d := range s.Drops {
 		r.Rules = append(r.Rules, DropTotalReport{
@@ -138,6 +152,12 @@ func NewDropsReport(s *Snapshot, events []DropEvent, device func(uint32) string)
 	return r
 }
 
+func (g *LogGroup) report() LogGroupReport {
+	return LogGroupReport{
+		Group: g.Group, Bound: g.Bound, Error: g.Err, Conntrack: g.HasFlows, Packets: g.Packets, Lost: g.Lost,
+	}
+}
+
 // NewDropEventReport formats one event.
 func NewDropEventReport(e *DropEvent, device func(uint32) string) DropEventReport {
 	r := DropEventReport{
@@ -146,7 +166,7 @@ func NewDropEventReport(e *DropEvent, device func(uint32) string) DropEventRepor
 		Policy: object(e.Policy.Namespace, e.Policy.Name), Pod: object(e.Pod.Namespace, e.Pod.Name),
 		Table: e.Table, Chain: e.Chain, Prefix: e.Prefix, In: device(e.In), Out: device(e.Out),
 	}
-	if e.Source == SourceNFLOG {
+	if e.Source == SourceNFLOG || e.Source == SourceTap {
 		r.Group = new(e.Group)
 	}
 	if e.Src.IsValid() {

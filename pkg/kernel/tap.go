@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -40,13 +39,30 @@ type TapCount struct {
 	// Attempts are first packets of flows; one that is dropped later and sent again
 	// counts again. Connections are those that were sent to an endpoint.
 	Attempts, Connections uint64
+	// Refused are packets that came to the rules of the filter table by a way that is
+	// wanted in TapWays.Refused.
+	Refused uint64
+}
+
+// TapWays is what is to be counted.
+type TapWays struct {
+	Services []TapKey // attempts and connections
+	Refused  []TapKey // packets that a rule refuses
 }
 
 // TapConfig says how large the tap may be.
 type TapConfig struct {
 	// Keys is how many ways it has room for; 0 is 65,536. Each takes two counters of 16
-	// bytes a CPU, and some 300 bytes; the room itself takes 1 MiB in each of eight sets.
-	Keys int
+	// bytes a CPU, and some 200 bytes; the room itself takes 2 MiB in each of eight sets.
+	// Refused is the same of ways by which packets are refused; 0 is 4,096.
+	Keys, Refused int
+	Log           TapLog
+}
+
+// TapLog is where packets go that are about to be refused, beside being counted.
+type TapLog struct {
+	Group     uint16 // of nfnetlink_log
+	PerSecond uint32 // at most, by each hook, family and kind of address; 0: none is logged
 }
 
 // Tap is an nf_tables table of this process: it counts, at whatever kube-proxy does,
@@ -56,8 +72,16 @@ type TapConfig struct {
 type Tap struct {
 	w    tapWriter
 	read conn
-	size int
-	keys map[TapKey]struct{}
+	log  TapLog
+	// services and refused are the ways that are counted.
+	services, refused tapWays
+}
+
+// tapWays are the elements of the sets of some kinds.
+type tapWays struct {
+	kinds []tapKind
+	size  int
+	keys  map[TapKey]struct{}
 }
 
 // OpenTap makes the table. Errors:
@@ -75,7 +99,11 @@ func OpenTap(ctx context.Context, cfg TapConfig) (*Tap, error) {
 	if err != nil {
 		return nil, meaning(op, err)
 	}
-	t := &Tap{w: w, read: conn{dial: dialNetfilter}, size: cmp.Or(cfg.Keys, 1<<16), keys: make(map[TapKey]struct{})}
+	t := &Tap{
+		w: w, read: conn{dial: dialNetfilter}, log: cfg.Log,
+		services: tapWays{[]tapKind{tapAttempts, tapDNAT}, cmp.Or(cfg.Keys, 1<<16), make(map[TapKey]struct{})},
+		refused:  tapWays{[]tapKind{tapRefused}, cmp.Or(cfg.Refused, 1<<12), make(map[TapKey]struct{})},
+	}
 	if err := t.create(ctx); err != nil {
 		_ = w.Close()
 		return nil, tapMeaning(op, err)
@@ -89,17 +117,21 @@ func (t *Tap) create(ctx context.Context) error {
 	b := tapBatch{}
 	b.add(newTapTable, &table)
 	for i, s := range tapSets() {
-		set := s.object(uint32(i+1), uint32(t.size))
+		size := t.services.size
+		if s.kind == tapRefused {
+			size = t.refused.size
+		}
+		set := s.object(uint32(i+1), uint32(size))
 		b.add(newTapSet, &set)
 	}
-	chains, rules := tapChains()
+	chains, rules := tapChains(t.log)
 	for i := range chains {
 		b.add(newTapChain, &chains[i])
 	}
 	for i := range rules {
 		b.add(newTapRule, &rules[i])
 	}
-	return t.w.commit(ctx, &b)
+	return t.w.commit(ctx, &b, nil)
 }
 
 // tapMeaning is meaning with the errnos of owners: before Linux 5.12 the flag is not known.
@@ -117,22 +149,44 @@ func tapMeaning(op string, err error) error {
 // tapAtOnce is how many elements a transaction has: one message holds 64 KiB.
 const tapAtOnce = 500
 
-// Set makes keys what is counted. Those that stay go on counting; those that go lose their
-// counts: read them before. left is how many of the keys have no room.
-func (t *Tap) Set(ctx context.Context, keys []TapKey) (left int, err error) {
+// TapChange is what became of a Set.
+type TapChange struct {
+	// Left is how many ways have no room.
+	Left int
+	// Ended has what was counted by ways that are no longer counted, to the last packet.
+	// It may be of what a failed Set has done.
+	Ended map[TapKey]TapCount
+}
+
+// Set makes ways what is counted. Those that stay go on counting.
+func (t *Tap) Set(ctx context.Context, ways TapWays) (TapChange, error) {
+	c := TapChange{Ended: make(map[TapKey]TapCount)}
+	for _, part := range []struct {
+		is   *tapWays
+		want []TapKey
+	}{{&t.services, ways.Services}, {&t.refused, ways.Refused}} {
+		left, err := t.set(ctx, part.is, part.want, c.Ended)
+		c.Left += left
+		if err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func (t *Tap) set(ctx context.Context, is *tapWays, keys []TapKey, ended map[TapKey]TapCount) (left int, err error) {
 	want := make(map[TapKey]struct{}, len(keys))
 	for _, k := range slices.SortedFunc(slices.Values(keys), TapKey.Compare) {
-		if _, twice := want[k]; !twice && len(want) == t.size {
+		if _, twice := want[k]; !twice && len(want) == is.size {
 			left++
 		} else {
 			want[k] = struct{}{}
 		}
 	}
-	gone := difference(t.keys, want)
-	if err := t.change(ctx, delTapElem, gone); err != nil {
+	if err := t.change(ctx, is, delTapElem, difference(is.keys, want), ended); err != nil {
 		return left, err
 	}
-	return left, t.change(ctx, newTapElem, difference(want, t.keys))
+	return left, t.change(ctx, is, newTapElem, difference(want, is.keys), ended)
 }
 
 // difference has the keys of a that b lacks, in order.
@@ -147,11 +201,15 @@ func difference(a, b map[TapKey]struct{}) []TapKey {
 	return out
 }
 
-// change adds or deletes elements, some at a time.
-func (t *Tap) change(ctx context.Context, typ tapType, keys []TapKey) error {
+// change adds or deletes elements, some at a time. What those that it deletes have
+// counted is added to ended.
+func (t *Tap) change(ctx context.Context, is *tapWays, typ tapType, keys []TapKey, ended map[TapKey]TapCount) error {
 	for part := range slices.Chunk(keys, tapAtOnce) {
 		var b tapBatch
 		for _, s := range tapSets() {
+			if !slices.Contains(is.kinds, s.kind) {
+				continue
+			}
 			es := nftables.Elements{Family: netfilter.FamilyINet, Table: TapTable, Set: s.name()}
 			for _, k := range part {
 				if s.holds(k) {
@@ -162,14 +220,14 @@ func (t *Tap) change(ctx context.Context, typ tapType, keys []TapKey) error {
 				b.add(typ, &es)
 			}
 		}
-		if err := t.w.commit(ctx, &b); err != nil {
+		if err := t.w.commit(ctx, &b, func(es *nftables.Elements) { countTapped(es, ended) }); err != nil {
 			return tapMeaning("change table "+TapTable, err)
 		}
 		for _, k := range part {
 			if typ == newTapElem {
-				t.keys[k] = struct{}{}
+				is.keys[k] = struct{}{}
 			} else {
-				delete(t.keys, k)
+				delete(is.keys, k)
 			}
 		}
 	}
@@ -207,29 +265,38 @@ func (s tapSet) decode(b []byte) (TapKey, bool) {
 	return k, true
 }
 
-// Counts reads what all keys have counted.
+// Counts reads what all ways have counted.
 func (t *Tap) Counts(ctx context.Context) (map[TapKey]TapCount, error) {
 	ctx, cancel := t.read.limit(ctx)
 	defer cancel()
-	out := make(map[TapKey]TapCount, len(t.keys))
+	out := make(map[TapKey]TapCount, len(t.services.keys)+len(t.refused.keys))
 	for _, s := range tapSets() {
 		attrs := nlattr.AppendString(nil, unix.NFTA_SET_ELEM_LIST_TABLE, TapTable)
 		attrs = nlattr.AppendString(attrs, unix.NFTA_SET_ELEM_LIST_SET, s.name())
 		err := t.read.exchange(ctx, request{typ: getSetElem, dump: true, family: netfilter.FamilyINet, attrs: attrs}, func(m *nlattr.Message) error {
 			es, err := nftables.DecodeElements(m.Payload)
-			if err != nil {
-				return err
+			if err == nil {
+				countTapped(&es, out)
 			}
-			for i := range es.Elements {
-				s.count(&es.Elements[i], out)
-			}
-			return nil
+			return err
 		})
 		if err != nil {
 			return nil, meaning("read table "+TapTable, err)
 		}
 	}
 	return out, nil
+}
+
+// countTapped adds the counters of elements of one set.
+func countTapped(es *nftables.Elements, to map[TapKey]TapCount) {
+	for _, s := range tapSets() {
+		if s.name() != es.Set {
+			continue
+		}
+		for i := range es.Elements {
+			s.count(&es.Elements[i], to)
+		}
+	}
 }
 
 // count adds an element's counter.
@@ -244,17 +311,17 @@ func (s tapSet) count(e *nftables.Element, to map[TapKey]TapCount) {
 			continue
 		}
 		n := to[k]
-		if s.dnat {
-			n.Connections += c.Packets
-		} else {
+		switch s.kind {
+		case tapAttempts:
 			n.Attempts += c.Packets
+		case tapDNAT:
+			n.Connections += c.Packets
+		case tapRefused:
+			n.Refused += c.Packets
 		}
 		to[k] = n
 	}
 }
-
-// Keys returns what is counted, in order.
-func (t *Tap) Keys() []TapKey { return slices.SortedFunc(maps.Keys(t.keys), TapKey.Compare) }
 
 // Close ends the table.
 func (t *Tap) Close() error { return errors.Join(t.w.Close(), t.read.close()) }

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/svcscope/svcscope/pkg/internal/kerneltest"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/nflog"
 )
 
 func openTap(t *testing.T, cfg TapConfig) *Tap {
@@ -112,8 +115,8 @@ func TestTapCounts(t *testing.T) {
 				web, dns := s.key(s.vip, unix.IPPROTO_TCP, 80), s.key(s.vip, unix.IPPROTO_UDP, 53)
 				dropped, none := s.key(s.vip, unix.IPPROTO_TCP, 81), s.key(s.vip, unix.IPPROTO_TCP, 82)
 				node := s.key(s.unspecified(), unix.IPPROTO_TCP, 30080)
-				if left, err := tap.Set(t.Context(), []TapKey{web, dns, dropped, none, node, web}); left != 0 || err != nil {
-					t.Fatalf("%d left, %v", left, err)
+				if c, err := tap.Set(t.Context(), TapWays{Services: []TapKey{web, dns, dropped, none, node, web}}); c.Left != 0 || err != nil {
+					t.Fatalf("%d left, %v", c.Left, err)
 				}
 				dialTimes(t, "tcp", s.vip, "80", 5)
 				dialTimes(t, "udp", s.vip, "53", 3)
@@ -122,16 +125,21 @@ func TestTapCounts(t *testing.T) {
 					_ = c.Close()
 					t.Error("what is dropped is connected")
 				}
-				want := map[TapKey]TapCount{web: {5, 5}, dns: {3, 3}, dropped: {1, 1}, none: {}, node: {4, 4}}
+				want := map[TapKey]TapCount{web: {5, 5, 0}, dns: {3, 3, 0}, dropped: {1, 1, 0}, none: {}, node: {4, 4, 0}}
 				expectCounts(t, tap, want)
 
-				// Others come and go: those that stay go on.
+				// Others come and go: those that stay go on, and those that go tell their last.
 				other := s.key(s.vip, unix.IPPROTO_SCTP, 7)
-				if _, err := tap.Set(t.Context(), []TapKey{other, web, node}); err != nil {
+				dialTimes(t, "udp", s.vip, "53", 1)
+				c, err := tap.Set(t.Context(), TapWays{Services: []TapKey{other, web, node}})
+				if err != nil {
 					t.Fatal(err)
 				}
+				if d := cmp.Diff(map[TapKey]TapCount{dns: {4, 4, 0}, dropped: {1, 1, 0}, none: {}}, c.Ended, sameAddr); d != "" {
+					t.Errorf("ended (-want +got):\n%s", d)
+				}
 				dialTimes(t, "tcp", s.vip, "80", 2)
-				expectCounts(t, tap, map[TapKey]TapCount{web: {7, 7}, node: {4, 4}, other: {}})
+				expectCounts(t, tap, map[TapKey]TapCount{web: {7, 7, 0}, node: {4, 4, 0}, other: {}})
 			})
 		})
 	}
@@ -143,16 +151,109 @@ func expectCounts(t *testing.T, tap *Tap, want map[TapKey]TapCount) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+	if d := cmp.Diff(want, got, sameAddr); d != "" {
 		t.Errorf("counts (-want +got):\n%s", d)
+	}
+}
+
+var sameAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+
+// refusedRules are as kube-proxy's for Services without endpoints: what is refused is
+// new, and sent to the Service's address.
+const refusedRules = `*filter
+-A OUTPUT -d $V -p tcp -m conntrack --ctstate NEW -m tcp --dport 82 -j REJECT
+-A OUTPUT -d $V -p udp -m conntrack --ctstate NEW -m udp --dport 54 -j DROP
+-A OUTPUT -p udp -m addrtype --dst-type LOCAL -m conntrack --ctstate NEW -m udp --dport 30081 -j REJECT
+COMMIT
+`
+
+// TestTapRefused counts all packets by ways that are refused, and logs some of them to its
+// group; of a way that is not refused any more it tells the last.
+func TestTapRefused(t *testing.T) {
+	const group, logged = 700, 3
+	for _, s := range tapScenes() {
+		t.Run(s.vip, func(t *testing.T) {
+			kerneltest.Run(t, func(t *testing.T) {
+				s.load(t)
+				kerneltest.Exec(t, strings.NewReplacer("$V", s.vip).Replace(refusedRules), s.iptables, "--noflush")
+				tap := openTap(t, TapConfig{Log: TapLog{Group: group, PerSecond: logged}})
+				l, err := OpenPacketLog(group, PacketLogConfig{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				web := s.key(s.vip, unix.IPPROTO_TCP, 80)
+				tcp, udp, node := s.key(s.vip, unix.IPPROTO_TCP, 82), s.key(s.vip, unix.IPPROTO_UDP, 54), s.key(s.unspecified(), unix.IPPROTO_UDP, 30081)
+				if _, err := tap.Set(t.Context(), TapWays{Services: []TapKey{web, tcp}, Refused: []TapKey{tcp, udp, node, web}}); err != nil {
+					t.Fatal(err)
+				}
+				dialTimes(t, "tcp", s.vip, "80", 2) // it has an endpoint
+				refuseTimes(t, s.vip, 54, 20)
+				refuseTimes(t, s.node, 30081, 7)
+				for range 2 {
+					if c, err := net.DialTimeout("tcp", net.JoinHostPort(s.vip, "82"), 300*time.Millisecond); err == nil {
+						_ = c.Close()
+						t.Error("what is refused is connected")
+					}
+				}
+				expectCounts(t, tap, map[TapKey]TapCount{web: {2, 2, 0}, tcp: {2, 0, 2}, udp: {0, 0, 20}, node: {0, 0, 7}})
+				c, err := tap.Set(t.Context(), TapWays{Services: []TapKey{web, tcp}, Refused: []TapKey{tcp}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := cmp.Diff(map[TapKey]TapCount{udp: {0, 0, 20}, node: {0, 0, 7}, web: {}}, c.Ended, sameAddr); d != "" {
+					t.Errorf("ended (-want +got):\n%s", d)
+				}
+				refuseTimes(t, s.vip, 54, 1)
+				expectCounts(t, tap, map[TapKey]TapCount{web: {2, 2, 0}, tcp: {2, 0, 2}})
+				expectLogged(t, l, 2*logged, 29)
+			})
+		})
+	}
+}
+
+// refuseTimes sends n datagrams that are refused.
+func refuseTimes(t *testing.T, host string, port, n int) {
+	t.Helper()
+	c, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range n {
+		if _, err := c.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(netip.MustParseAddr(host), uint16(port))); !errors.Is(err, unix.EPERM) {
+			t.Fatalf("got %v, want it refused", err)
+		}
+	}
+}
+
+// expectLogged reads packets of the tap until some were logged, and no more than most.
+func expectLogged(t *testing.T, l *PacketLog, least, most int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	n := 0
+	for n < least {
+		err := l.Next(ctx, func(p *nflog.Packet) {
+			n++
+			if string(p.Prefix) != TapTable || p.Hook != netfilter.HookOutput {
+				t.Errorf("prefix %q at %v", p.Prefix, p.Hook)
+			}
+		})
+		if err != nil {
+			t.Fatalf("%d packets were logged, want %d: %v", n, least, err)
+		}
+	}
+	if n > most {
+		t.Errorf("%d packets were logged of %d that were refused", n, most)
 	}
 }
 
 // TestTapTable compares the table with what nft makes of it.
 func TestTapTable(t *testing.T) {
 	kerneltest.Run(t, func(t *testing.T) {
-		tap := openTap(t, TapConfig{Keys: 8})
-		if _, err := tap.Set(t.Context(), []TapKey{{netip.MustParseAddr("10.96.0.10"), unix.IPPROTO_TCP, 80}, {netip.IPv6Unspecified(), unix.IPPROTO_UDP, 30053}}); err != nil {
+		tap := openTap(t, TapConfig{Keys: 8, Refused: 4, Log: TapLog{Group: 9, PerSecond: 7}})
+		if _, err := tap.Set(t.Context(), TapWays{Services: []TapKey{{netip.MustParseAddr("10.96.0.10"), unix.IPPROTO_TCP, 80}, {netip.IPv6Unspecified(), unix.IPPROTO_UDP, 30053}}}); err != nil {
 			t.Fatal(err)
 		}
 		text := kerneltest.Exec(t, "", "nft", "list", "table", "inet", TapTable)
@@ -166,6 +267,9 @@ func TestTapTable(t *testing.T) {
 			"ct status ! confirmed ip daddr . meta l4proto . th dport @attempts-ipv4 return\n",
 			"meta nfproto ipv6 ct status ! confirmed fib daddr type local meta l4proto . th dport @attempts-nodeport-ipv6 return\n",
 			"ct original ip6 daddr . ct protocol . ct original proto-dst @dnat-ipv6 return\n",
+			"	set refused-ipv4 {\n		type ipv4_addr . inet_proto . inet_service\n		size 4\n		counter\n	}\n",
+			"	chain refused-forward {\n		type filter hook forward priority filter - 1; policy accept;\n",
+			"ct state new ip6 daddr . meta l4proto . th dport @refused-ipv6 limit rate 7/second burst 7 packets log prefix \"svcscope\" group 9 snaplen 64\n",
 		} {
 			if !strings.Contains(text, want) {
 				t.Errorf("no %q in\n%s", want, text)
@@ -186,7 +290,7 @@ func TestTapIsOneProcess(t *testing.T) {
 			t.Error("somebody else deletes it")
 		}
 		kerneltest.Exec(t, "", "nft", "flush", "ruleset")
-		if _, err := tap.Set(t.Context(), []TapKey{{netip.MustParseAddr("10.96.0.10"), unix.IPPROTO_TCP, 80}}); err != nil {
+		if _, err := tap.Set(t.Context(), TapWays{Services: []TapKey{{netip.MustParseAddr("10.96.0.10"), unix.IPPROTO_TCP, 80}}}); err != nil {
 			t.Errorf("after nft flush ruleset: %v", err)
 		}
 		if err := tap.Close(); err != nil {
@@ -209,13 +313,17 @@ func TestTapIsBounded(t *testing.T) {
 			keys = append(keys, TapKey{netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), unix.IPPROTO_TCP, 80})
 		}
 		for range 2 {
-			left, err := tap.Set(t.Context(), keys)
-			if err != nil || left != 500 || len(tap.Keys()) != 1500 || tap.Keys()[0] != keys[0] {
-				t.Fatalf("%d left of 2000, %v; %d counted", left, err, len(tap.Keys()))
+			c, err := tap.Set(t.Context(), TapWays{Services: keys})
+			if err != nil || c.Left != 500 || len(c.Ended) != 0 {
+				t.Fatalf("%d left of 2000, %d ended, %v", c.Left, len(c.Ended), err)
+			}
+			if all, err := tap.Counts(t.Context()); err != nil || len(all) != 1500 {
+				t.Fatalf("%d counted, %v", len(all), err)
 			}
 		}
-		if _, err := tap.Set(t.Context(), nil); err != nil || len(tap.Keys()) != 0 {
-			t.Errorf("%v; %d counted", err, len(tap.Keys()))
+		c, err := tap.Set(t.Context(), TapWays{})
+		if all, more := tap.Counts(t.Context()); err != nil || more != nil || len(all) != 0 || len(c.Ended) != 1500 {
+			t.Errorf("%d counted, %d ended, %v, %v", len(all), len(c.Ended), err, more)
 		}
 	})
 }

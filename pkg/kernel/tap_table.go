@@ -13,30 +13,39 @@ import (
 // TapTable is the name of the table, of family inet.
 const TapTable = "svcscope"
 
-// tapSet is one of the table's sets: the counters of one family, of attempts or of
-// connections that were sent to an endpoint, by address or by node port.
+// tapKind is what a set counts.
+type tapKind uint8
+
+const (
+	tapAttempts tapKind = iota // first packets of flows
+	tapDNAT                    // flows that were sent to an endpoint
+	tapRefused                 // packets that a rule is about to refuse
+)
+
+// String is the beginning of the names of sets and chains.
+func (k tapKind) String() string { return [...]string{"attempts", "dnat", "refused"}[k] }
+
+// tapSet is one of the table's sets: what is counted in one family, by address or by
+// node port.
 type tapSet struct {
 	family netfilter.Family // of the packets
-	dnat   bool             // connections with destination NAT; else attempts
-	node   bool             // by node port
+	kind   tapKind
+	node   bool // by node port
 }
 
 // tapSets are all of them.
 func tapSets() []tapSet {
 	var all []tapSet
 	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
-		for _, dnat := range []bool{false, true} {
-			all = append(all, tapSet{f, dnat, false}, tapSet{f, dnat, true})
+		for _, k := range []tapKind{tapAttempts, tapDNAT, tapRefused} {
+			all = append(all, tapSet{f, k, false}, tapSet{f, k, true})
 		}
 	}
 	return all
 }
 
 func (s tapSet) name() string {
-	name := "attempts"
-	if s.dnat {
-		name = "dnat"
-	}
+	name := s.kind.String()
 	if s.node {
 		name += "-nodeport"
 	}
@@ -92,60 +101,84 @@ const (
 	// tapAfterNAT just after.
 	tapBeforeNAT = -101
 	tapAfterNAT  = -99
+	// tapBeforeFilter is just before the filter chains of iptables, NF_IP_PRI_FILTER - 1.
+	tapBeforeFilter = -1
 )
 
 // tapChains are the chains with their rules. Chains of type nat see the first packet of
 // each flow, as rules of NAT do.
-func tapChains() (chains []nftables.Chain, rules []nftables.Rule) {
-	for _, hook := range []netfilter.Hook{netfilter.HookPrerouting, netfilter.HookOutput} {
-		for _, dnat := range []bool{false, true} {
-			base := &nftables.Base{Hook: hook, Priority: tapBeforeNAT, Type: "nat", Policy: nftables.Accept}
-			name := "attempts-" + strings.ToLower(hook.String())
-			if dnat {
-				base.Priority, base.Type, name = tapAfterNAT, "filter", "dnat-"+strings.ToLower(hook.String())
-			}
-			chains = append(chains, nftables.Chain{Family: netfilter.FamilyINet, Table: TapTable, Name: name, Base: base})
-			for _, s := range tapSets() {
-				if s.dnat == dnat {
-					rules = append(rules, nftables.Rule{Family: netfilter.FamilyINet, Table: TapTable, Chain: name, Exprs: s.rule()})
-				}
+func tapChains(log TapLog) (chains []nftables.Chain, rules []nftables.Rule) {
+	add := func(kind tapKind, base nftables.Base) {
+		name := kind.String() + "-" + strings.ToLower(base.Hook.String())
+		base.Policy = nftables.Accept
+		chains = append(chains, nftables.Chain{Family: netfilter.FamilyINet, Table: TapTable, Name: name, Base: &base})
+		for _, s := range tapSets() {
+			if s.kind == kind {
+				rules = append(rules, nftables.Rule{Family: netfilter.FamilyINet, Table: TapTable, Chain: name, Exprs: s.rule(log)})
 			}
 		}
+	}
+	for _, hook := range []netfilter.Hook{netfilter.HookPrerouting, netfilter.HookOutput} {
+		add(tapAttempts, nftables.Base{Hook: hook, Priority: tapBeforeNAT, Type: "nat"})
+		add(tapDNAT, nftables.Base{Hook: hook, Priority: tapAfterNAT, Type: "filter"})
+	}
+	for _, hook := range []netfilter.Hook{netfilter.HookInput, netfilter.HookForward, netfilter.HookOutput} {
+		add(tapRefused, nftables.Base{Hook: hook, Priority: tapBeforeFilter, Type: "filter"})
 	}
 	return chains, rules
 }
 
 // rule counts a packet in the set, by its key, and ends the chain where it is there.
 // Sets by address come before those by node port.
-func (s tapSet) rule() []nftables.Expr {
+func (s tapSet) rule(log TapLog) []nftables.Expr {
 	const data = nftables.Reg1
 	exprs := []nftables.Expr{
 		nftables.Meta{Key: nftables.MetaNFProto, DReg: data},
 		nftables.Cmp{SReg: data, Op: nftables.Equal, Data: []byte{byte(s.family)}},
-		nftables.CT{Key: nftables.CTStatus, DReg: data},
 	}
-	// A packet of no flow that is there already; after NAT, of one that was redirected.
-	mask, want := uint32(statusConfirmed), uint32(0)
-	if s.dnat {
-		mask, want = statusConfirmed|statusDstNAT, statusDstNAT
-	}
-	exprs = append(exprs,
-		nftables.Bitwise{SReg: data, DReg: data, Len: 4, Mask: native32(mask), Xor: native32(0)},
-		nftables.Cmp{SReg: data, Op: nftables.Equal, Data: native32(want)},
-	)
+	exprs = append(exprs, s.stage()...)
 	exprs = append(exprs, s.key()...)
+	exprs = append(exprs, nftables.Lookup{Set: s.name(), SReg: nftables.Reg1})
+	if s.kind != tapRefused {
+		return append(exprs, nftables.Immediate{Verdict: &nftables.Verdict{Code: nftables.Return}})
+	}
+	if log.PerSecond == 0 {
+		return exprs
+	}
 	return append(exprs,
-		nftables.Lookup{Set: s.name(), SReg: nftables.Reg1},
-		nftables.Immediate{Verdict: &nftables.Verdict{Code: nftables.Return}},
+		nftables.Limit{Rate: uint64(log.PerSecond), Unit: 1, Burst: log.PerSecond},
+		nftables.Log{ToGroup: true, Group: log.Group, Prefix: TapTable, SnapLen: logCopied},
 	)
 }
+
+// stage lets only packets pass that are where the set counts them: of no flow that is
+// there already; after NAT, of one that was redirected; before a refusal, of one that is
+// new, as kube-proxy's rules want it.
+func (s tapSet) stage() []nftables.Expr {
+	const data = nftables.Reg1
+	key, mask, op, want := nftables.CTStatus, uint32(statusConfirmed), nftables.Equal, uint32(0)
+	switch s.kind {
+	case tapDNAT:
+		mask, want = statusConfirmed|statusDstNAT, statusDstNAT
+	case tapRefused:
+		key, mask, op = nftables.CTState, stateNew, nftables.NotEqual
+	}
+	return []nftables.Expr{
+		nftables.CT{Key: key, DReg: data},
+		nftables.Bitwise{SReg: data, DReg: data, Len: 4, Mask: native32(mask), Xor: native32(0)},
+		nftables.Cmp{SReg: data, Op: op, Data: native32(want)},
+	}
+}
+
+// stateNew is NF_CT_STATE_BIT(IP_CT_NEW), the same header.
+const stateNew = 1 << 3
 
 // key loads the packet's key into registers from the first on: the address, the
 // protocol and the port, of the packet or of its flow's first direction.
 func (s tapSet) key() []nftables.Expr {
 	var exprs []nftables.Expr
 	word := nftables.Reg32
-	if s.node && !s.dnat { // of this node; after NAT the address is not the packet's any more
+	if s.node && s.kind != tapDNAT { // of this node; after NAT the address is not the packet's any more
 		exprs = append(exprs,
 			nftables.FIB{DReg: nftables.Reg1, Result: nftables.FIBAddrType, Flags: nftables.FIBDest},
 			nftables.Cmp{SReg: nftables.Reg1, Op: nftables.Equal, Data: native32(typeLocal)},
@@ -155,7 +188,7 @@ func (s tapSet) key() []nftables.Expr {
 		exprs = append(exprs, s.address())
 		word += nftables.Register(s.addrLen() / 4)
 	}
-	if s.dnat {
+	if s.kind == tapDNAT {
 		return append(exprs,
 			nftables.CT{Key: nftables.CTProtocol, DReg: word},
 			nftables.CT{Key: nftables.CTProtoDst, DReg: word + 1, HasDirection: true},
@@ -172,7 +205,7 @@ const typeLocal = 2
 
 // address loads the destination.
 func (s tapSet) address() nftables.Expr {
-	if s.dnat {
+	if s.kind == tapDNAT {
 		key := nftables.CTDstIP
 		if s.family == netfilter.IPv6 {
 			key = nftables.CTDstIP6

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 	"github.com/svcscope/svcscope/pkg/netfilter/nlattr"
 )
 
@@ -51,9 +52,14 @@ func (b *tapBatch) add(typ tapType, o tapObject) {
 		flags |= netlink.Append
 	case newTapTable: // none of somebody else's
 		flags |= netlink.Excl
+	case delTapElem: // with what it has counted
+		flags |= netlink.Echo
 	}
 	b.messages = append(b.messages, netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(typ), Flags: flags}, Data: o.Append(nil)})
 }
+
+// tapEchoBuffer holds what the kernel tells of tapAtOnce elements in two sets.
+const tapEchoBuffer = 4 << 20
 
 // tapWriter is the socket that owns the table.
 type tapWriter struct{ s *noticeSocket }
@@ -64,7 +70,10 @@ func dialTap() (tapWriter, error) {
 		return tapWriter{}, err
 	}
 	s := &noticeSocket{conn: c}
-	if s.raw, err = c.SyscallConn(); err != nil {
+	if s.raw, err = c.SyscallConn(); err == nil {
+		err = c.SetReadBuffer(tapEchoBuffer / 2)
+	}
+	if err != nil {
 		_ = c.Close()
 		return tapWriter{}, err
 	}
@@ -75,8 +84,8 @@ func dialTap() (tapWriter, error) {
 func (w tapWriter) Close() error { return w.s.Close() }
 
 // commit sends one transaction and waits for what the kernel says of it. It returns the
-// first error, as syscall.Errno.
-func (w tapWriter) commit(ctx context.Context, b *tapBatch) error {
+// first error, as syscall.Errno. gone is called with elements that were deleted.
+func (w tapWriter) commit(ctx context.Context, b *tapBatch, gone func(*nftables.Elements)) error {
 	if len(b.messages) == 0 {
 		return nil
 	}
@@ -92,7 +101,7 @@ func (w tapWriter) commit(ctx context.Context, b *tapBatch) error {
 	if err != nil {
 		return err
 	}
-	return w.answers(sent[0].Header.Sequence, sent[last+1].Header.Sequence)
+	return w.answers(sent[0].Header.Sequence, sent[last+1].Header.Sequence, gone)
 }
 
 // errNoAnswer says that the kernel did not say what became of a transaction.
@@ -101,7 +110,7 @@ var errNoAnswer = errors.New("the kernel has not answered a transaction")
 // answers reads what the kernel has said of the messages from a sequence number on, all
 // of which is there when they were sent. Where it refuses all of it, it says so of the first
 // one alone, else of each that fails, and of the last one in any case.
-func (w tapWriter) answers(from, last uint32) (first error) {
+func (w tapWriter) answers(from, last uint32, gone func(*nftables.Elements)) (first error) {
 	buf := make([]byte, receiveSize)
 	done := false
 	for {
@@ -116,6 +125,12 @@ func (w tapWriter) answers(from, last uint32) (first error) {
 		}
 		for it := nlattr.Messages(buf[:n]); it.Next(); {
 			m := it.Message()
+			if tapType(m.Type) == delTapElem {
+				if es, err := nftables.DecodeElements(m.Payload); err == nil {
+					gone(&es)
+				}
+				continue
+			}
 			if m.Type != nlattr.TypeError || int32(m.Seq-from) < 0 {
 				continue
 			}

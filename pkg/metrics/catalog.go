@@ -66,6 +66,9 @@ const (
 	// CostEntries grows with the entries of connection tracking, and is bounded
 	// to 2 % of a core: see --conntrack.interval.
 	CostEntries Cost = "entries"
+	// CostTap is a look-up for every new flow, and grows with the Services' addresses
+	// that are read.
+	CostTap Cost = "tap"
 )
 
 // Label is one label of a metric.

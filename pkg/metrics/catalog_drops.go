@@ -42,14 +42,14 @@ func dropMetrics() []Metric {
 		{
 			Name: "svcscope_drop_witnessed_packets_total", Type: Counter, Unit: unitPackets,
 			Help: "Packets that a witness saw being refused. Witnesses see some of the packets of svcscope_drop_packets_total " +
-				"a second time, as rules log them: never add the two",
+				"a second time, as rules log them or the tap counts them: never add the two",
 			Labels: []Label{
-				{Name: "source", Values: []string{string(correlate.SourceNFLOG)}, Question: "Who saw it?"},
+				{Name: "source", Values: []string{string(correlate.SourceNFLOG), string(correlate.SourceTap)}, Question: "Who saw it?"},
 				{Name: "reason", Values: correlate.DropReasons(), Question: "Why?"},
 				{Name: "service_namespace", Bound: "the namespaces of the Services; empty where neither the packet nor its entry of connection tracking tells of one", Question: "Sent to whose Service?"},
 				{Name: "service_name", Bound: "`--metrics.max-services` (default 500), and `_other`; empty likewise", Question: "Sent to which Service?"},
 			},
-			Stability: Stable, Kernel: nflogKernel, Cost: CostNone, When: "a witness saw such a packet since the agent started; of a Service while it exists",
+			Stability: Stable, Kernel: nflogKernel + ", or " + tapInterface, Cost: CostNone, When: "a witness saw such a packet since the agent started; of a Service while it exists",
 		},
 		{
 			Name: "svcscope_nflog_group_bound", Type: Gauge, Unit: unitBoolean, Labels: group,

@@ -16,7 +16,7 @@ func selfMetrics() []Metric {
 		m.Stability, m.Cost = Stable, CostNone
 		return m
 	}
-	collector := []Label{collectorLabel("nftables", "legacy", "conntrack", "conntrack_entries", "kube", "nflog")}
+	collector := []Label{collectorLabel("nftables", "legacy", "conntrack", "conntrack_entries", "kube", "nflog", "tap")}
 	snapshot := "a snapshot was taken"
 	return slices.Concat(nodeMetrics(), exactnessMetrics(), costMetrics(), []Metric{
 		self(Metric{

@@ -14,6 +14,11 @@ const (
 	flowsWhen      = "not zero, and the entries were read"
 )
 
+const (
+	tapInterface = "counters of set elements in the agent's own nf_tables table"
+	tapWhen      = "only with `--tap`; via cluster from 0, external where not zero; of a Service while it exists"
+)
+
 // serviceLabels returns the labels of every Service metric, extra ones after.
 func serviceLabels(extra ...Label) []Label {
 	return append([]Label{
@@ -32,6 +37,13 @@ func serviceLabels(extra ...Label) []Label {
 		{Name: "protocol", Values: []string{"TCP", "UDP", "SCTP"}, Question: "Over which transport?"},
 		familyLabel(),
 	}, extra...)
+}
+
+func viaLabel() Label {
+	return Label{
+		Name: "via", Values: []string{viaCluster, viaExternal},
+		Question: "Did the client use the cluster IP, or a node port, external or load-balancer address?",
+	}
 }
 
 func familyLabel() Label {
@@ -57,10 +69,7 @@ func serviceMetrics() []Metric {
 			Name: "svcscope_service_connections_total", Type: Counter, Unit: unitConnections,
 			Help: "New connections that this node's rules sent to an endpoint of the Service. It counts first packets " +
 				"in the nat table: a connection that is dropped or refused later and tried again counts again",
-			Labels: serviceLabels(Label{
-				Name: "via", Values: []string{viaCluster, viaExternal},
-				Question: "Did the client use the cluster IP, or a node port, external or load-balancer address?",
-			}),
+			Labels:    serviceLabels(viaLabel()),
 			Stability: Stable, Kernel: rulesInterface, Cost: CostRules,
 			When: "from 0 for every Service while there are at most `--metrics.max-services` of them, else for active ones",
 		},
@@ -80,6 +89,18 @@ func serviceMetrics() []Metric {
 				"these are packets, not connections",
 			Labels: serviceLabels(reasonLabel()), Stability: Stable, Kernel: rulesInterface, Cost: CostRules,
 			When: "not zero",
+		},
+		{
+			Name: "svcscope_service_attempts_total", Type: Counter, Unit: unitConnections,
+			Help: "New flows to an address of the Service that came to this node's rules, be they sent to an endpoint or not. " +
+				"One that is dropped later and tried again counts again",
+			Labels: serviceLabels(viaLabel()), Stability: Stable, Kernel: tapInterface, Cost: CostTap, When: tapWhen,
+		},
+		{
+			Name: "svcscope_service_translated_attempts_total", Type: Counter, Unit: unitConnections,
+			Help:      "Of svcscope_service_attempts_total, those that were sent to an endpoint: the others were refused, or no rule was there for them",
+			Labels:    serviceLabels(viaLabel()),
+			Stability: Stable, Kernel: tapInterface, Cost: CostTap, When: tapWhen,
 		},
 		{
 			Name: "svcscope_service_rules", Type: Gauge, Unit: unitRules,

@@ -86,10 +86,21 @@ func richSnapshot() *correlate.Snapshot {
 		Witnessed: []correlate.WitnessedDrops{
 			{WitnessKey: correlate.WitnessKey{Source: correlate.SourceNFLOG, Reason: "policy_default", Service: service.Name{Namespace: "default", Name: "web"}}, Packets: 2, Created: t0},
 			{WitnessKey: correlate.WitnessKey{Source: correlate.SourceNFLOG, Reason: "rule"}, Packets: 5, Created: t0},
+			{WitnessKey: correlate.WitnessKey{Source: correlate.SourceTap, Reason: "no_endpoints", Service: service.Name{Namespace: "default", Name: "web"}}, Packets: 4, Created: t0},
 		},
 		LogGroups: []correlate.LogGroup{
 			{Group: 1, Err: "NFLOG group 1 is held by netlink port 4242"},
 			{Group: 100, Bound: true, Packets: 9, Lost: 1, Created: t0},
+		},
+		Tap: &correlate.Tap{
+			Active: true, Ways: 4, Log: correlate.LogGroup{Group: 10988, Bound: true, Packets: 3, Created: t0},
+			Totals: []correlate.TapTotal{
+				{Port: service.PortName{Name: service.Name{Name: correlate.OtherServices}, Protocol: service.TCP}, Family: netfilter.IPv4, Cluster: correlate.TapFlows{Attempts: 8, Translated: 8}, Created: t0},
+				{
+					Port:   service.PortName{Name: service.Name{Namespace: "default", Name: "web"}, Port: "http", Protocol: service.TCP},
+					Family: netfilter.IPv4, Cluster: correlate.TapFlows{Attempts: 6, Translated: 5}, External: correlate.TapFlows{Attempts: 2, Translated: 1}, Created: t0,
+				},
+			},
 		},
 		Self: richSelf(),
 	}
@@ -170,6 +181,7 @@ func richSelf() correlate.Self {
 			{Name: "legacy", Duration: time.Second, Err: "read table nat: operation not permitted"},
 			{Name: "nflog", Err: "NFLOG group 1 is held by netlink port 4242"},
 			{Name: "nftables", Success: true, Duration: 70 * time.Millisecond, LastSuccess: t0.Add(90 * time.Second)},
+			{Name: "tap", Success: true},
 		},
 		Undecoded:   map[string]uint64{"match/quota2": 3, "expression/\xfe": 1},
 		EventsLost:  map[string]uint64{"nftables": 0, "conntrack": 17},

@@ -85,20 +85,48 @@ func (g *Gatherer) buildDrops(b *builder, s *correlate.Snapshot) {
 	for _, d := range s.Witnessed {
 		b.counter("svcscope_drop_witnessed_packets_total", d.Packets, d.Created, string(d.Source), d.Reason, d.Service.Namespace, d.Service.Name)
 	}
-	for _, l := range s.LogGroups {
-		group := strconv.Itoa(int(l.Group))
-		b.gauge("svcscope_nflog_group_bound", boolean(l.Bound), group)
-		if !l.Created.IsZero() {
-			b.counter("svcscope_nflog_packets_total", l.Packets, l.Created, group)
-			b.counter("svcscope_nflog_lost_packets_total", l.Lost, l.Created, group)
-		}
+	for i := range s.LogGroups {
+		buildLogGroup(b, &s.LogGroups[i])
 	}
+	buildTap(b, s.Tap)
 	if !g.policies {
 		return
 	}
 	for _, d := range s.PolicyDrops {
 		b.counter("svcscope_policy_drop_packets_total", d.Packets, d.Created,
 			string(d.Direction), d.Policy.Namespace, d.Policy.Name, d.Pod.Namespace, d.Pod.Name, d.Owner)
+	}
+}
+
+// buildTap adds what the agent's own table has counted. Its group of NFLOG is the last of the groups.
+func buildTap(b *builder, t *correlate.Tap) {
+	if t == nil {
+		return
+	}
+	for i := range t.Totals {
+		n := &t.Totals[i]
+		add := func(via string, f correlate.TapFlows) {
+			labels := []string{n.Port.Namespace, n.Port.Name.Name, n.Port.Port, string(n.Port.Protocol), familyValue(n.Family), via}
+			b.counter("svcscope_service_attempts_total", f.Attempts, n.Created, labels...)
+			b.counter("svcscope_service_translated_attempts_total", f.Translated, n.Created, labels...)
+		}
+		add(viaCluster, n.Cluster)
+		if n.External != (correlate.TapFlows{}) {
+			add(viaExternal, n.External)
+		}
+	}
+	if t.Log != (correlate.LogGroup{}) {
+		buildLogGroup(b, &t.Log)
+	}
+}
+
+// buildLogGroup tells of one group of NFLOG.
+func buildLogGroup(b *builder, l *correlate.LogGroup) {
+	group := strconv.Itoa(int(l.Group))
+	b.gauge("svcscope_nflog_group_bound", boolean(l.Bound), group)
+	if !l.Created.IsZero() {
+		b.counter("svcscope_nflog_packets_total", l.Packets, l.Created, group)
+		b.counter("svcscope_nflog_lost_packets_total", l.Lost, l.Created, group)
 	}
 }
 

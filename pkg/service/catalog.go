@@ -70,14 +70,14 @@ func (c *Catalog) Service(n Name) *Service {
 // the others and then the lower name; kube-proxy leaves their order open.
 // The first look-up after a Service changed costs an index over all Services.
 func (c *Catalog) ByAddr(addr netip.AddrPort, protocol Protocol) (Match, bool) {
-	r, ok := c.indexed().addrs[addrKey{addr.Addr().As16(), addr.Port(), protocolNumber(protocol)}]
+	r, ok := c.indexed().addrs[addrKey{addr.Addr().As16(), addr.Port(), protocol.Number()}]
 	return c.match(r), ok && addr.Addr().Zone() == ""
 }
 
 // ByNodePort finds the Service port that is reached on every address of the
 // node by this port number.
 func (c *Catalog) ByNodePort(port uint16, protocol Protocol) (Match, bool) {
-	r, ok := c.indexed().nodePorts[nodePortKey{port, protocolNumber(protocol)}]
+	r, ok := c.indexed().nodePorts[nodePortKey{port, protocol.Number()}]
 	return c.match(r), ok
 }
 

@@ -27,19 +27,6 @@ type nodePortKey struct {
 	protocol uint8
 }
 
-// protocolNumber is IANA's, and 0 for what no Service may have.
-func protocolNumber(p Protocol) uint8 {
-	switch p {
-	case TCP:
-		return 6
-	case UDP:
-		return 17
-	case SCTP:
-		return 132
-	}
-	return 0
-}
-
 type ref struct {
 	service  int32
 	port     uint16
@@ -98,13 +85,13 @@ func (x *index) add(s *Service, r ref) {
 		p := &s.Ports[i]
 		r.port = uint16(i)
 		for _, a := range addrs {
-			k := addrKey{a.As16(), p.Port, protocolNumber(p.Protocol)}
+			k := addrKey{a.As16(), p.Port, p.Protocol.Number()}
 			if _, ok := x.addrs[k]; !ok {
 				x.addrs[k] = r
 			}
 		}
 		if frontends[r.frontend] == NodePortFrontend && p.NodePort != 0 {
-			k := nodePortKey{p.NodePort, protocolNumber(p.Protocol)}
+			k := nodePortKey{p.NodePort, p.Protocol.Number()}
 			if _, ok := x.nodePorts[k]; !ok {
 				x.nodePorts[k] = r
 			}

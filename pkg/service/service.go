@@ -17,6 +17,19 @@ const (
 	SCTP Protocol = "SCTP"
 )
 
+// Number is IANA's (IPPROTO_*), and 0 for what no Service may have.
+func (p Protocol) Number() uint8 {
+	switch p {
+	case TCP:
+		return 6
+	case UDP:
+		return 17
+	case SCTP:
+		return 132
+	}
+	return 0
+}
+
 // Name is a Service's namespace and name.
 type Name struct {
 	Namespace string

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package correlate
+
+import (
+	"net/netip"
+
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/policy"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// Way is one way to a Service's port: an address, or a node port where Addr is the
+// unspecified address of the family (0.0.0.0, ::).
+type Way struct {
+	Addr     netip.Addr
+	Protocol uint8 // IPPROTO_*
+	Port     uint16
+}
+
+// TapPort is whose a way is.
+type TapPort struct {
+	service.PortName
+	Family   Family
+	External bool // a node port, external or load-balancer address
+}
+
+// TapRefusal is a way by which a rule refuses packets.
+type TapRefusal struct {
+	Way
+	Port   service.PortName // the zero value where no name is known
+	Reason Reason
+	Table  string
+	Chain  string
+}
+
+// TapRefusals finds the ways by which kube-proxy's rules refuse packets of a family. Where several rules
+// refuse those of one way, the first is it.
+func TapRefusals(v *kubeproxy.View, names *Names) []TapRefusal {
+	var all []TapRefusal
+	seen := make(map[Way]struct{})
+	for i := range v.Refusals {
+		f := &v.Refusals[i]
+		w, ok := refusedWay(v.Family, f)
+		if _, twice := seen[w]; !ok || twice {
+			continue
+		}
+		seen[w] = struct{}{}
+		r := TapRefusal{Way: w, Reason: Reason(f.Reason), Table: f.Table, Chain: f.Chain.Name}
+		if name, ok := names.refusal(f); ok {
+			r.Port = name
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// refusedWay is the way that a rule of the filter table refuses; one of nat marks
+// packets, and what becomes of them another rule tells.
+func refusedWay(family Family, f *kubeproxy.Refusal) (w Way, ok bool) {
+	w = Way{Addr: f.Frontend.Addr, Protocol: f.Frontend.Protocol.Number(), Port: f.Frontend.Port}
+	if f.Table != "filter" || w.Protocol == 0 || w.Port == 0 {
+		return Way{}, false
+	}
+	if f.Frontend.Kind == kubeproxy.NodePort {
+		w.Addr = unspecified(family)
+	}
+	return w, w.Addr.IsValid()
+}
+
+func unspecified(family Family) netip.Addr {
+	if family == netfilter.IPv6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+// TapPlan says what a tap counts, and whose it is. It does not change.
+type TapPlan struct {
+	Services map[Way]TapPort
+	Refused  map[Way]TapRefusal
+}
+
+// NewTapPlan plans to count all that kube-proxy serves: the Services of the API, or
+// of the rows where it is not known.
+func NewTapPlan(c *service.Catalog, rows []*ServicePort, refusals []TapRefusal) *TapPlan {
+	p := &TapPlan{Services: make(map[Way]TapPort), Refused: make(map[Way]TapRefusal, len(refusals))}
+	for _, svc := range flowCatalog(c, rows).Services {
+		for _, f := range families(svc) {
+			for i := range svc.Ports {
+				p.port(svc, &svc.Ports[i], f)
+			}
+		}
+	}
+	for _, r := range refusals {
+		p.Refused[r.Way] = r
+	}
+	return p
+}
+
+// port adds the ways to a port in one family. One that two Services have is that of the
+// first, as in service.Catalog.
+func (p *TapPlan) port(svc *service.Service, port *service.Port, f Family) {
+	add := func(a netip.Addr, number uint16, external bool) {
+		w := Way{Addr: a, Protocol: port.Protocol.Number(), Port: number}
+		old, taken := p.Services[w]
+		if w.Protocol == 0 || taken && (!old.External || external) { // a cluster IP goes before the others
+			return
+		}
+		p.Services[w] = TapPort{PortName: svc.PortName(port), Family: f, External: external}
+	}
+	v6 := f == netfilter.IPv6
+	add(svc.ClusterIP(v6), port.Port, false)
+	for _, list := range [][]netip.Addr{svc.ExternalIPs, svc.LoadBalancerIPs} {
+		for _, a := range list {
+			if a.Is6() == v6 {
+				add(a, port.Port, true)
+			}
+		}
+	}
+	if port.NodePort != 0 {
+		add(unspecified(f), port.NodePort, true)
+	}
+}
+
+// SourceTap is a table of the agent's own.
+const SourceTap DropSource = "tap"
+
+// refused finds the refusal of packets to an address.
+func (p *TapPlan) refused(to netip.AddrPort, protocol uint8) (r TapRefusal, ok bool) {
+	w := Way{Addr: to.Addr(), Protocol: protocol, Port: to.Port()}
+	if r, ok = p.Refused[w]; ok {
+		return r, true
+	}
+	w.Addr = netip.IPv4Unspecified()
+	if to.Addr().Is6() {
+		w.Addr = netip.IPv6Unspecified()
+	}
+	r, ok = p.Refused[w]
+	return r, ok
+}
+
+// dropRule is what is told of a packet that the tap has logged.
+func (r *TapRefusal) dropRule(group uint16, hook string) *DropRule {
+	return &DropRule{
+		Source: SourceTap, Group: group, Hook: hook, Refused: true, Table: r.Table, Chain: r.Chain,
+		Refuser: policy.Refuser{Owner: policy.KubeProxy, Reason: policy.Reason(r.Reason)},
+	}
+}

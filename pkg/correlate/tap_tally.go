@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package correlate
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// TapCount is what a tap has counted by one way.
+type TapCount struct {
+	TapFlows
+	Refused uint64 // packets to be refused
+}
+
+// TapFlows counts flows.
+type TapFlows struct {
+	// Attempts are first packets; Translated are those of them that were sent to an
+	// endpoint.
+	Attempts, Translated uint64
+}
+
+func (f *TapFlows) add(g TapFlows) {
+	f.Attempts += g.Attempts
+	f.Translated += g.Translated
+}
+
+// TapTally makes what Services' ports have counted of the counters of their ways. It is
+// for one goroutine; NewTapTally makes it.
+type TapTally struct {
+	plan    *TapPlan
+	last    map[Way]TapCount
+	flows   map[TapPort]TapFlows
+	refused map[WitnessKey]uint64
+}
+
+// NewTapTally returns one that has counted nothing.
+func NewTapTally() *TapTally {
+	return &TapTally{
+		plan: &TapPlan{}, last: make(map[Way]TapCount), flows: make(map[TapPort]TapFlows), refused: make(map[WitnessKey]uint64),
+	}
+}
+
+// Plan takes another plan. What was counted until now is to be told before.
+func (t *TapTally) Plan(p *TapPlan) {
+	known := make(map[TapPort]struct{}, len(t.plan.Services))
+	for _, port := range t.plan.Services {
+		known[port] = struct{}{}
+	}
+	for _, port := range p.Services {
+		if _, ok := known[port]; !ok {
+			t.flows[port] = t.flows[port] // from 0
+		}
+	}
+	t.plan = p
+}
+
+// Count takes what a way has counted. A counter that fell has begun anew.
+func (t *TapTally) Count(w Way, now TapCount) {
+	last := t.last[w]
+	t.add(w, now.since(last))
+	t.last[w] = now
+}
+
+// End takes the last value of what is no longer counted. Of what has gone on the value is
+// less than it was, and not taken.
+func (t *TapTally) End(w Way, final TapCount) {
+	last := t.last[w]
+	var more TapCount
+	end := func(final uint64, last, more *uint64) {
+		if final >= *last {
+			*more, *last = final-*last, 0
+		}
+	}
+	end(final.Attempts, &last.Attempts, &more.Attempts)
+	end(final.Translated, &last.Translated, &more.Translated)
+	end(final.Refused, &last.Refused, &more.Refused)
+	t.add(w, more)
+	if last == (TapCount{}) {
+		delete(t.last, w)
+	} else {
+		t.last[w] = last
+	}
+}
+
+// Reset forgets all counters: they begin anew with another table.
+func (t *TapTally) Reset() { clear(t.last) }
+
+// since is what was counted since; a counter that fell has begun anew.
+func (now TapCount) since(last TapCount) TapCount {
+	since := func(now, last uint64) uint64 {
+		if now < last {
+			return now
+		}
+		return now - last
+	}
+	return TapCount{
+		TapFlows{since(now.Attempts, last.Attempts), since(now.Translated, last.Translated)}, since(now.Refused, last.Refused),
+	}
+}
+
+func (t *TapTally) add(w Way, more TapCount) {
+	if port, ok := t.plan.Services[w]; ok && more.TapFlows != (TapFlows{}) {
+		f := t.flows[port]
+		f.add(more.TapFlows)
+		t.flows[port] = f
+	}
+	if r, ok := t.plan.Refused[w]; ok && more.Refused > 0 {
+		t.refused[WitnessKey{Source: SourceTap, Reason: string(r.Reason), Service: r.Port.Name}] += more.Refused
+	}
+}
+
+// Take returns what was counted since the last call.
+func (t *TapTally) Take() (flows map[TapPort]TapFlows, refused map[WitnessKey]uint64) {
+	flows, refused = t.flows, t.refused
+	t.flows, t.refused = make(map[TapPort]TapFlows), make(map[WitnessKey]uint64)
+	return flows, refused
+}
+
+// TapTotal is what a tap has counted for one port of a Service in one family. It only grows.
+type TapTotal struct {
+	Port              service.PortName
+	Family            Family
+	Cluster, External TapFlows
+	Created           time.Time
+}
+
+// Tapped sums what a tap has counted. It is for one goroutine.
+type Tapped struct {
+	own    func(service.Name) bool
+	totals map[portKey]*TapTotal
+}
+
+// NewTapped returns one that has counted nothing. own tells which Services have totals
+// of their own; those of others share OtherServices.
+func NewTapped(own func(service.Name) bool) *Tapped {
+	return &Tapped{own: own, totals: make(map[portKey]*TapTotal)}
+}
+
+// Add counts further flows.
+func (t *Tapped) Add(more map[TapPort]TapFlows, now time.Time) {
+	for port, flows := range more {
+		key := portKey{port.PortName, port.Family}
+		if key.name.Name = ownOrOther(port.Name, t.own); key.name.Name != port.Name {
+			key.name.Port = ""
+		}
+		total := t.totals[key]
+		if total == nil {
+			total = &TapTotal{Port: key.name, Family: key.family, Created: now}
+			t.totals[key] = total
+		}
+		if port.External {
+			total.External.add(flows)
+		} else {
+			total.Cluster.add(flows)
+		}
+	}
+}
+
+// Totals returns all since the start, in order. Those of a Service that keep does not
+// want are left out, and forgotten.
+func (t *Tapped) Totals(keep func(service.Name) bool) []TapTotal {
+	out := make([]TapTotal, 0, len(t.totals))
+	for key, total := range t.totals {
+		if unwanted(key.name.Name, keep) {
+			delete(t.totals, key)
+			continue
+		}
+		out = append(out, *total)
+	}
+	slices.SortFunc(out, func(a, b TapTotal) int {
+		return cmp.Or(a.Port.Compare(b.Port), cmp.Compare(a.Family, b.Family))
+	})
+	return out
+}
+
+// Tap is the state of the agent's own table.
+type Tap struct {
+	Active bool
+	// Err is why it is not, or what is amiss with it.
+	Err string
+	// Ways are counted; Left are those that there is no room for.
+	Ways, Left int
+	// Log is the group of NFLOG that packets to be refused come by.
+	Log    LogGroup
+	Totals []TapTotal
+}
