@@ -136,7 +136,7 @@ func (c *chaos) round(ops []operation) (n int) {
 			c.slack.external++                                  // in the old rules at the switch
 		}
 		if op.table {
-			const early = 4
+			const early = 16 // that pass before the kernel tells of the commit
 			c.slack = c.slack.plus(tally{early, early, early})
 		}
 		op.do(c)
