@@ -26,13 +26,15 @@ var svcscope string
 func TestMain(m *testing.M) {
 	code := 1
 	defer func() { os.Exit(code) }()
-	if len(os.Args) > 1 && os.Args[1] == conntrackArg {
-		if err := conntrackMain(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
+	if len(os.Args) > 1 {
+		if inside, ok := insideCommands()[os.Args[1]]; ok {
+			if err := inside(os.Args[2:]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return
+			}
+			code = 0
 			return
 		}
-		code = 0
-		return
 	}
 	dir, err := os.MkdirTemp("", "e2e-")
 	if err != nil {

@@ -54,8 +54,8 @@ func staleFlows(m *monitored) {
 	if n := m.flows(stale, "chat"); n != 0 {
 		m.t.Errorf("%v are stale in health", n)
 	}
-	m.signalProxy("STOP")
-	defer m.signalProxy("CONT")
+	sendSignal(m.lab, "kube-proxy", "STOP")
+	defer sendSignal(m.lab, "kube-proxy", "CONT")
 	m.lab.Run("expose", "chat", "--port=53", "--protocol=UDP", "--pods=pod2", "--ip-families=v4", "--wait=false")
 	eventually(m.t, "as many are stale as conntrack prints", func() error {
 		oracle := strings.Count(m.lab.Exec("node1", "sh", "-c", "conntrack -L -p udp -d "+address+" 2>/dev/null"), "src=10.244.1.11 ")
@@ -64,7 +64,7 @@ func staleFlows(m *monitored) {
 		}
 		return nil
 	})
-	m.signalProxy("CONT")
+	sendSignal(m.lab, "kube-proxy", "CONT")
 	eventually(m.t, "kube-proxy has deleted them", func() error {
 		if n := m.flows(stale, "chat"); n != 0 {
 			return fmt.Errorf("%v are stale", n)

@@ -31,8 +31,7 @@ const (
 // fillMark tells the entries made here from those of real packets.
 const fillMark = 0x5ce1e
 
-// conntrackArg is the first argument that makes this test binary call
-// conntrackMain: it then runs in a namespace of the lab.
+// conntrackArg makes this test binary call conntrackMain.
 const conntrackArg = "__conntrack"
 
 // conntrackMain is `free N`, `assured N`, `astray` or `clear`. It makes entries
@@ -210,7 +209,12 @@ func (f *fakeFlow) message(flags int) []byte {
 
 // message is a request to nfnetlink about IPv4.
 func message(kind, flags int, attrs ...[]byte) []byte {
-	body := []byte{unix.AF_INET, unix.NFNETLINK_V0, 0, 0}
+	return messageOf([]byte{unix.AF_INET, unix.NFNETLINK_V0, 0, 0}, kind, flags, attrs...)
+}
+
+// messageOf is one with this struct nfgenmsg.
+func messageOf(head []byte, kind, flags int, attrs ...[]byte) []byte {
+	body := slices.Clone(head)
 	for _, a := range attrs {
 		body = append(body, a...)
 	}

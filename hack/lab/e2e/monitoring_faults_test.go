@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 )
@@ -210,39 +209,23 @@ func (m *monitored) dropRules(chain string) {
 	m.sh(fmt.Sprintf("iptables -F %[1]s; iptables -X %[1]s", chain))
 }
 
-// signalProxy signals kube-proxy. Only the lab's processes are to be seen in
-// the lab.
-func (m *monitored) signalProxy(signal string) {
-	m.t.Helper()
-	m.sh(`for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" != kube-proxy ] || kill -` + signal + ` ${p#/proc/}; done`)
-}
-
 func proxyHangs(m *monitored) {
 	m.t.Helper()
 	m.lab.Expose("late", "--port=80", "--pods=pod1")
-	m.signalProxy("STOP")
+	sendSignal(m.lab, "kube-proxy", "STOP")
 	m.lab.Run("expose", "late", "--port=80", "--pods=pod1,pod2", "--wait=false")
 }
 
 func proxyGoesOn(m *monitored) {
 	m.t.Helper()
-	m.signalProxy("CONT")
+	sendSignal(m.lab, "kube-proxy", "CONT")
 	m.lab.Unexpose("late")
 }
 
 // conntrack runs conntrackMain on the node.
 func (m *monitored) conntrack(args ...string) {
 	m.t.Helper()
-	m.lab.Exec("node1", m.conntrackArgv(args...)...)
-}
-
-func (m *monitored) conntrackArgv(args ...string) []string {
-	m.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return append([]string{self, conntrackArg}, args...)
+	m.lab.Exec("node1", insideArgv(m.t, conntrackArg, args...)...)
 }
 
 // mostEntries is how large a table the tests fill: an entry is 400 bytes of
@@ -266,7 +249,7 @@ func (m *monitored) conntrackLimit() int {
 func conntrackGrowing(m *monitored) {
 	m.t.Helper()
 	step := m.conntrackLimit() / 100
-	fill := strings.Join(m.conntrackArgv("free"), " ")
+	fill := strings.Join(insideArgv(m.t, conntrackArg, "free"), " ")
 	m.keepBusy("conntrack_growing", "sh", "-c", fmt.Sprintf("for n in $(seq 40 70); do %s $((n * %d)); sleep 0.5; done; sleep 600", fill, step))
 }
 
