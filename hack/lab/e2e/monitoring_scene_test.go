@@ -21,7 +21,9 @@ type monitored struct {
 func newMonitored(t *testing.T) *monitored {
 	t.Helper()
 	m := &monitored{t: t, lab: labtest.Start(t, labtest.Options{Scene: "demo"}), busy: map[string][]*labtest.Process{}}
+	m.sh("iptables-restore --noflush <<'END'\n" + policyRules + "END\n")
 	m.startAgent()
+	m.awaitGroup()
 	m.keepLoading("health", "10.96.0.80:80", "[fd00:10:96::80]:80", m.lab.NodePort(30080, false), m.lab.NodePort(30080, true))
 	m.keepLoading("health", "10.96.0.53:53", "[fd00:10:96::53]:53")
 	t.Cleanup(func() { m.t = t; m.stopBusy("health") })
@@ -30,7 +32,9 @@ func newMonitored(t *testing.T) *monitored {
 
 func (m *monitored) startAgent(flags ...string) {
 	m.t.Helper()
-	m.agent = startAgent(m.t, m.lab, append([]string{"--metrics.endpoints", "--conntrack.interval=1s", "--kubeconfig=" + m.lab.Info.Kubeconfig}, flags...)...)
+	m.agent = startAgent(m.t, m.lab, append([]string{
+		"--metrics.endpoints", "--metrics.policies", "--nflog.group=100", "--conntrack.interval=1s", "--kubeconfig=" + m.lab.Info.Kubeconfig,
+	}, flags...)...)
 }
 
 func (m *monitored) stopAgent() {

@@ -123,13 +123,15 @@ type empty struct {
 // scenarios are the faults by which the lab fills such panels.
 var scenarios = []string{
 	"no_endpoints", "no_local_endpoints", "conntrack_full", "entries_astray", "series_cap", "api_down", "agent_down", "undecoded",
-	"ruleset_change", "ruleset_storm", "proxy_hangs", "lock_busy",
+	"ruleset_change", "ruleset_storm", "proxy_hangs", "lock_busy", "invalid_packets", "policy_drops", "nflog_lost", "nflog_held",
 }
 
 // optional are panels that are empty until something is switched on, which
 // the lab does.
 var optional = map[string]string{
 	"Connections by endpoint, top 20": "--metrics.endpoints",
+	"Policies and pods that refuse":   "--metrics.policies",
+	"Refused by policies, top 10":     "--metrics.policies",
 }
 
 func readEmpty(t *testing.T, path string) []empty {

@@ -116,7 +116,8 @@ func refusedServices() Panel {
 		title: "Refused packets by Service and reason, top 10", unit: "pps", w: 12, h: 8, noValue: "none",
 		shows: "Packets per second that kube-proxy's rules refused. Clients that try again are counted again.",
 		bad:   "Any: no_endpoints means that no pod is ready, source_range that a client is not among the allowed ones.",
-		next:  "no_endpoints: kubectl get endpointslices of the Service, then its pods. source_range: the Service's loadBalancerSourceRanges.",
+		next: "no_endpoints: kubectl get endpointslices of the Service, then its pods. source_range: the Service's loadBalancerSourceRanges. " +
+			"Open the Drops dashboard for what all other rules refuse.",
 		targets: []Target{over(
 			`topk(10, sum by (@svc, reason) (rate(svcscope_service_rejected_packets_total{@ns}[$__rate_interval])))`,
 			"{{service_namespace}}/{{service_name}} {{reason}} {{cluster}}")},

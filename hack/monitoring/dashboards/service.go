@@ -135,7 +135,8 @@ func serviceReasons() Panel {
 		shows: "Packets per second that were refused, by reason. Clients that try again are counted again.",
 		bad: "Any. no_endpoints: no pod is ready. no_local_endpoints: a Local traffic policy and no pod on this node. " +
 			"source_range: the client is not in the allowed ranges.",
-		next: "Look at the Service's EndpointSlices and pods, its traffic policies, or its loadBalancerSourceRanges.",
+		next: "Look at the Service's EndpointSlices and pods, its traffic policies, or its loadBalancerSourceRanges. " +
+			"What network policies refuse on the way to its pods is on the Drops dashboard.",
 		targets: []Target{over(
 			`sum by (cluster, reason) (rate(svcscope_service_rejected_packets_total{@its}[$__rate_interval]))`, "{{reason}} {{cluster}}")},
 	})

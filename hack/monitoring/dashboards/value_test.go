@@ -18,7 +18,7 @@ type valueTest struct {
 }
 
 func valueTests() []valueTest {
-	return slices.Concat(ruleValues(), conntrackValues(), nodeValues(), tableValues(), shareValues(), agentValues())
+	return slices.Concat(ruleValues(), conntrackValues(), nodeValues(), tableValues(), shareValues(), agentValues(), dropValues())
 }
 
 func ruleValues() []valueTest {
@@ -225,6 +225,50 @@ func agentValues() []valueTest {
 			name: "nearly all readings are quick", uid: agentsUID, panel: "Time of a reading, 99 %", interval: "1m", at: "5m",
 			series: []toolSeries{{bucket("0.1"), "0+60x5"}, {bucket("0.5"), "0+60x5"}, {bucket("+Inf"), "0+60x5"}},
 			want:   []toolSample{{`{collector="nftables"}`, 0.099}},
+		},
+	}
+}
+
+func dropValues() []valueTest {
+	dropped := func(instance, reason string) string {
+		return `svcscope_drop_packets_total{cluster="c", instance="` + instance + `", reason="` + reason + `", hook="forward", owner="kube-proxy"}`
+	}
+	const agent, groups = `svcscope_build_info{cluster="c", instance="a"}`, "Groups of NFLOG not read"
+	const refusal = `svcscope_policy_drop_packets_total{owner="calico", direction="ingress", policy_namespace="shop", policy_name="strict"`
+	return []valueTest{
+		{
+			name: "a node counts once, whatever the reasons", uid: dropsUID, panel: "Nodes that refuse packets", interval: "1m", at: "5m",
+			series: []toolSeries{
+				{dropped("a", "no_endpoints"), "0+60x5"},
+				{dropped("a", "rule"), "0+60x5"},
+				{dropped("b", "rule"), "7x5"},
+			},
+			want: []toolSample{{`{cluster="c"}`, 1}},
+		},
+		{
+			name: "where no group is to be read all are", uid: dropsUID, panel: groups, interval: "1m", at: "5m",
+			series: []toolSeries{{agent, "1x5"}},
+			want:   []toolSample{{`{cluster="c"}`, 0}},
+		},
+		{
+			name: "a group that is not read", uid: dropsUID, panel: groups, interval: "1m", at: "5m",
+			series: []toolSeries{
+				{agent, "1x5"},
+				{`svcscope_nflog_group_bound{cluster="c", instance="a", group="100"}`, "0x5"},
+				{`svcscope_nflog_group_bound{cluster="c", instance="a", group="5"}`, "1x5"},
+			},
+			want: []toolSample{{`{cluster="c"}`, 1}},
+		},
+		{
+			name: "a policy and a pod of the chosen namespaces count once", uid: dropsUID, panel: "Refused by policies, top 10", interval: "1m", at: "5m",
+			series: []toolSeries{
+				{refusal + `, pod_namespace="shop", pod_name="web"}`, "0+60x5"},
+				{refusal + `}`, "0+120x5"},
+			},
+			want: []toolSample{
+				{`{owner="calico", direction="ingress", policy_namespace="shop", policy_name="strict", pod_namespace="shop", pod_name="web"}`, 1},
+				{`{owner="calico", direction="ingress", policy_namespace="shop", policy_name="strict"}`, 2},
+			},
 		},
 	}
 }
