@@ -43,6 +43,10 @@ func alertCases() map[string]alertCase {
 		"SvcscopeEndpointsDiffer":          {fault: "proxy_hangs"},
 		"SvcscopeServiceRefusing":          {fault: "no_endpoints"},
 		"SvcscopeServiceRefusingLocal":     {fault: "no_local_endpoints"},
+		"SvcscopeRefusedDespiteEndpoints":  {fault: "proxy_hangs"},
+		"SvcscopeInvalidDrops":             {fault: "invalid_packets"},
+		"SvcscopeNFLOGLost":                {fault: "nflog_lost"},
+		"SvcscopeNFLOGGroupNotRead":        {fault: "nflog_held"},
 		"SvcscopeDown":                     {fault: "agent_down"},
 		"SvcscopeAbsent":                   {fault: "agent_down"},
 		"SvcscopeCollectorFailing":         {why: "a kernel that once answered the agent goes on to"},
@@ -59,9 +63,10 @@ func alertCases() map[string]alertCase {
 func phases() [][]string {
 	return [][]string{
 		{"no_endpoints", "no_local_endpoints", "proxy_hangs", "rules_growth", "two_backends", "entries_astray"},
-		{"ruleset_storm", "undecoded", "conntrack_growing", "lock_busy"},
+		{"ruleset_storm", "undecoded", "conntrack_growing", "lock_busy", "invalid_packets", "nflog_lost"},
 		{"rules_high", "conntrack_full"},
 		{"series_cap"},
+		{"nflog_held"},
 		{"api_down"},
 		{"snapshot_stale"},
 		{"agent_down"},

@@ -209,17 +209,24 @@ func (m *monitored) dropRules(chain string) {
 	m.sh(fmt.Sprintf("iptables -F %[1]s; iptables -X %[1]s", chain))
 }
 
+// proxyHangs stops kube-proxy while one Service gets a second endpoint, and another
+// its first, with which it is in use.
 func proxyHangs(m *monitored) {
 	m.t.Helper()
 	m.lab.Expose("late", "--port=80", "--pods=pod1")
+	unready := m.lab.Expose("unready", "--port=80", "--pods=none")
 	sendSignal(m.lab, "kube-proxy", "STOP")
 	m.lab.Run("expose", "late", "--port=80", "--pods=pod1,pod2", "--wait=false")
+	m.lab.Run("expose", "unready", "--port=80", "--pods=pod1", "--wait=false")
+	m.keepLoading("proxy_hangs", unready.VIP4())
 }
 
 func proxyGoesOn(m *monitored) {
 	m.t.Helper()
+	m.stopBusy("proxy_hangs")
 	sendSignal(m.lab, "kube-proxy", "CONT")
 	m.lab.Unexpose("late")
+	m.lab.Unexpose("unready")
 }
 
 // conntrack runs conntrackMain on the node.

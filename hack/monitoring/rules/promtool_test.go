@@ -84,6 +84,10 @@ func TestUnitTestsNoticeLostGuards(t *testing.T) {
 		{"yesterday is not looked at", "forecast-days.yaml", "a steep morning, the second and third day", strings.NewReplacer("offset 20h", "offset 30d")},
 		{"last week is not looked at", "forecast-days.yaml", "a steep Monday after a quiet Sunday", strings.NewReplacer("offset 164h", "offset 30d")},
 		{"a step's end is not seen", "forecast.yaml", "a step of half a table in 30 minutes that ends", strings.NewReplacer("svcscope_conntrack_entries[15m]", "svcscope_conntrack_entries[1h]")},
+		{"last week's INVALID packets are not looked at", "drops-days.yaml", "they rise on one node, and are as they were on others", strings.NewReplacer("offset 167h", "offset 700h")},
+		{"groups that no rule logs to", "drops.yaml", "a group that others hold on two nodes, one to which no rule logs, and a restart", strings.NewReplacer(`svcscope_collector_success{collector="nflog"} == 0`, `svcscope_collector_success{collector="nflog"}`)},
+		{"one burst of events", "drops.yaml", "events are lost on one node, a few on another, once on a third", strings.NewReplacer("    for: 15m\n", "    for: 5m\n")},
+		{"a sum of Services", "drops.yaml", "a Service is refused although the API has endpoints for it", strings.NewReplacer(`, service_name!="_other"`, "")},
 		{"names from the rules only", "ruleset.yaml", "where one side is not known nothing differs, and neither do pods that come and go", strings.NewReplacer("(svcscope_kube_synced == 1)", "svcscope_kube_synced")},
 		{"agents by their job", "agent.yaml", "agents that answer in jobs of other names", strings.NewReplacer("absent(svcscope_build_info)", `absent(up{job="svcscope"})`)},
 	}

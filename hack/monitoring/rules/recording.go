@@ -16,6 +16,9 @@ func recordingRules() file {
 			record("service:svcscope_refused_packets:rate5m", refused),
 			record("node_service:svcscope_endpoints:difference", difference),
 		}},
+		{Name: "svcscope-drops.rules", Rules: []rule{
+			record("node:svcscope_invalid_drops:rate10m", invalid),
+		}},
 	}}
 }
 
@@ -60,4 +63,8 @@ sum without (source) (
   and on (` + onTarget + `) svcscope_counting_method{what="connections", method=~"rules|notices"}
   unless on (` + onTarget + `) (svcscope_collector_success{collector=~"legacy|nftables"} == 0)
 )
+`
+
+const invalid = `
+sum by (` + byNode + `) (rate(svcscope_drop_packets_total{reason="invalid"}[10m]))
 `

@@ -28,6 +28,7 @@ func thresholds() []threshold {
 		{"lockOpenShare", 0.5, "share of the time in which the xtables lock may be held or waited for"},
 		{"blindShare", 0.5, "share of the time whose counts rewrites may take along"},
 		{"refusedPackets", 0.1, "packets a second that a Service may refuse"},
+		{"invalidDrops", 10, "packets of no known connection a second that a node may drop"},
 	}
 }
 
