@@ -226,7 +226,7 @@ func (t *tapper) change(ctx context.Context, table tapTable, in tapInputs) error
 	}
 	t.tally.Plan(plan)
 	t.plan, t.with = plan, in
-	t.state.Ways, t.state.Left = len(ways.Services)-change.Left, change.Left
+	t.state.Ways, t.state.Refused, t.state.Left = len(ways.Services), len(ways.Refused), change.Left
 	t.state.Err = ""
 	if change.Left > 0 {
 		t.state.Err = fmt.Sprintf("tap: %d ways to Services have no room and are not counted", change.Left)

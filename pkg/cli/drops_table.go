@@ -58,7 +58,7 @@ func tapText(t *correlate.TapReport) []string {
 	case !t.Active:
 		return []string{"does not work: " + cmp.Or(t.Error, "it has not begun yet")}
 	}
-	text := []string{fmt.Sprintf("counts %d ways to Services; packets to be refused come by group %d: %d packets, %d lost", t.Ways, t.Group.Group, t.Group.Packets, t.Group.Lost)}
+	text := []string{fmt.Sprintf("counts %d ways to Services", t.Ways), fmt.Sprintf("%d of which refuse packets", t.Refused), fmt.Sprintf("logged to group %d: %d packets", t.Group.Group, t.Group.Packets), fmt.Sprintf("%d lost", t.Group.Lost)}
 	if t.Error != "" {
 		text = append(text, t.Error)
 	}

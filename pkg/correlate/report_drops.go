@@ -48,9 +48,11 @@ type TapReport struct {
 	Error  string `json:"error,omitempty"`
 	// Group is the one of NFLOG that packets to be refused come by, some of each second.
 	Group LogGroupReport `json:"group"`
-	// Ways to Services are counted; for Left there is no room.
-	Ways int `json:"ways"`
-	Left int `json:"left,omitempty"`
+	// Ways to Services are counted, and Refused are those by which packets are refused; for
+	// Left of these there is no room.
+	Ways    int `json:"ways"`
+	Refused int `json:"refused"`
+	Left    int `json:"left,omitempty"`
 }
 
 // ObjectReport is a policy, pod or Service; nil in a report where none is told.
@@ -127,7 +129,7 @@ func NewDropsReport(s *Snapshot, events []DropEvent, device func(uint32) string)
 		r.Groups = append(r.Groups, s.LogGroups[i].report())
 	}
 	if t := s.Tap; t != nil {
-		r.Tap = &TapReport{Active: t.Active, Error: t.Err, Group: t.Log.report(), Ways: t.Ways, Left: t.Left}
+		r.Tap = &TapReport{Active: t.Active, Error: t.Err, Group: t.Log.report(), Ways: t.Ways, Refused: t.Refused, Left: t.Left}
 	}
 	for _, d := range s.Drops {
 		r.Rules = append(r.Rules, DropTotalReport{

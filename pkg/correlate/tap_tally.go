@@ -182,8 +182,9 @@ type Tap struct {
 	Active bool
 	// Err is why it is not, or what is amiss with it.
 	Err string
-	// Ways are counted; Left are those that there is no room for.
-	Ways, Left int
+	// Ways to Services are counted, and Refused are those by which packets are refused; Left
+	// are those that there is no room for.
+	Ways, Refused, Left int
 	// Log is the group of NFLOG that packets to be refused come by.
 	Log    LogGroup
 	Totals []TapTotal

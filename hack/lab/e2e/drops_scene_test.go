@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -61,6 +62,7 @@ func witnesses() []witness {
 			listens: (*agent).readsGroup,
 			saw:     func(s *dropScene) map[witnessed]int { return s.logged },
 		},
+		{flags: []string{"--tap"}, listens: (*agent).taps, saw: (*dropScene).tapped},
 	}
 }
 
@@ -71,6 +73,40 @@ func (a *agent) readsGroup() error {
 		return fmt.Errorf("svcscope_nflog_group_bound is %v in %d series: %s", bound, n, a.Output())
 	}
 	return nil
+}
+
+// taps says why the agent does not tap all that is refused, if it does not.
+func (a *agent) taps() error {
+	page, err := a.get("10988", "/api/v1/drops")
+	if err != nil {
+		return err
+	}
+	var report struct {
+		Tap struct {
+			Active  bool
+			Refused int
+			Group   struct{ Bound bool }
+		}
+	}
+	if err := json.Unmarshal([]byte(page), &report); err != nil {
+		return err
+	}
+	// By its cluster address and its node port, by an external one, and by that of a load balancer.
+	if want := (2 + 1 + 1) * len(transports) * len(families); !report.Tap.Active || !report.Tap.Group.Bound || report.Tap.Refused < want {
+		return fmt.Errorf("got %+v, want %d ways that refuse packets", report.Tap, want)
+	}
+	return nil
+}
+
+// tapped is what was refused toward a Service.
+func (s *dropScene) tapped() map[witnessed]int {
+	all := map[witnessed]int{}
+	for _, r := range s.sent {
+		if r.counted.service != "" {
+			all[witnessed{"tap", r.counted.reason, r.counted.service}] += r.packets
+		}
+	}
+	return all
 }
 
 // transports are what is sent over: the first packet of a flow, and one of none.

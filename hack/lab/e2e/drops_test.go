@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -75,7 +76,7 @@ func (s *dropScene) checkLogs() {
 type dropEvent struct {
 	Source, Hook, Reason, Owner, Prefix, From, To string
 	Refused                                       bool
-	Pod                                           *struct{ Namespace, Name string }
+	Pod, Service                                  *struct{ Namespace, Name string }
 }
 
 // checkEvents: there is an event of each logged packet, which tells both ends, the rule and
@@ -92,7 +93,13 @@ func (s *dropScene) checkEvents() {
 	}
 	clients := append(s.lab.Info.Client.IPv4, s.lab.Info.Client.IPv6...)
 	got := map[witnessed]int{}
+	tapped := 0
 	for _, e := range report.Events {
+		if e.Source == "tap" {
+			tapped++
+			s.checkTapped(&e)
+			continue
+		}
 		got[witnessed{e.Source, e.Reason, ""}]++
 		known := false
 		for _, c := range clients {
@@ -110,6 +117,21 @@ func (s *dropScene) checkEvents() {
 	if err := same("events of", s.logged, got); err != nil {
 		s.t.Error(err)
 	}
+	if tapped == 0 {
+		s.t.Error("the tap logged nothing")
+	}
+}
+
+// checkTapped: what the tap logs tells the Service and why its packets are refused.
+func (s *dropScene) checkTapped(e *dropEvent) {
+	s.t.Helper()
+	for _, r := range s.sent {
+		if e.Refused && e.Service != nil && r.counted.service == e.Service.Name && r.counted.reason == e.Reason && r.to == e.To && r.counted.owner == e.Owner &&
+			slices.Contains(strings.Split(r.counted.hook, "+"), e.Hook) {
+			return
+		}
+	}
+	s.t.Errorf("the tap tells of %+v, which nobody sent", *e)
 }
 
 // boundGroups are the groups of NFLOG that are bound on node1, with their holders, as
@@ -122,13 +144,20 @@ func (s *dropScene) boundGroups() string {
 // checkKilled: nothing is left of an agent that is killed.
 func (s *dropScene) checkKilled() {
 	s.t.Helper()
-	if groups := s.boundGroups(); !strings.HasPrefix(groups, "100 ") || strings.Contains(groups, "\n") {
-		s.t.Errorf("bound are %q, want group 100 alone", groups)
+	groups := strings.Split(s.boundGroups(), "\n")
+	if len(groups) != 2 || !strings.HasPrefix(strings.TrimSpace(groups[0]), "100 ") || !strings.HasPrefix(strings.TrimSpace(groups[1]), "10988 ") {
+		s.t.Errorf("bound are %q, want group 100 and the tap's", groups)
+	}
+	if tables := s.lab.Exec("node1", "nft", "list", "tables"); !strings.Contains(tables, "inet svcscope") {
+		s.t.Errorf("the tap's table is not among these:\n%s", tables)
 	}
 	sendSignal(s.lab, "svcscope", "KILL")
 	<-s.agent.Done()
 	if groups := s.boundGroups(); groups != "" {
 		s.t.Errorf("after SIGKILL of the agent these are bound: %q", groups)
+	}
+	if tables := s.lab.Exec("node1", "nft", "list", "tables"); strings.Contains(tables, "svcscope") {
+		s.t.Errorf("after SIGKILL of the agent its table is there:\n%s", tables)
 	}
 }
 

@@ -33,7 +33,7 @@ func newMonitored(t *testing.T) *monitored {
 func (m *monitored) startAgent(flags ...string) {
 	m.t.Helper()
 	m.agent = startAgent(m.t, m.lab, append([]string{
-		"--metrics.endpoints", "--metrics.policies", "--nflog.group=100", "--conntrack.interval=1s", "--kubeconfig=" + m.lab.Info.Kubeconfig,
+		"--metrics.endpoints", "--metrics.policies", "--nflog.group=100", "--tap", "--conntrack.interval=1s", "--kubeconfig=" + m.lab.Info.Kubeconfig,
 	}, flags...)...)
 }
 

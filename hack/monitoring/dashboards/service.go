@@ -132,13 +132,16 @@ func serviceEndpoints() Panel {
 func serviceReasons() Panel {
 	return timeseries(spec{
 		title: "Refused packets by reason", unit: "pps", w: 12, h: 8, noValue: "none",
-		shows: "Packets per second that were refused, by reason. Clients that try again are counted again.",
+		shows: "Packets per second that were refused, by reason, and with --tap first packets that were sent to no endpoint, whoever refused " +
+			"them or not. Clients that try again are counted again.",
 		bad: "Any. no_endpoints: no pod is ready. no_local_endpoints: a Local traffic policy and no pod on this node. " +
 			"source_range: the client is not in the allowed ranges.",
 		next: "Look at the Service's EndpointSlices and pods, its traffic policies, or its loadBalancerSourceRanges. " +
 			"What network policies refuse on the way to its pods is on the Drops dashboard.",
 		targets: []Target{over(
-			`sum by (cluster, reason) (rate(svcscope_service_rejected_packets_total{@its}[$__rate_interval]))`, "{{reason}} {{cluster}}")},
+			`sum by (cluster, reason) (rate(svcscope_service_rejected_packets_total{@its}[$__rate_interval]))`, "{{reason}} {{cluster}}"),
+			over(`sum by (cluster, via) (rate(svcscope_service_attempts_total{@its}[$__rate_interval]))
+			 - sum by (cluster, via) (rate(svcscope_service_translated_attempts_total{@its}[$__rate_interval]))`, "sent to no endpoint, via {{via}} {{cluster}}")},
 	})
 }
 
