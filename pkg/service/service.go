@@ -30,7 +30,7 @@ func (p Protocol) Number() uint8 {
 	return 0
 }
 
-// Name is a Service's namespace and name.
+// Name is a namespace and a name in it: of a Service, where nothing else is said.
 type Name struct {
 	Namespace string
 	Name      string
