@@ -42,7 +42,7 @@ type Logged struct {
 	Tier      string
 	Rule      int // the rule's index in the policy and direction; -1: not told
 	// Hashed is true where the prefix was too long, and its middle is a hash: then
-	// there is no name.
+	// there is no name. Unhash may find it.
 	Hashed bool
 }
 

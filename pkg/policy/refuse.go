@@ -33,6 +33,9 @@ func Reasons() []Reason {
 	return []Reason{DefaultDeny, DeniedByRule, NoProfile, EndpointDown, Encapsulated, Invalid, Localnet, Marked, ByRule}
 }
 
+// OfPolicy reports whether a network policy refuses, or the lack of one that lets pass.
+func (r Reason) OfPolicy() bool { return r == DefaultDeny || r == DeniedByRule || r == NoProfile }
+
 // Object is the namespace and name of a policy or pod. Namespace is empty for what
 // is the cluster's.
 type Object struct {
