@@ -22,24 +22,33 @@ const (
 	acceptTypes = protobufType + "," + runtime.ContentTypeJSON
 )
 
-// newScheme knows the kinds that are followed and nothing else. AddToScheme of
+// networkingV1 is the group of NetworkPolicies, of which only metadata is read: without
+// the package of their types.
+var networkingV1 = schema.GroupVersion{Group: "networking.k8s.io", Version: "v1"}
+
+// newScheme knows the kinds that are followed or written and nothing else. AddToScheme of
 // the API packages would keep every type of the group in the binary.
 func newScheme() *runtime.Scheme {
 	s := runtime.NewScheme()
 	s.AddKnownTypes(corev1.SchemeGroupVersion,
-		&corev1.Service{}, &corev1.ServiceList{}, &corev1.Node{}, &corev1.NodeList{})
+		&corev1.Service{}, &corev1.ServiceList{}, &corev1.Node{}, &corev1.NodeList{},
+		&corev1.Pod{}, &corev1.PodList{}, &corev1.Event{})
 	s.AddKnownTypes(discoveryv1.SchemeGroupVersion,
 		&discoveryv1.EndpointSlice{}, &discoveryv1.EndpointSliceList{})
-	metav1.AddToGroupVersion(s, corev1.SchemeGroupVersion)
-	metav1.AddToGroupVersion(s, discoveryv1.SchemeGroupVersion)
+	s.AddKnownTypes(metav1.SchemeGroupVersion, &metav1.PartialObjectMetadata{}, &metav1.PartialObjectMetadataList{})
+	for _, gv := range []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingV1} {
+		metav1.AddToGroupVersion(s, gv)
+	}
 	return s
 }
 
 // clients are one REST client for each API group, over one connection pool.
 type clients struct {
-	core      rest.Interface
-	discovery rest.Interface
-	http      *http.Client
+	core       rest.Interface
+	discovery  rest.Interface
+	networking rest.Interface
+	events     rest.Interface // of core; its requests do not hold up the watches'
+	http       *http.Client
 }
 
 func newClients(cfg *rest.Config, userAgent string) (*clients, error) {
@@ -51,7 +60,7 @@ func newClients(cfg *rest.Config, userAgent string) (*clients, error) {
 	if userAgent != "" {
 		base.UserAgent = userAgent
 	}
-	// Three watches: more requests than this are a fault.
+	// Three watches, or five, and Events apart: more requests than this are a fault.
 	base.QPS, base.Burst, base.RateLimiter = 5, 10, nil
 	hc, err := rest.HTTPClientFor(base)
 	if err != nil {
@@ -61,7 +70,13 @@ func newClients(cfg *rest.Config, userAgent string) (*clients, error) {
 	if c.core, err = groupClient(base, hc, corev1.SchemeGroupVersion); err != nil {
 		return nil, err
 	}
+	if c.events, err = groupClient(base, hc, corev1.SchemeGroupVersion); err != nil {
+		return nil, err
+	}
 	if c.discovery, err = groupClient(base, hc, discoveryv1.SchemeGroupVersion); err != nil {
+		return nil, err
+	}
+	if c.networking, err = groupClient(base, hc, networkingV1); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -49,6 +49,7 @@ type fakeAPI struct {
 	noStreaming bool
 	json        bool     // lists are answered in JSON
 	requests    []string // "list services", "stream services", "watch services"
+	events      fakeEvents
 }
 
 type change struct {
@@ -66,7 +67,7 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 	}
 	f := &fakeAPI{
 		t: t, codecs: codecs, protobuf: info, version: 100, addr: "127.0.0.1:0",
-		objects: map[string]map[string]runtime.Object{"services": {}, "endpointslices": {}, "nodes": {}},
+		objects: map[string]map[string]runtime.Object{"services": {}, "endpointslices": {}, "nodes": {}, "pods": {}, "networkpolicies": {}},
 		wake:    make(chan struct{}), drop: make(chan struct{}), fail: map[string]int{},
 	}
 	f.up()
@@ -182,16 +183,23 @@ var fakePaths = map[string]string{
 	"/api/v1/services": "services",
 	"/api/v1/nodes":    "nodes",
 	"/apis/discovery.k8s.io/v1/endpointslices": "endpointslices",
+	"/api/v1/pods": "pods",
+	"/apis/networking.k8s.io/v1/networkpolicies": "networkpolicies",
 }
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		f.write(w, r)
+		return
+	}
 	resource, q := fakePaths[r.URL.Path], r.URL.Query()
-	if resource == "" || r.Method != http.MethodGet {
+	if resource == "" {
 		f.t.Errorf("unexpected request %s %s", r.Method, r.URL)
 	}
 	if a := r.Header.Get("Accept"); !strings.HasPrefix(a, runtime.ContentTypeProtobuf) {
 		f.t.Errorf("%s accepts %q, not protobuf first", r.URL, a)
 	}
+	f.wantsMetadata(r, resource)
 	op := "list "
 	if q.Get("watch") == "true" {
 		op = "watch "
@@ -258,7 +266,7 @@ func (f *fakeAPI) matches(r *http.Request, o runtime.Object) bool {
 	}
 	m := o.(metav1.Object)
 	return l.Matches(labels.Set(m.GetLabels())) &&
-		s.Matches(fields.Set{"metadata.name": m.GetName(), "metadata.namespace": m.GetNamespace()})
+		s.Matches(fields.Set{"metadata.name": m.GetName(), "metadata.namespace": m.GetNamespace(), "spec.nodeName": nodeOf(o)})
 }
 
 func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request, resource string) {
@@ -285,6 +293,18 @@ func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request, resource string) 
 			l.Items = append(l.Items, *o.(*corev1.Node))
 		}
 		body = f.encodeWith(serializer, l, corev1.SchemeGroupVersion)
+	case "pods":
+		l := &corev1.PodList{ListMeta: meta}
+		for _, o := range objs {
+			l.Items = append(l.Items, *o.(*corev1.Pod))
+		}
+		body = f.encodeWith(serializer, l, corev1.SchemeGroupVersion)
+	case "networkpolicies":
+		l := &metav1.PartialObjectMetadataList{ListMeta: meta}
+		for _, o := range objs {
+			l.Items = append(l.Items, *o.(*metav1.PartialObjectMetadata))
+		}
+		body = f.encodeWith(serializer, l, metav1.SchemeGroupVersion)
 	case "endpointslices":
 		l := &discoveryv1.EndpointSliceList{ListMeta: meta}
 		for _, o := range objs {
@@ -363,8 +383,12 @@ func (f *fakeAPI) await(ctx context.Context, drop <-chan struct{}, from int) int
 
 func (f *fakeAPI) send(enc streaming.Encoder, c change) bool {
 	gv := corev1.SchemeGroupVersion
-	if c.resource == "endpointslices" && c.event != "ERROR" {
+	switch {
+	case c.event == "ERROR":
+	case c.resource == "endpointslices":
 		gv = discoveryv1.SchemeGroupVersion
+	case c.resource == "networkpolicies":
+		gv = metav1.SchemeGroupVersion
 	}
 	return enc.Encode(&metav1.WatchEvent{
 		Type: c.event, Object: runtime.RawExtension{Raw: f.encode(c.object, gv)},

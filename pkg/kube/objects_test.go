@@ -67,13 +67,17 @@ func resourceOf(o runtime.Object) string {
 		return "endpointslices"
 	case *corev1.Node:
 		return "nodes"
+	case *corev1.Pod:
+		return "pods"
+	case *metav1.PartialObjectMetadata:
+		return "networkpolicies"
 	}
 	panic(fmt.Sprintf("unknown %T", o))
 }
 
 func statusObject(code int) *metav1.Status {
 	reasons := map[int]metav1.StatusReason{
-		401: metav1.StatusReasonUnauthorized, 403: metav1.StatusReasonForbidden, 410: metav1.StatusReasonExpired,
+		401: metav1.StatusReasonUnauthorized, 403: metav1.StatusReasonForbidden, 404: metav1.StatusReasonNotFound, 410: metav1.StatusReasonExpired,
 		422: metav1.StatusReasonInvalid, 429: metav1.StatusReasonTooManyRequests, 503: metav1.StatusReasonServiceUnavailable,
 	}
 	return &metav1.Status{
@@ -92,6 +96,10 @@ func bookmark(resource string, version int) runtime.Object {
 		return &corev1.Service{ObjectMeta: meta}
 	case "nodes":
 		return &corev1.Node{ObjectMeta: meta}
+	case "pods":
+		return &corev1.Pod{ObjectMeta: meta}
+	case "networkpolicies":
+		return &metav1.PartialObjectMetadata{ObjectMeta: meta}
 	}
 	return &discoveryv1.EndpointSlice{ObjectMeta: meta}
 }

@@ -14,9 +14,16 @@ import (
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
-// reflectors returns one for each kind.
+// reflectors returns one for each kind that is followed.
 func (w *Watcher) reflectors() []*cache.Reflector {
-	return []*cache.Reflector{w.services(), w.endpointSlices(), w.node()}
+	all := []*cache.Reflector{w.services(), w.endpointSlices(), w.node()}
+	if w.cfg.Pods {
+		all = append(all, w.pods())
+	}
+	if w.cfg.Policies {
+		all = append(all, w.policies())
+	}
+	return all
 }
 
 // services follows all Services, those of other proxies too: they hold

@@ -4,6 +4,7 @@ package kube
 
 import (
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,17 +38,47 @@ func TestClusterRole(t *testing.T) {
 	if d := cmp.Diff(want, role); d != "" {
 		t.Errorf("role (-want +got):\n%s", d)
 	}
+	more := optionalRules(t, string(b))
+	want.Rules = []rbacv1.PolicyRule{
+		{Verbs: []string{"list", "watch"}, APIGroups: []string{""}, Resources: []string{"pods"}},
+		{Verbs: []string{"list", "watch"}, APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}},
+		{Verbs: []string{"create", "patch"}, APIGroups: []string{""}, Resources: []string{"events"}},
+	}
+	if d := cmp.Diff(want.Rules, more); d != "" {
+		t.Fatalf("rules for flags (-want +got):\n%s", d)
+	}
+	checkAsked(t, nil, role.Rules)
+	checkAsked(t, withPods, append(role.Rules, more[:2]...))
+}
+
+// optionalRules are those that comments of the role have for flags.
+func optionalRules(t *testing.T, role string) (rules []rbacv1.PolicyRule) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`(?m)^# +--kube\.[a-z]+ +(- \{.*\})$`).FindAllStringSubmatch(role, -1) {
+		var one []rbacv1.PolicyRule
+		if err := yaml.UnmarshalStrict([]byte(m[1]), &one); err != nil {
+			t.Fatal(err)
+		}
+		rules = append(rules, one...)
+	}
+	return rules
+}
+
+// checkAsked holds rules against what is asked of the API: every resource is in them, and
+// no other.
+func checkAsked(t *testing.T, change func(*Config), rules []rbacv1.PolicyRule) {
+	t.Helper()
 	f := newFakeAPI(t)
 	f.noStreaming = true
 	fill(f)
-	w := start(t, f, nil)
+	w := start(t, f, change)
 	until(t, w, "first list", says(w, webOnly))
 	var asked, granted []string
 	for _, request := range f.asked() {
 		_, resource, _ := strings.Cut(request, " ")
 		asked = append(asked, resource)
 	}
-	for _, r := range role.Rules {
+	for _, r := range rules {
 		granted = append(granted, r.Resources...)
 	}
 	slices.Sort(asked)

@@ -31,6 +31,7 @@ type source struct {
 	kind     kind
 	client   rest.Interface
 	resource string
+	metadata bool // only that is asked for
 	selector func(*metav1.ListOptions)
 	decode   func([]byte) (runtime.Object, error) // one object of a list
 	backoff  wait.Backoff
@@ -119,7 +120,16 @@ func (s *source) WatchWithContext(ctx context.Context, o metav1.ListOptions) (wa
 
 func (s *source) get(o *metav1.ListOptions) *rest.Request {
 	// The client's own retries would hide for seconds that a server refuses.
-	return s.client.Get().Resource(s.resource).VersionedParams(o, metav1.ParameterCodec).MaxRetries(0)
+	r := s.client.Get().Resource(s.resource).VersionedParams(o, metav1.ParameterCodec).MaxRetries(0)
+	if s.metadata {
+		kind := "PartialObjectMetadataList"
+		if o.Watch {
+			kind = "PartialObjectMetadata"
+		}
+		as := ";as=" + kind + ";g=" + metav1.GroupName + ";v=v1"
+		r.SetHeader("Accept", protobufType+as+","+runtime.ContentTypeJSON+as)
+	}
+	return r
 }
 
 // unavailable reports whether err says nothing about the request: no answer at

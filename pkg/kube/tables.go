@@ -9,17 +9,26 @@ import (
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
-// kind is one of the three resources that are followed.
+// kind is one of the resources that are followed.
 type kind int
 
 const (
 	servicesKind kind = iota
 	slicesKind
 	nodeKind
+	catalogKinds // those before it make the catalog
+)
+
+// Kinds that are followed where they are asked for.
+const (
+	podsKind = catalogKinds + iota
+	policiesKind
 	kinds
 )
 
-func (k kind) String() string { return [...]string{"services", "endpointslices", "node"}[k] }
+func (k kind) String() string {
+	return [kinds]string{"services", "endpointslices", "node", "pods", "networkpolicies"}[k]
+}
 
 // tables holds the newest converted objects and remembers which of them are
 // not in the last catalog yet. It is not safe for concurrent use.
@@ -34,6 +43,8 @@ type tables struct {
 	pending     map[service.Name]parts
 	nodeChanged bool
 	news        news
+
+	others
 }
 
 // entry is what there is under a Service's name.
@@ -57,11 +68,12 @@ func newTables(nodeName string) *tables {
 		slices:   map[service.Name]*slice{},
 		node:     service.Node{Name: nodeName},
 		pending:  map[service.Name]parts{},
+		others:   others{pods: map[service.Name]*service.Pod{}, policies: map[service.Name]struct{}{}},
 	}
 }
 
-// complete reports whether all kinds have been listed.
-func (t *tables) complete() bool { return t.listed == [kinds]bool{true, true, true} }
+// complete reports whether all kinds of the catalog have been listed.
+func (t *tables) complete() bool { return !slices.Contains(t.listed[:catalogKinds], false) }
 
 func (t *tables) changed() bool { return t.nodeChanged || len(t.pending) > 0 }
 

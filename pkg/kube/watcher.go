@@ -26,6 +26,9 @@ type Config struct {
 	REST *rest.Config
 	// NodeName is the node whose Node object and local endpoints count.
 	NodeName string
+	// Pods has the node's pods followed, and Policies the names of all NetworkPolicies.
+	// Events lets Lost write Events.
+	Pods, Policies, Events bool
 	// StartJitter delays the first list by a random time up to this, so that
 	// a rollout on many nodes does not list everything at once.
 	StartJitter time.Duration
@@ -37,6 +40,7 @@ type Config struct {
 	// For tests; zero is the default.
 	settle   time.Duration // from a change to the catalog that has it
 	interval time.Duration // least time between two catalogs
+	retry    time.Duration // between two attempts to write Events
 	backoff  *wait.Backoff
 }
 
@@ -50,11 +54,11 @@ type State struct {
 	// Synced is true from the first complete list on: the catalog is known,
 	// if perhaps old.
 	Synced bool
-	// Current is true while every resource is followed: the catalog is what
-	// the API says, but for a second.
+	// Current is true while every resource that is asked for is followed: the catalog
+	// is what the API says, but for a second.
 	Current bool
 	// ServicesCurrent is Current of Services and their endpoints alone: a role
-	// without nodes leaves it true.
+	// without nodes or pods leaves it true.
 	ServicesCurrent bool
 	// NodeMissing is true while the API answers that it has no Node of the
 	// configured name: not before the first answer, and not without a name.
@@ -76,6 +80,11 @@ type Watcher struct {
 	clients *clients
 	catalog atomic.Pointer[service.Catalog]
 	state   atomic.Pointer[State]
+	// Nil until they are listed.
+	podsNow     atomic.Pointer[service.Pods]
+	policiesNow atomic.Pointer[service.Policies]
+	losses      chan loss // to be written as Events
+
 	changed chan struct{} // for the reader, one slot
 	dirty   chan struct{} // for the builder, one slot
 
@@ -97,6 +106,9 @@ func New(cfg Config) (*Watcher, error) {
 	if cfg.REST == nil {
 		return nil, errors.New("watch API: no REST config")
 	}
+	if cfg.Pods && cfg.NodeName == "" {
+		return nil, errors.New("watch API: the pods of a node without a name")
+	}
 	c, err := newClients(cfg.REST, cfg.UserAgent)
 	if err != nil {
 		return nil, err
@@ -110,6 +122,9 @@ func New(cfg Config) (*Watcher, error) {
 	if cfg.interval == 0 {
 		cfg.interval = defaultInterval
 	}
+	if cfg.retry == 0 {
+		cfg.retry = retryLost
+	}
 	if cfg.backoff == nil {
 		b := backoff()
 		cfg.backoff = &b
@@ -117,6 +132,7 @@ func New(cfg Config) (*Watcher, error) {
 	w := &Watcher{
 		cfg: cfg, clients: c, tables: newTables(cfg.NodeName),
 		changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1), announced: make(chan struct{}, 1),
+		losses: make(chan loss, maxLost),
 	}
 	w.catalog.Store(&service.Catalog{Node: service.Node{Name: cfg.NodeName}})
 	w.state.Store(&State{})
@@ -133,8 +149,8 @@ func (w *Watcher) Synced() bool { return w.catalog.Load().Synced }
 // State returns how following the API goes.
 func (w *Watcher) State() State { return *w.state.Load() }
 
-// Changed gets a value after Catalog or State changed. It has one slot, for
-// one reader: several changes may give one value.
+// Changed gets a value after Catalog, Pods, Policies or State changed. It has one slot,
+// for one reader: several changes may give one value.
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 
 // Run follows the API until ctx ends and then returns nil. It never gives up:
@@ -153,6 +169,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 		return nil
 	}
 	var wg sync.WaitGroup
+	if w.cfg.Events {
+		wg.Go(func() { w.writeEvents(ctx) })
+	}
 	for _, r := range w.reflectors() {
 		wg.Go(func() { w.follow(ctx, r) })
 	}
@@ -191,8 +210,8 @@ func (w *Watcher) holdBack(ctx context.Context) bool {
 	return ok
 }
 
-// build makes a catalog of what has changed, until ctx ends: at most one an
-// interval, and a little after the first of a burst of changes.
+// build makes a catalog of what has changed, and the like of what else is followed, until
+// ctx ends: at most one an interval, and a little after the first of a burst of changes.
 func (w *Watcher) build(ctx context.Context) {
 	var last time.Time
 	for {
@@ -209,6 +228,7 @@ func (w *Watcher) build(ctx context.Context) {
 			if w.tables.complete() && (w.tables.changed() || !w.Synced()) {
 				w.catalog.Store(w.tables.catalog(w.catalog.Load()))
 			}
+			w.publishOthers()
 		})
 	}
 }
@@ -248,10 +268,10 @@ func (w *Watcher) report(k kind, e event) {
 // update changes the state under the lock and publishes it if it is another.
 func (w *Watcher) update(change func()) {
 	w.mu.Lock()
-	before := w.catalog.Load()
+	before, pods, policies := w.Catalog(), w.Pods(), w.Policies()
 	change()
 	prev, next := w.state.Load(), w.nextState()
-	same := *prev == *next && before == w.catalog.Load()
+	same := *prev == *next && before == w.Catalog() && pods == w.Pods() && policies == w.Policies()
 	if !same {
 		w.logChange(prev, next)
 		w.state.Store(next)
@@ -265,7 +285,8 @@ func (w *Watcher) update(change func()) {
 func (w *Watcher) nextState() *State {
 	s := &State{Synced: w.Synced(), WaitUntil: w.waiting, NodeMissing: w.tables.nodeless}
 	s.ServicesCurrent = s.Synced && w.followed[servicesKind] && w.followed[slicesKind]
-	s.Current = s.ServicesCurrent && w.followed[nodeKind]
+	s.Current = s.ServicesCurrent && w.followed[nodeKind] &&
+		(!w.cfg.Pods || w.followed[podsKind]) && (!w.cfg.Policies || w.followed[policiesKind])
 	s.Err = w.failure()
 	if s.Err == "" && s.NodeMissing {
 		s.Err = fmt.Sprintf("node %q does not exist in the API: is --node-name right?", w.cfg.NodeName)

@@ -238,6 +238,9 @@ func TestNewErrors(t *testing.T) {
 		t.Error("no REST config: no error")
 	}
 	cfg := newFakeAPI(t).config()
+	if _, err := New(Config{REST: cfg, Pods: true}); err == nil {
+		t.Error("pods of no node: no error")
+	}
 	cfg.TLSClientConfig.CAFile = "/nonexistent/ca.crt"
 	if _, err := New(Config{REST: cfg}); err == nil || !strings.Contains(err.Error(), "build API client") {
 		t.Errorf("missing CA: %v", err)
