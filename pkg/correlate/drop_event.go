@@ -42,6 +42,9 @@ type DropEvent struct {
 	// Headers are the packet's own, at that hook; Src and Dst are the zero value where
 	// they were not copied.
 	nflog.Headers
+	// FromPod and ToPod are the pods of this node from which the packet comes and to which
+	// it goes, by its addresses; the zero value where pods are not watched, too.
+	FromPod, ToPod policy.Object
 	// Service is the port that the packet was sent to, by the address Frontend; the zero
 	// value where the packet and its entry of connection tracking do not tell.
 	Service  service.PortName

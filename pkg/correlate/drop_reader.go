@@ -25,6 +25,9 @@ type DropReader struct {
 	loggers []FamilyLogger
 	catalog *service.Catalog
 	node    map[[16]byte]struct{} // the node's own addresses
+	pods    *service.Pods
+	// policies are looked through only where a prefix is a hash.
+	policies *service.Policies
 	// What packets of one shape are, by what they have in common. Only rules give
 	// prefixes, so that these are few; more than maxShapes are not remembered.
 	shapes map[packetShape]*DropRule
@@ -44,10 +47,12 @@ const maxShapes = 4096
 // passes is of packets whose rule lets them pass, and says so.
 var passes = &DropRule{}
 
-// NewDropReader knows the rules that log, and the Services as a FlowFinder does.
+// NewDropReader knows the rules that log, the Services as a FlowFinder does, and the pods
+// and policies that are watched.
 func NewDropReader(loggers []FamilyLogger, in FlowInputs) *DropReader {
 	r := &DropReader{
-		loggers: loggers, catalog: flowCatalog(in.Catalog, in.Rows), shapes: make(map[packetShape]*DropRule),
+		loggers: loggers, catalog: flowCatalog(in.Catalog, in.Rows), pods: in.Pods, policies: in.Policies,
+		shapes: make(map[packetShape]*DropRule),
 	}
 	r.node = addrSet(in.Local, r.catalog.Node.IPs)
 	return r
@@ -74,6 +79,7 @@ func (r *DropReader) Read(p *nflog.Packet, now time.Time, e *DropEvent) bool {
 		return false
 	}
 	e.set(p, now, rule)
+	r.namePods(e, p)
 	if p.HasFlow {
 		r.sentTo(e, p.Flow.Orig.Dst, p.Flow.Protocol)
 	} else if e.HasPorts {
@@ -92,6 +98,7 @@ func (r *DropReader) readTapped(p *nflog.Packet, now time.Time, e *DropEvent) bo
 	}
 	e.DropRule = f.dropRule(p.Group, hookName(p.Hook))
 	e.Service, e.Frontend = f.Port, e.Dst
+	r.namePods(e, p)
 	return true
 }
 
@@ -141,10 +148,16 @@ func (r *DropReader) ruleOf(s packetShape) *DropRule {
 			return passes
 		}
 		if len(may) == 1 {
-			rule.Pod = may[0].Refuser.Pod
+			rule.Pod, rule.Interface = may[0].Refuser.Pod, may[0].Refuser.Interface
+		}
+		if l.Hashed {
+			rule.Policy, _ = policy.Unhash(s.prefix, r.policies.All())
 		}
 	} else if len(may) > 0 {
 		rule.Refuser, rule.Refused = together(may)
+	}
+	if rule.Pod == (policy.Object{}) {
+		rule.Pod = podObject(r.pods.ByInterface(rule.Interface))
 	}
 	return rule
 }

@@ -177,18 +177,21 @@ func (d *Drops) Commit(c RefusalCommit, now time.Time) {
 
 // counters makes the ledger's of what is refused, and notes the keys. Of a rule that is
 // known what was known of it holds, where what it tells now is news: the packets until
-// now are not those of a key that is new.
+// now are not those of a key that is new. So it does where only the pod is not known any
+// more: it has ended before its rules.
 func (d *Drops) counters(all []refusedCounter, was, used map[ledger.ID]*dropped) []ledger.Counter {
 	out := make([]ledger.Counter, len(all))
 	for i := range all {
-		id := all[i].counter.ID
-		e := d.keys[all[i].key]
-		if old := was[id]; old != nil && (e == nil || e.made == d.round) {
-			_ = d.of(all[i].key) // for the next time
+		id, key := all[i].counter.ID, all[i].key
+		e, old := d.keys[key], was[id]
+		switch {
+		case old != nil && key.lacksPod(&old.key):
 			e = old
-		}
-		if e == nil {
-			e = d.of(all[i].key)
+		case old != nil && (e == nil || e.made == d.round):
+			_ = d.of(key) // for the next time
+			e = old
+		case e == nil:
+			e = d.of(key)
 		}
 		used[id] = e
 		out[i] = all[i].counter

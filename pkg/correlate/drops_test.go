@@ -22,6 +22,7 @@ type dropScene struct {
 	*testing.T
 	drops *Drops
 	now   time.Time
+	pods  *service.Pods
 }
 
 func newDropScene(t *testing.T) *dropScene {
@@ -38,7 +39,7 @@ func (s *dropScene) read(rules string) {
 	var others policy.Refusals
 	others.Update(rs, []ruleset.Delta{{Table: "filter", Changed: rs.Table("filter").Chains}})
 	s.now = s.now.Add(time.Second)
-	s.drops.Apply(NewCounters().Refused(rs, kubeproxy.NewView(rs), &others, NewNames(nil), false), s.now)
+	s.drops.Apply(NewCounters().Refused(rs, kubeproxy.NewView(rs), &others, NewNames(nil).WithPods(s.pods), false), s.now)
 }
 
 func (s *dropScene) totals() []string {

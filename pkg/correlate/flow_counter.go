@@ -75,6 +75,10 @@ type FlowInputs struct {
 	Rows    []*ServicePort
 	Local   []netip.Addr // the node's own addresses
 	Routed  []netip.Addr // those with routes of their own to its interfaces: pods'
+	// Pods are those of this node, and Policies the names of all NetworkPolicies; nil
+	// where they are not watched.
+	Pods     *service.Pods
+	Policies *service.Policies
 	// Stalled tells that the Catalog is not followed now: there may be endpoints that
 	// it lacks, and no address is taken to be none that was not before.
 	Stalled bool

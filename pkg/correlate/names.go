@@ -17,6 +17,7 @@ import (
 type Names struct {
 	catalog *service.Catalog // nil where the API is not known
 	byHash  map[string]service.PortName
+	pods    *service.Pods // nil where they are not watched
 }
 
 // NewNames returns the names of a catalog; nil, or one that is not synced,
@@ -29,16 +30,17 @@ func NewNames(c *service.Catalog) *Names {
 	return n
 }
 
-// Next returns the names of another catalog. What one with the same Services
-// has of them is shared: only endpoints differ, which are looked up.
+// Next returns the names of another catalog, with the same pods. What one with the same
+// Services has of them is shared: only endpoints differ, which are looked up.
 func (n *Names) Next(c *service.Catalog) *Names {
 	if n == nil {
 		return NewNames(c)
 	}
 	next := &Names{catalog: c, byHash: n.byHash}
 	if c == nil || !c.Synced || !next.SameServices(n) {
-		return NewNames(c)
+		next = NewNames(c)
 	}
+	next.pods = n.pods
 	return next
 }
 

@@ -89,7 +89,7 @@ func (b *refusedBuilder) rule(f *policy.Refusal) {
 	}
 	b.append(DropKey{
 		DropLabels: DropLabels{Reason: string(f.Reason), Hook: hookOf(f.Hooks), Owner: f.Owner},
-		Direction:  f.Direction, Policy: f.Policy, Pod: f.Pod, Family: b.rs.Family,
+		Direction:  f.Direction, Policy: f.Policy, Pod: b.names.podOf(&f.Refuser), Family: b.rs.Family,
 	}, f.Table, f.Chain, f.Index)
 }
 

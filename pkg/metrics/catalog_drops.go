@@ -33,7 +33,7 @@ func dropMetrics() []Metric {
 				{Name: "direction", Values: []string{"", "ingress", "egress"}, Question: "Into the pod or out of it? Empty where one rule serves both"},
 				{Name: "policy_namespace", Bound: "the policies; empty for one of the cluster, and where no policy is to blame alone", Question: "Whose policy?"},
 				{Name: "policy_name", Bound: "likewise", Question: "Which policy?"},
-				{Name: "pod_namespace", Bound: "the pods of this node; empty where the rule does not tell", Question: "Whose pod?"},
+				{Name: "pod_namespace", Bound: "the pods of this node; empty where the rule does not tell, as Calico's without `--kube.pods`", Question: "Whose pod?"},
 				{Name: "pod_name", Bound: "likewise", Question: "Which pod?"},
 				owner,
 			},
