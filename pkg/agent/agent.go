@@ -138,7 +138,7 @@ const onceWait = 5 * time.Second
 // (ServicePort.SinceRule). The entries of connection tracking are read where
 // ConntrackInterval is not 0. Names come from the API if it answers within some
 // seconds; with KubeAlways it is an error that it does not. Of cfg it takes the
-// fields from Kube to UserAgent, ConntrackInterval and Logger.
+// fields from Kube to KubePolicies, ConntrackInterval and Logger.
 func ReadOnce(ctx context.Context, cfg Config) (*correlate.Snapshot, error) {
 	if err := cfg.validateSampling(); err != nil {
 		return nil, err
@@ -222,4 +222,14 @@ func (s *sampler) awaitAPI(ctx context.Context) error {
 		return fmt.Errorf("read API: %s", why)
 	}
 	return fmt.Errorf("read API: no answer in %v", onceWait)
+}
+
+// wait waits for d or the end of ctx.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
 }

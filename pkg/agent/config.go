@@ -51,6 +51,11 @@ type Config struct {
 	StartJitter time.Duration // --kube.start-jitter
 	UserAgent   string        // towards the API; svcscope/<version>
 
+	// What else is asked of the API: --kube.pods, the pods of this node; --kube.policies,
+	// the names of all NetworkPolicies; --kube.events, to write Events of pods that lose
+	// packets to policies.
+	KubePods, KubePolicies, KubeEvents bool
+
 	Interval time.Duration // --interval
 	// ConntrackInterval is --conntrack.interval: how often the entries of the
 	// table are read. 0 never reads them.
@@ -68,6 +73,9 @@ type Config struct {
 
 	// NFLOGGroup is --nflog.group: "auto", "none", or numbers with commas.
 	NFLOGGroup string
+	// AnonymizeDrops is --drops.anonymize: of addresses in events that are of no pod, node
+	// or Service only the network is told.
+	AnonymizeDrops bool
 
 	// Tap is --tap: an nf_tables table of the agent's own counts what is sent to
 	// Services, and refused.
@@ -151,6 +159,9 @@ func (c *Config) validateSampling() error {
 	}
 	if c.StartJitter < 0 {
 		errs = append(errs, fmt.Errorf("--kube.start-jitter %v: want 0 or more", c.StartJitter))
+	}
+	if err := c.validateKube(); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -20,6 +20,8 @@ type dropLog struct {
 	end    uint64                // the number of the next event
 	more   chan struct{}         // closed when there is one
 	counts map[correlate.WitnessKey]uint64
+	// losses counts what pods lose to policies; nil where nobody wants to know.
+	losses map[correlate.LossKey]uint64
 }
 
 func newDropLog() *dropLog {
@@ -36,6 +38,7 @@ func (l *dropLog) add(events []correlate.DropEvent) {
 	for i := range events {
 		if e := &events[i]; e.Refused && e.Source != correlate.SourceTap { // which counts itself
 			l.counts[e.Key()]++
+			l.lose(e)
 		}
 		if len(l.ring) < maxDrops {
 			l.ring = append(l.ring, events[i])
@@ -46,6 +49,25 @@ func (l *dropLog) add(events []correlate.DropEvent) {
 	}
 	close(l.more)
 	l.more = make(chan struct{})
+}
+
+// lose counts an event as a pod's loss, if it is one. Needs mu.
+func (l *dropLog) lose(e *correlate.DropEvent) {
+	if l.losses == nil {
+		return
+	}
+	if key, ok := e.Loss(); ok {
+		l.losses[key]++
+	}
+}
+
+// takeLosses returns what pods have lost since the last call.
+func (l *dropLog) takeLosses() map[correlate.LossKey]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	losses := maps.Clone(l.losses)
+	clear(l.losses)
+	return losses
 }
 
 // take returns what was counted since the last call.

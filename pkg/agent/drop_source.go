@@ -20,7 +20,10 @@ type dropInputs struct {
 	// catalog and rows are as in correlate.FlowInputs; flows has all of it.
 	catalog *service.Catalog
 	rows    []*correlate.ServicePort
-	flows   func() correlate.FlowInputs
+	// pods and policies are nil where they are not watched.
+	pods     *service.Pods
+	policies *service.Policies
+	flows    func() correlate.FlowInputs
 	// tap is set for packets that the tap has logged.
 	tap *correlate.TapPlan
 }
@@ -28,7 +31,8 @@ type dropInputs struct {
 // same reports whether packets mean with in what they meant with old.
 func (in *dropInputs) same(old *dropInputs) bool {
 	synced := in.catalog != nil && in.catalog.Synced // then rows do not matter
-	return in.catalog == old.catalog && in.tap == old.tap && slices.Equal(in.loggers, old.loggers) && (synced || slices.Equal(in.rows, old.rows))
+	return in.catalog == old.catalog && in.pods == old.pods && in.policies == old.policies && in.tap == old.tap &&
+		slices.Equal(in.loggers, old.loggers) && (synced || slices.Equal(in.rows, old.rows))
 }
 
 // renewEvery bounds how often what packets are held against is made anew while it
@@ -46,10 +50,8 @@ type dropSource struct {
 	in     func() dropInputs
 
 	reader *correlate.DropReader
-	with   dropInputs // that it was made with
-	made   time.Time
-	tried  time.Time
-	batch  []correlate.DropEvent
+	renewal
+	batch []correlate.DropEvent
 }
 
 // run reads until ctx ends or the socket fails.
@@ -76,18 +78,11 @@ func (d *dropSource) run(ctx context.Context) error {
 
 // renew makes the reader anew where something has changed.
 func (d *dropSource) renew(now time.Time) {
-	if d.reader != nil && now.Sub(d.tried) < renewEvery {
-		return
-	}
-	d.tried = now
-	in := d.in()
-	if d.reader != nil && now.Sub(d.made) < renewAll && in.same(&d.with) {
-		return
-	}
-	d.made = now
-	if d.with = in; in.tap != nil {
-		d.reader = correlate.NewTapReader(in.tap, in.flows())
-	} else {
-		d.reader = correlate.NewDropReader(in.loggers, in.flows())
+	if d.due(d.in, now) {
+		if d.with.tap != nil {
+			d.reader = correlate.NewTapReader(d.with.tap, d.with.flows())
+		} else {
+			d.reader = correlate.NewDropReader(d.with.loggers, d.with.flows())
+		}
 	}
 }

@@ -89,7 +89,7 @@ func (s *sampler) watchDrops(ctx context.Context, w DropWatch) error {
 		events, missed, after, more := l.after(next, followedAtOnce)
 		next = after
 		for i := range events {
-			e := correlate.NewDropEventReport(&events[i], s.devices.name)
+			e := s.dropReport(&events[i])
 			e.Missed, missed = missed, 0
 			w.Visit(&e)
 		}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -158,6 +159,10 @@ type fakeWatcher struct {
 	state   apiState
 	changed chan struct{}
 	names   []service.Name // what ChangedSince says
+
+	pods     *service.Pods
+	policies *service.Policies
+	lost     []string // Events
 }
 
 func newFakeWatcher() *fakeWatcher {
@@ -181,6 +186,24 @@ func (f *fakeWatcher) State() apiState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state
+}
+
+func (f *fakeWatcher) Pods() *service.Pods {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pods
+}
+
+func (f *fakeWatcher) Policies() *service.Policies {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.policies
+}
+
+func (f *fakeWatcher) Lost(p *service.Pod, what string, packets uint64, _ time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost = append(f.lost, fmt.Sprintf("%s %s: %s: %d", p.UID, p.Name, what, packets))
 }
 
 func (f *fakeWatcher) Changed() <-chan struct{}   { return f.changed }

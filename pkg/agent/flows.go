@@ -153,6 +153,7 @@ func (s *sampler) flowInputs() correlate.FlowInputs {
 	if snapshot := s.latest.Load(); snapshot != nil {
 		in.Rows = snapshot.Services
 	}
+	in.Pods, in.Policies = s.kube.pods()
 	local := s.addresses()
 	in.Local, in.Routed = local.Own, local.Routed
 	return in

@@ -20,6 +20,13 @@ const configEvery = 30 * time.Second
 // watcher is kube.Watcher.
 type watcher interface {
 	Catalog() *service.Catalog
+	// Pods and Policies are nil until they have been listed, and where they are not
+	// followed.
+	Pods() *service.Pods
+	Policies() *service.Policies
+	// Lost writes an Event of a pod that has lost packets since a time, where Events are
+	// to be written.
+	Lost(pod *service.Pod, what string, packets uint64, since time.Time)
 	State() apiState
 	Changed() <-chan struct{}
 	// ChangedSince lists the Services that changed after a version; all is
@@ -31,10 +38,13 @@ type watcher interface {
 
 // kube is the API as a source that may be off, away or not configured.
 type kube struct {
-	mode  KubeMode
+	mode KubeMode
+	// wantPods and wantPolicies: they are to be followed.
+	wantPods, wantPolicies bool
+
 	open  func() (watcher, error)
 	log   *slog.Logger
-	first chan struct{} // closed at the first complete list
+	first chan struct{} // closed when all has been listed that can be
 	news  chan struct{} // has a value when changes has something to say
 	halt  func()        // set by start
 
@@ -59,7 +69,10 @@ type kubeState struct {
 }
 
 func newKube(cfg Config, open func() (watcher, error)) *kube {
-	return &kube{mode: cfg.Kube, open: open, log: cfg.logger(), first: make(chan struct{}), news: make(chan struct{}, 1)}
+	return &kube{
+		mode: cfg.Kube, wantPods: cfg.KubePods, wantPolicies: cfg.KubePolicies,
+		open: open, log: cfg.logger(), first: make(chan struct{}), news: make(chan struct{}, 1),
+	}
 }
 
 // off reports whether there will be no API while this process runs.
@@ -103,7 +116,7 @@ func (k *kube) run(ctx context.Context) error {
 	go func() { done <- w.Run(ctx) }()
 	synced := false
 	for {
-		if !synced && w.Catalog().Synced {
+		if !synced && k.listed(w) {
 			synced = true
 			close(k.first)
 		}
@@ -121,6 +134,22 @@ func (k *kube) run(ctx context.Context) error {
 		default:
 		}
 	}
+}
+
+// listed reports whether all is known that the API has to tell: what it refuses to list
+// beside the catalog is not waited for.
+func (k *kube) listed(w watcher) bool {
+	all := (!k.wantPods || w.Pods() != nil) && (!k.wantPolicies || w.Policies() != nil)
+	return w.Catalog().Synced && (all || w.State().Err != "")
+}
+
+// pods returns the newest picture of the node's pods, and the names of all policies; nil
+// where they are not known.
+func (k *kube) pods() (*service.Pods, *service.Policies) {
+	if w := k.watcher(); w != nil {
+		return w.Pods(), w.Policies()
+	}
+	return nil, nil
 }
 
 // start follows the API in a goroutine that stop ends and waits for.

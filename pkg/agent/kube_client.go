@@ -26,7 +26,7 @@ func openWatcher(cfg Config) func() (watcher, error) {
 		}
 		w, err := kubeapi.New(kubeapi.Config{
 			REST: rest, NodeName: cfg.NodeName, StartJitter: cfg.StartJitter, UserAgent: cfg.UserAgent,
-			Logger: cfg.logger(),
+			Pods: cfg.KubePods, Policies: cfg.KubePolicies, Events: cfg.KubeEvents, Logger: cfg.logger(),
 		})
 		if err != nil {
 			return nil, err

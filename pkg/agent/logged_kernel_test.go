@@ -47,7 +47,9 @@ func loggedDrops(t *testing.T, f family, backend string) {
 	loadLogged(t, &f, backend)
 	cfg := testConfig()
 	cfg.Kube, cfg.NFLOGGroup = KubeAuto, "100"
-	s := apiSampler(t, cfg, chaosAPI(&f))
+	api := chaosAPI(&f)
+	api.pods = podOf("sender", f.node)
+	s := apiSampler(t, cfg, api)
 	for range 3 {
 		s.pass(t.Context())
 	}
@@ -99,7 +101,7 @@ func loggedDrops(t *testing.T, f family, backend string) {
 	events, _, _, _ := s.groups.events.after(0, 100)
 	of := netip.AddrPortFrom(f.ghost, vipPort).String()
 	for i := range events {
-		d := correlate.NewDropEventReport(&events[i], s.devices.name)
+		d := s.dropReport(&events[i])
 		device := "lo"
 		if d.Service != nil { // by the scene's route to Services
 			device = "d0"
@@ -113,6 +115,8 @@ func loggedDrops(t *testing.T, f family, backend string) {
 			}
 		case d.Pod == nil || *d.Pod != (correlate.ObjectReport{Namespace: "shop", Name: "web-0"}) || d.Owner != "kube-router" || d.To != net.JoinHostPort(f.node.String(), fmt.Sprint(podPort)):
 			t.Errorf("got %+v toward the pod", d)
+		case d.FromPod == nil || d.FromPod.Name != "sender" || d.ToPod == nil || d.ToPod.Name != "sender":
+			t.Errorf("from %+v to %+v, want the pod of that address", d.FromPod, d.ToPod)
 		}
 	}
 	stop()

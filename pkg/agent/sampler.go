@@ -42,6 +42,8 @@ type sampler struct {
 	devices   devices
 	witnessed *correlate.Witnessed
 	tap       *tapper
+	losses    *correlate.PodLosses // nil without --kube.events
+	masks     masks
 	// loggers are the rules that log, of the version loggersAt.
 	loggers   atomic.Pointer[[]correlate.FamilyLogger]
 	loggersAt uint64
@@ -103,6 +105,7 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s.groups = newLogGroups(groups, h, log)
 	s.tap = newTapper(cfg, h, log, s.groups.events)
 	s.tap.totals = correlate.NewTapped(own)
+	s.watchLosses()
 	named := func(name string) collector {
 		return collector{
 			log: log, netAdmin: h.netAdmin, reads: s.reads,
@@ -199,6 +202,7 @@ func larger(a, b map[string]uint64) map[string]uint64 {
 func (s *sampler) apply(ctx context.Context) {
 	now := time.Now()
 	s.rename(s.kube.catalog())
+	s.namePods()
 	s.know(now)
 	for _, src := range s.sources {
 		s.tell(ctx, src, now)
@@ -387,14 +391,4 @@ func (s *sampler) close() error {
 		errs = append(errs, src.backend.close())
 	}
 	return errors.Join(errs...)
-}
-
-// wait waits for d or the end of ctx.
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

@@ -111,7 +111,7 @@ func (s *tapScene) expectEvent(t *testing.T) {
 		events, _, _, _ = s.groups.events.after(0, 100)
 		return len(events) == 9
 	})
-	d := correlate.NewDropEventReport(&events[0], s.devices.name)
+	d := s.dropReport(&events[0])
 	if d.Source != "tap" || d.Service == nil || d.Service.Name != "ghost" || d.Reason != "no_endpoints" || d.Hook != "output" ||
 		d.SentTo != netip.AddrPortFrom(s.f.ghost, vipPort).String() || d.Table != "filter" || d.Chain == "" {
 		t.Errorf("got %+v", d)

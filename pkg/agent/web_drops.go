@@ -29,10 +29,10 @@ func drops(s *sampler, places, followers chan struct{}) http.Handler {
 	whole := bound(places, report(s, func(snapshot *correlate.Snapshot) any {
 		l := s.groups.events
 		events, _, _, _ := l.after(l.newest(toldEvents), toldEvents)
-		return correlate.NewDropsReport(snapshot, events, s.devices.name)
+		return correlate.NewDropsReport(snapshot, events, s.dropReport)
 	}))
 	stream := bound(followers, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = streamDrops(r.Context(), w, s.groups.events, s.devices.name) // the client has gone
+		_ = streamDrops(r.Context(), w, s.groups.events, s.dropReport) // the client has gone
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("follow") == "true" {
@@ -44,7 +44,7 @@ func drops(s *sampler, places, followers chan struct{}) http.Handler {
 }
 
 // streamDrops writes events until ctx ends or the client does not read.
-func streamDrops(ctx context.Context, w http.ResponseWriter, l *dropLog, device func(uint32) string) error {
+func streamDrops(ctx context.Context, w http.ResponseWriter, l *dropLog, report func(*correlate.DropEvent) correlate.DropEventReport) error {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	c, lines := http.NewResponseController(w), json.NewEncoder(w)
 	for next := l.newest(0); ; {
@@ -59,7 +59,7 @@ func streamDrops(ctx context.Context, w http.ResponseWriter, l *dropLog, device 
 			}
 		}
 		for i := range events {
-			if err := lines.Encode(correlate.NewDropEventReport(&events[i], device)); err != nil {
+			if err := lines.Encode(report(&events[i])); err != nil {
 				return err
 			}
 		}

@@ -12,6 +12,7 @@ import (
 // publishDrops adds what rules have refused, and what witnesses saw of it.
 func (s *sampler) publishDrops(in *correlate.Inputs, now time.Time) {
 	in.Drops, in.PolicyDrops = s.drops.Totals(s.names.Exists), s.drops.Policies()
+	s.tellLosses(in.PolicyDrops, now)
 	if !s.groups.choice.none() {
 		s.noteLoggers()
 		s.witnessed.Add(s.groups.events.take(), now)
@@ -102,6 +103,7 @@ func (s *sampler) noteLoggers() {
 // goroutine.
 func (s *sampler) dropInputs() dropInputs {
 	in := dropInputs{catalog: s.kube.catalog(), flows: s.flowInputs}
+	in.pods, in.policies = s.kube.pods()
 	if all := s.loggers.Load(); all != nil {
 		in.loggers = *all
 	}

@@ -26,8 +26,9 @@ what the API says. It changes no rule and starts no process; with --nflog.group 
 reads groups of NFLOG that nobody else does.
 SIGTERM stops it gracefully.
 
-The API's user needs the role in deploy/clusterrole.yaml. A kubelet's kubeconfig
-is not enough: a kubelet may not list EndpointSlices.`
+The API's user needs the role in deploy/clusterrole.yaml, and for --kube.pods,
+--kube.policies and --kube.events the rules that are told there. A kubelet's
+kubeconfig is not enough: a kubelet may not list EndpointSlices.`
 
 const agentExamples = `  # on a node, with the API; the user needs the role in deploy/clusterrole.yaml
   svcscope agent --kubeconfig /etc/svcscope/kubeconfig
@@ -57,6 +58,9 @@ func newAgent(e *env) *cobra.Command {
 	kube := kubeFlags(cmd, &c)
 	f.DurationVar(&c.StartJitter, "kube.start-jitter", c.StartJitter,
 		"longest random delay before the first list, so that a fleet does not ask at once")
+	podFlags(cmd, &c)
+	f.BoolVar(&c.KubeEvents, "kube.events", c.KubeEvents,
+		"write Events of pods of this node that lose packets to network policies, one a pod, policy and 5 minutes at most; needs --kube.pods")
 	f.DurationVar(&c.Interval, "interval", c.Interval, "time between two readings of the kernel")
 	f.DurationVar(&c.ConntrackInterval, "conntrack.interval", c.ConntrackInterval,
 		"time between two readings of all entries of connection tracking, longer where one takes more than 2 % of it; 0: never")
@@ -80,6 +84,17 @@ func newAgent(e *env) *cobra.Command {
 		return runAgent(cmd.Context(), e, c)
 	}
 	return cmd
+}
+
+// podFlags adds the flags of what tells of refused packets: whose they are, and how
+// others' addresses are told.
+func podFlags(cmd *cobra.Command, c *agent.Config) {
+	f := cmd.Flags()
+	f.BoolVar(&c.KubePods, "kube.pods", c.KubePods, "watch the pods of this node, to tell of them by name where packets are refused")
+	f.BoolVar(&c.KubePolicies, "kube.policies", c.KubePolicies,
+		"watch the names of all NetworkPolicies, to tell of those that a log prefix has as a hash alone")
+	f.BoolVar(&c.AnonymizeDrops, "drops.anonymize", c.AnonymizeDrops,
+		"mask addresses in events that are neither a pod's, this node's nor a Service's: the network alone is told, 10.1.2.x or 2001:db8:1::x")
 }
 
 // kubeFlags adds the flags of everything that joins the API.

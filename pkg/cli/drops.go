@@ -38,7 +38,10 @@ nobody else can read them meanwhile. Groups that somebody holds are left alone.
 With --tap, -f puts a table of its own into the kernel's nf_tables for as long as it
 runs, and reads what that logs: packets toward Services which a rule is about to
 refuse, 100 a second of each hook at most. No packet is changed. The table is gone
-with the command, however it ends.`
+with the command, however it ends.
+
+The flags --kube.pods, --kube.policies and --drops.anonymize are for that, too: an
+agent has its own.`
 
 const dropsExamples = `  # what is refused, and why
   svcscope drops
@@ -71,6 +74,7 @@ func newDrops(e *env) *cobra.Command {
 	cmd.Flags().StringVarP(&o.namespace, "namespace", "n", "", "only what a Service, policy or pod of this namespace is told of")
 	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "events as they come")
 	parsed := o.source.bind(cmd, e.getenv)
+	podFlags(cmd, &o.source.direct)
 	cmd.Flags().StringVar(&o.source.direct.NFLOGGroup, "nflog.group", o.source.direct.NFLOGGroup,
 		"`groups` of NFLOG that -f reads without an agent, numbers with commas; auto: all that rules log to and nobody holds")
 	cmd.Flags().BoolVar(&o.source.direct.Tap, "tap", false, "with -f: read this node's kernel, in a table of its own beside the rules")
@@ -96,7 +100,7 @@ func runDrops(ctx context.Context, e *env, o dropsOptions) error {
 	report, err := readReport(ctx, e, o.source, reportSource[correlate.DropsReport]{
 		what: "drops", head: func(r *correlate.DropsReport) *correlate.ReportHead { return &r.ReportHead },
 		make: func(s *correlate.Snapshot) correlate.DropsReport {
-			r := correlate.NewDropsReport(s, nil, func(uint32) string { return "" })
+			r := correlate.NewDropsReport(s, nil, nil)
 			for i := range r.Rules {
 				r.Rules[i].Since = nil // the rules' own
 			}
@@ -129,7 +133,7 @@ func only(r *correlate.DropsReport, namespace string) {
 
 // ofNamespace reports whether a Service, policy or pod of the namespace is told of.
 func ofNamespace(d *correlate.DropEventReport, namespace string) bool {
-	for _, o := range []*correlate.ObjectReport{d.Service, d.Policy, d.Pod} {
+	for _, o := range []*correlate.ObjectReport{d.Service, d.Policy, d.Pod, d.FromPod, d.ToPod} {
 		if o != nil && o.Namespace == namespace {
 			return true
 		}

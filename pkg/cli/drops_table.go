@@ -113,6 +113,14 @@ func writeEvents(w io.Writer, all []correlate.DropEventReport, o dropsOptions) e
 	return nil
 }
 
+// ofPod is an address and whose it is.
+func ofPod(address string, pod *correlate.ObjectReport) string {
+	if pod == nil {
+		return address
+	}
+	return address + " (" + objectText(pod) + ")"
+}
+
 // dropLine is one event.
 func dropLine(d *correlate.DropEventReport) string {
 	what := d.Reason
@@ -121,7 +129,7 @@ func dropLine(d *correlate.DropEventReport) string {
 	}
 	s := fmt.Sprintf("%s  %-11s  %-14s %-11s  ", d.Time.Local().Format("15:04:05.000"), d.Hook, what, d.Owner)
 	if d.From != "" {
-		s += fmt.Sprintf("%s %s → %s", d.Protocol, d.From, d.To)
+		s += fmt.Sprintf("%s %s → %s", d.Protocol, ofPod(d.From, d.FromPod), ofPod(d.To, d.ToPod))
 	} else {
 		s += "its addresses were not copied"
 	}

@@ -38,5 +38,13 @@ func dropsAnswer(c agent.Config, w agent.DropWatch) error {
 		})
 		return nil
 	}
+	if c.NFLOGGroup == "101" {
+		w.Started([]correlate.LogGroup{{Group: 101, Bound: true}})
+		w.Visit(&correlate.DropEventReport{
+			Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Source: "nflog", Hook: "forward", Reason: "rule", Owner: "other",
+			Prefix: fmt.Sprintf("pods %v, policies %v, anonymized %v", c.KubePods, c.KubePolicies, c.AnonymizeDrops),
+		})
+		return nil
+	}
 	return fmt.Errorf("group %q was not expected", c.NFLOGGroup)
 }

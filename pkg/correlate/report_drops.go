@@ -108,6 +108,8 @@ type DropEventReport struct {
 	Protocol  string        `json:"protocol,omitempty"`
 	From      string        `json:"from,omitempty"` // address:port, or the address alone
 	To        string        `json:"to,omitempty"`
+	FromPod   *ObjectReport `json:"fromPod,omitempty"`
+	ToPod     *ObjectReport `json:"toPod,omitempty"`
 	// SentTo is the Service's address by which the packet was sent, where Service is told.
 	SentTo  string        `json:"sentTo,omitempty"`
 	Service *ObjectReport `json:"service,omitempty"`
@@ -117,8 +119,8 @@ type DropEventReport struct {
 	Missed  uint64        `json:"missed,omitempty"`
 }
 
-// NewDropsReport formats s and events. device names interfaces by their numbers.
-func NewDropsReport(s *Snapshot, events []DropEvent, device func(uint32) string) DropsReport {
+// NewDropsReport formats s and events, each of them with event.
+func NewDropsReport(s *Snapshot, events []DropEvent, event func(*DropEvent) DropEventReport) DropsReport {
 	r := DropsReport{
 		ReportHead: newReportHead(s), Notes: dropNotes(s),
 		Groups: make([]LogGroupReport, 0, len(s.LogGroups)), Rules: make([]DropTotalReport, 0, len(s.Drops)),
@@ -149,7 +151,7 @@ func NewDropsReport(s *Snapshot, events []DropEvent, device func(uint32) string)
 		})
 	}
 	for i := range events {
-		r.Events = append(r.Events, NewDropEventReport(&events[i], device))
+		r.Events = append(r.Events, event(&events[i]))
 	}
 	return r
 }
@@ -160,8 +162,9 @@ func (g *LogGroup) report() LogGroupReport {
 	}
 }
 
-// NewDropEventReport formats one event.
-func NewDropEventReport(e *DropEvent, device func(uint32) string) DropEventReport {
+// NewDropEventReport formats one event. device names interfaces by their numbers, and mask
+// is how addresses are told.
+func NewDropEventReport(e *DropEvent, device func(uint32) string, mask *Mask) DropEventReport {
 	r := DropEventReport{
 		Time: e.Time.UTC().Truncate(time.Microsecond), Source: string(e.Source), Hook: e.Hook, Refused: e.Refused,
 		Reason: string(e.Reason), Owner: e.Owner, Direction: string(e.Direction),
@@ -172,21 +175,22 @@ func NewDropEventReport(e *DropEvent, device func(uint32) string) DropEventRepor
 		r.Group = new(e.Group)
 	}
 	if e.Src.IsValid() {
-		r.Protocol, r.From, r.To = protocolName(e.Protocol), e.address(e.Src), e.address(e.Dst)
+		r.Protocol, r.From, r.To = protocolName(e.Protocol), e.address(e.Src, mask), e.address(e.Dst, mask)
+		r.FromPod, r.ToPod = object(e.FromPod.Namespace, e.FromPod.Name), object(e.ToPod.Namespace, e.ToPod.Name)
 	}
 	if e.HasService() {
 		r.Service, r.Port = object(e.Service.Namespace, e.Service.Name.Name), e.Service.Port
-		r.SentTo = e.Frontend.String()
+		r.SentTo = mask.addrPort(e.Frontend)
 	}
 	return r
 }
 
 // address is one of the packet's, with its port where it has ports.
-func (e *DropEvent) address(a netip.AddrPort) string {
+func (e *DropEvent) address(a netip.AddrPort, mask *Mask) string {
 	if e.HasPorts {
-		return a.String()
+		return mask.addrPort(a)
 	}
-	return a.Addr().String()
+	return mask.addr(a.Addr())
 }
 
 func object(namespace, name string) *ObjectReport {
