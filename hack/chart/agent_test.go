@@ -76,6 +76,43 @@ func TestNoRoleWhereNotToBeMade(t *testing.T) {
 	}
 }
 
+// TestRoleOfWhatIsAskedFor: each value brings its flag and one rule, and no other does.
+func TestRoleOfWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	pods := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list", "watch"}}
+	policies := rbacv1.PolicyRule{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies"}, Verbs: []string{"list", "watch"}}
+	events := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}}
+	base := one[*rbacv1.ClusterRole](t, render(t)).Rules
+	for set, want := range map[string]struct {
+		rules []rbacv1.PolicyRule
+		flags []string
+	}{
+		"kubePods=false,kubePolicies=false,kubeEvents=false": {[]rbacv1.PolicyRule{}, nil},
+		"kubePods=true":                 {[]rbacv1.PolicyRule{pods}, []string{"--kube.pods"}},
+		"kubePolicies=true":             {[]rbacv1.PolicyRule{policies}, []string{"--kube.policies"}},
+		"kubePods=true,kubeEvents=true": {[]rbacv1.PolicyRule{pods, events}, []string{"--kube.pods", "--kube.events"}},
+		"kubePods=true,kubePolicies=true,kubeEvents=true": {
+			[]rbacv1.PolicyRule{pods, policies, events}, []string{"--kube.pods", "--kube.policies", "--kube.events"},
+		},
+	} {
+		objects := render(t, "--set", set)
+		if d := cmp.Diff(want.rules, one[*rbacv1.ClusterRole](t, objects).Rules[len(base):]); d != "" {
+			t.Errorf("%s: rules (-want +got):\n%s", set, d)
+		}
+		var flags []string
+		for _, a := range container(t, objects).Args {
+			if a == "--kube.pods" || a == "--kube.policies" || a == "--kube.events" {
+				flags = append(flags, a)
+			}
+		}
+		if d := cmp.Diff(want.flags, flags); d != "" {
+			t.Errorf("%s: flags (-want +got):\n%s", set, d)
+		}
+		none[*rbacv1.Role](t, objects)
+	}
+	none[*rbacv1.ClusterRole](t, render(t, "--set", "rbac.create=false,kubePods=true,kubePolicies=true,kubeEvents=true"))
+}
+
 // TestNoAPI: without the API nothing is granted, and no token is in the pod.
 func TestNoAPI(t *testing.T) {
 	t.Parallel()

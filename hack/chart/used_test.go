@@ -60,6 +60,7 @@ func contexts() map[string]string {
 		"service.enabled":           "prometheus.monitor.enabled=false",
 		"web.config.existingSecret": "web.config.inline={}",
 		"web.config.key":            `web.config={"existingSecret":"a","inline":{}}`,
+		"kubeEvents":                "kubePods=true",
 	}
 }
 

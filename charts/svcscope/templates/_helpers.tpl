@@ -167,6 +167,14 @@ could give the limit itself only, and a limit that is reached is too late.
 {{- if eq (int .Values.service.port) (int .Values.healthPort) }}
 {{- fail (printf "healthPort: %d is service.port too" (int .Values.healthPort)) }}
 {{- end }}
+{{- if and .Values.kubeEvents (not .Values.kubePods) }}
+{{- fail "kubeEvents: needs kubePods" }}
+{{- end }}
+{{- range $value := list "kubePods" "kubePolicies" "kubeEvents" }}
+{{- if and (eq $.Values.kube "never") (index $.Values $value) }}
+{{- fail (printf "%s: not with kube: never" $value) }}
+{{- end }}
+{{- end }}
 {{- with .Values.web.config }}
 {{- if and .existingSecret .inline }}
 {{- fail "web.config: existingSecret and inline are both set; choose one" }}
