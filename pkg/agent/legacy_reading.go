@@ -82,7 +82,7 @@ func (f *legacyFamily) use(r *reading) error {
 	}
 	f.take(deltas)
 	for i := range r.tables {
-		f.sight[r.tables[i].table.name] = r.tables[i].end
+		f.sight[r.tables[i].table.name] = r.tables[i].begin // as sessionTable.good
 	}
 	return nil
 }

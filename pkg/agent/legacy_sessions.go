@@ -95,7 +95,7 @@ type sessionTable struct {
 	plan    time.Time     // when to read in the session at hand; zero: not any more
 	due     time.Time     // when to read after it; zero: never
 	end     time.Time     // of the last reading
-	good    time.Time     // of the last one that was not late
+	good    time.Time     // when the last one began that was not late
 	gap     time.Duration // from a good reading to the end of a session after it; 0 where the change may be of a session at hand
 }
 
@@ -337,7 +337,7 @@ func (s *sessions) read(r tableRead) {
 		}
 	}
 	if !late {
-		t.good = r.end
+		t.good = r.begin // the kernel sums the counters first, and then copies the table
 	}
 	t.end = r.end
 	if !t.plan.After(r.end) {
