@@ -64,7 +64,13 @@ func (d *dropSource) run(ctx context.Context) error {
 				d.renew(now)
 			}
 			var e correlate.DropEvent
-			if d.reader.Read(p, now, &e) {
+			ok := d.reader.Read(p, now, &e)
+			if !ok && d.with.tap != nil && d.in().tap != d.with.tap { // its way has just become one
+				d.tried, d.made = time.Time{}, time.Time{}
+				d.renew(now)
+				ok = d.reader.Read(p, now, &e)
+			}
+			if ok {
 				d.batch = append(d.batch, e)
 			}
 		})

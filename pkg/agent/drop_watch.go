@@ -58,11 +58,11 @@ func WatchDrops(ctx context.Context, cfg Config, w DropWatch) (failed error) {
 
 // watchDrops reads groups until ctx ends.
 func (s *sampler) watchDrops(ctx context.Context, w DropWatch) error {
-	tap, err := s.tapOnce(ctx)
+	tapped, stop, err := s.tapOnce(ctx)
 	if err != nil {
 		return err
 	}
-	defer tap()
+	defer stop()
 	done := make(chan struct{})
 	started := make(chan struct{})
 	s.groups.chosen = func() { close(started) }
@@ -99,35 +99,40 @@ func (s *sampler) watchDrops(ctx context.Context, w DropWatch) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case err := <-tapped:
+			return err
 		case <-more:
 		}
 	}
 }
 
 // tapOnce begins to tap, where that is wanted. It returns once what is refused is logged,
-// with a function that ends the tap.
-func (s *sampler) tapOnce(ctx context.Context) (stop func(), err error) {
+// with a channel that tells why the tap has failed, if it does, and a function that ends it.
+func (s *sampler) tapOnce(ctx context.Context) (failed <-chan error, stop func(), err error) {
 	if !s.tap.on {
-		return func() {}, nil
+		return nil, func() {}, nil
 	}
 	table, group, err := s.tap.begin(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	started := make(chan struct{})
 	s.tap.groups.chosen = func() { close(started) }
-	done := make(chan error, 1)
-	go func() { done <- errors.Join(s.tap.keep(ctx, table, group, s.tapInputs, s.dropInputs), table.Close()) }()
+	done, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		done <- errors.Join(s.tap.keep(ctx, table, group, s.tapInputs, s.dropInputs), table.Close())
+	}()
 	stop = func() {
 		cancel()
-		<-done
+		<-ended
 	}
 	select {
 	case <-started:
-		return stop, nil
+		return done, stop, nil
 	case err := <-done:
 		cancel()
-		return nil, cmp.Or(err, ctx.Err())
+		return nil, nil, cmp.Or(err, ctx.Err())
 	}
 }

@@ -200,10 +200,11 @@ func (f *fakeWatcher) Policies() *service.Policies {
 	return f.policies
 }
 
-func (f *fakeWatcher) Lost(p *service.Pod, what string, packets uint64, _ time.Time) {
+func (f *fakeWatcher) Lost(p *service.Pod, what string, packets uint64, _ time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lost = append(f.lost, fmt.Sprintf("%s %s: %s: %d", p.UID, p.Name, what, packets))
+	return true
 }
 
 func (f *fakeWatcher) Changed() <-chan struct{}   { return f.changed }

@@ -26,7 +26,7 @@ type watcher interface {
 	Policies() *service.Policies
 	// Lost writes an Event of a pod that has lost packets since a time, where Events are
 	// to be written.
-	Lost(pod *service.Pod, what string, packets uint64, since time.Time)
+	Lost(pod *service.Pod, what string, packets uint64, since time.Time) bool
 	State() apiState
 	Changed() <-chan struct{}
 	// ChangedSince lists the Services that changed after a version; all is

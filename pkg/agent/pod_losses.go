@@ -41,13 +41,12 @@ func (s *sampler) tellLosses(refused []correlate.PolicyDropTotal, now time.Time)
 	s.losses.Witness(s.groups.events.takeLosses(), now)
 	s.losses.Count(refused, now)
 	w := s.kube.watcher()
-	if w == nil {
+	if w == nil || w.Pods() == nil { // they are told once it is known whose they are
 		return
 	}
-	for _, l := range s.losses.Due(now) {
+	s.losses.Tell(now, func(l correlate.PodLoss) bool {
 		// One that has gone, or is not this node's, has no Event.
-		if p := w.Pods().ByName(service.Name{Namespace: l.Pod.Namespace, Name: l.Pod.Name}); p != nil {
-			w.Lost(p, l.String(), l.Packets, l.Since)
-		}
-	}
+		p := w.Pods().ByName(service.Name{Namespace: l.Pod.Namespace, Name: l.Pod.Name})
+		return p == nil || w.Lost(p, l.String(), l.Packets, l.Since)
+	})
 }

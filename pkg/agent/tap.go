@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,11 @@ const (
 	// tapRetry is how long is waited for another owner of the table to end, as in a
 	// rolling update, and for the group.
 	tapRetry = 5 * time.Second
+	// tapRetryLast is the longest time between two attempts where it is something else that
+	// fails, after which times get longer.
+	tapRetryLast = 10 * time.Minute
+	// tapFails is how many readings in a row may fail before the table is made anew.
+	tapFails = 5
 	// tapGroup is the first of the groups of NFLOG of which the tap takes one that nobody
 	// holds, and tapGroups how many there are.
 	tapGroup, tapGroups = 10988, 8
@@ -66,13 +72,15 @@ type tapper struct {
 	held     func() ([]kernel.LogGroup, error)
 	log      *slog.Logger
 	groups   *logGroups // with the tap's own group alone
-	with     tapInputs  // that the plan was made with
+	// with is what the plan planOf was made with.
+	with   tapInputs
+	planOf *correlate.TapPlan
 	// totals and refusals are the sampler's.
 	totals   *correlate.Tapped
 	refusals refusalWays
 
-	mu    sync.Mutex // guards what follows
-	plan  *correlate.TapPlan
+	mu    sync.Mutex         // guards what follows
+	plan  *correlate.TapPlan // that packets are read by
 	tally *correlate.TapTally
 	state correlate.Tap
 }
@@ -80,7 +88,7 @@ type tapper struct {
 func newTapper(cfg Config, h host, log *slog.Logger, events *dropLog) *tapper {
 	t := &tapper{
 		on: cfg.Tap && h.tap != nil, interval: cfg.Interval, open: h.tap, held: h.logGroups, log: log,
-		groups: newLogGroups(groupChoice{}, h, log), plan: &correlate.TapPlan{}, tally: correlate.NewTapTally(),
+		groups: newLogGroups(groupChoice{}, h, log), plan: &correlate.TapPlan{}, planOf: &correlate.TapPlan{}, tally: correlate.NewTapTally(),
 	}
 	t.groups.events, t.groups.declined = events, ""
 	return t
@@ -91,9 +99,11 @@ func (t *tapper) run(ctx context.Context, in func() tapInputs, drops func() drop
 	if !t.on {
 		return
 	}
+	pause := tapRetry
 	for ctx.Err() == nil {
 		table, group, err := t.begin(ctx)
 		if err == nil {
+			pause = tapRetry
 			err = t.keep(ctx, table, group, in, drops)
 			_ = table.Close()
 		}
@@ -101,7 +111,10 @@ func (t *tapper) run(ctx context.Context, in func() tapInputs, drops func() drop
 			return
 		}
 		t.failed(err)
-		wait(ctx, tapRetry)
+		wait(ctx, pause)
+		if pause = min(2*pause, tapRetryLast); errors.Is(err, kernel.ErrTapped) {
+			pause = tapRetry
+		}
 	}
 }
 
@@ -158,18 +171,29 @@ func (t *tapper) keep(ctx context.Context, table tapTable, group uint16, in func
 	defer t.follow(ctx, group, drops)()
 	tick := time.NewTicker(tapEvery)
 	defer tick.Stop()
-	read := time.Now()
+	read, fails := time.Now(), 0
 	for {
+		var err error
 		if now := in(); !now.same(&t.with) {
-			if err := t.change(ctx, table, now); err != nil {
-				return err
+			if err = t.count(ctx, table); err == nil {
+				if err := t.change(ctx, table, now); err != nil {
+					return err
+				}
+				read = time.Now()
 			}
-			read = time.Now()
 		} else if time.Since(read) >= t.interval {
-			if err := t.count(ctx, table); err != nil {
-				return err
-			}
+			err = t.count(ctx, table)
 			read = time.Now()
+		}
+		switch {
+		case err == nil:
+			fails = 0
+		case ctx.Err() != nil:
+		case fails == tapFails: // what was counted since the last reading is lost with the table
+			return err
+		default:
+			fails++
+			t.log.Warn("the tap's table is not read now", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -198,11 +222,9 @@ func (t *tapper) follow(ctx context.Context, group uint16, drops func() dropInpu
 	}
 }
 
-// change makes another plan. What counted by the one before is told to its end.
+// change makes another plan; what the one before has counted is told, but for its end, which
+// comes with the change.
 func (t *tapper) change(ctx context.Context, table tapTable, in tapInputs) error {
-	if err := t.count(ctx, table); err != nil {
-		return err
-	}
 	var refusals []correlate.TapRefusal
 	if in.refusals != nil {
 		refusals = *in.refusals
@@ -212,9 +234,15 @@ func (t *tapper) change(ctx context.Context, table tapTable, in tapInputs) error
 	for w := range plan.Services {
 		ways.Services = append(ways.Services, kernel.TapKey(w))
 	}
-	for w := range plan.Refused {
+	for w, r := range plan.Refused {
 		ways.Refused = append(ways.Refused, kernel.TapKey(w))
+		if r.Here() {
+			ways.RefusedHere = append(ways.RefusedHere, kernel.TapKey(w))
+		}
 	}
+	t.mu.Lock()
+	t.plan = plan.Keeps(t.planOf) // before packets come by it
+	t.mu.Unlock()
 	change, err := table.Set(ctx, ways)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -225,7 +253,7 @@ func (t *tapper) change(ctx context.Context, table tapTable, in tapInputs) error
 		return err
 	}
 	t.tally.Plan(plan)
-	t.plan, t.with = plan, in
+	t.planOf, t.with = plan, in
 	t.state.Ways, t.state.Refused, t.state.Left = len(ways.Services), len(ways.Refused), change.Left
 	t.state.Err = ""
 	if change.Left > 0 {
@@ -250,7 +278,9 @@ func (t *tapper) count(ctx context.Context, table tapTable) error {
 }
 
 func tapCount(n kernel.TapCount) correlate.TapCount {
-	return correlate.TapCount{TapFlows: correlate.TapFlows{Attempts: n.Attempts, Translated: n.Connections}, Refused: n.Refused}
+	return correlate.TapCount{
+		TapFlows: correlate.TapFlows{Attempts: n.Attempts, Translated: n.Connections}, Refused: n.Refused, RefusedHere: n.RefusedHere,
+	}
 }
 
 func (t *tapper) planned() *correlate.TapPlan {
@@ -271,7 +301,8 @@ func (t *tapper) take() (flows map[correlate.TapPort]correlate.TapFlows, refused
 	return flows, refused, state
 }
 
-// tapCollector tells whether there is a table, with room for all.
+// tapCollector tells whether there is a table, with room for all, whose group is read.
 func tapCollector(state *correlate.Tap) correlate.CollectorState {
-	return correlate.CollectorState{Name: "tap", Success: state.Active && state.Err == "", Err: state.Err}
+	why := cmp.Or(state.Err, state.Log.Err)
+	return correlate.CollectorState{Name: "tap", Success: state.Active && why == "", Err: why}
 }

@@ -64,8 +64,12 @@ func (s *sampler) noteRefusals() {
 		return
 	}
 	var all []correlate.TapRefusal
-	for _, r := range s.rules() {
-		all = append(all, correlate.TapRefusals(r.View, s.names)...)
+	for _, src := range s.sources {
+		for _, f := range src.families() {
+			if f.read {
+				all = append(all, correlate.TapRefusals(f.rules.View, &f.refused.rules, s.names)...)
+			}
+		}
 	}
 	r.version, r.names = version, s.names
 	r.ways.Store(&all)

@@ -75,7 +75,7 @@ func newAgent(e *env) *cobra.Command {
 	f.StringVar(&c.NFLOGGroup, "nflog.group", c.NFLOGGroup,
 		"`groups` of NFLOG to read, numbers with commas; auto: those that rules log to and that nobody has held for 10 minutes; none")
 	f.BoolVar(&c.Tap, "tap", c.Tap,
-		"count what is sent to Services, and what is refused, in an nf_tables table of the agent's own (Linux 5.12), whatever kube-proxy does")
+		"count what is sent to Services, and what rules of kube-proxy refuse, in an nf_tables table of the agent's own (Linux 5.12); its elements count toward --exact.max-rules")
 	logs.bind(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c.API = agent.APIExposure(api.value)

@@ -85,6 +85,9 @@ func newDrops(e *env) *cobra.Command {
 		if o.follow && o.format != formatTable && o.format != formatJSON {
 			return &usageError{errors.New("-f has the formats table and json")}
 		}
+		if o.source.direct.AnonymizeDrops && o.source.agent != noAgent && !o.source.direct.Tap {
+			return &usageError{errors.New("--drops.anonymize is for what this command reads itself, with --agent none: an agent has a flag of that name")}
+		}
 		if o.source.direct.Tap && !o.follow {
 			return &usageError{errors.New("--tap is for -f: an agent taps with a flag of its own")}
 		}

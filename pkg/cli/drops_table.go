@@ -58,9 +58,11 @@ func tapText(t *correlate.TapReport) []string {
 	case !t.Active:
 		return []string{"does not work: " + cmp.Or(t.Error, "it has not begun yet")}
 	}
-	text := []string{fmt.Sprintf("counts %d ways to Services", t.Ways), fmt.Sprintf("%d of which refuse packets", t.Refused), fmt.Sprintf("logged to group %d: %d packets", t.Group.Group, t.Group.Packets), fmt.Sprintf("%d lost", t.Group.Lost)}
-	if t.Error != "" {
-		text = append(text, t.Error)
+	text := []string{fmt.Sprintf("counts %d ways to Services", t.Ways), fmt.Sprintf("and packets by %d that are refused", t.Refused), fmt.Sprintf("logged to group %d: %d packets", t.Group.Group, t.Group.Packets), fmt.Sprintf("%d lost", t.Group.Lost)}
+	for _, why := range []string{t.Error, t.Group.Error} {
+		if why != "" {
+			text = append(text, why)
+		}
 	}
 	return text
 }

@@ -4,6 +4,7 @@ package correlate
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -86,6 +87,20 @@ type Drops struct {
 	fresh   bool                                     // some it was not told of
 	version uint64                                   // of the ledger's totals
 	totals  map[DropLabels]*DropTotal
+	// policies are packets by what PolicyDropTotal tells them apart by, as long as one of
+	// the keys is there that have it.
+	policies map[policyLabels]uint64
+}
+
+// policyLabels are what the packets of several keys have in common.
+type policyLabels struct {
+	owner       string
+	direction   policy.Direction
+	policy, pod policy.Object
+}
+
+func (k *DropKey) policyLabels() policyLabels {
+	return policyLabels{k.Owner, k.Direction, k.Policy, k.Pod}
 }
 
 // dropped is one key's state.
@@ -102,7 +117,7 @@ type dropped struct {
 func NewDrops(own func(service.Name) bool) *Drops {
 	return &Drops{
 		own: own, ledger: ledger.New(math.MaxInt), keys: make(map[DropKey]*dropped), ports: make(map[ledger.Port]*dropped),
-		used: make(map[ledger.Source]map[ledger.ID]*dropped), totals: make(map[DropLabels]*DropTotal),
+		used: make(map[ledger.Source]map[ledger.ID]*dropped), totals: make(map[DropLabels]*DropTotal), policies: make(map[policyLabels]uint64),
 	}
 }
 
@@ -243,6 +258,14 @@ func (d *Drops) forget(used map[*dropped]struct{}) {
 			delete(d.ports, e.port)
 		}
 	}
+	left := make(map[policyLabels]struct{})
+	for key := range d.keys {
+		left[key.policyLabels()] = struct{}{}
+	}
+	maps.DeleteFunc(d.policies, func(l policyLabels, _ uint64) bool {
+		_, ok := left[l]
+		return !ok
+	})
 }
 
 // take adds what the ledger's totals have grown by.
@@ -265,6 +288,9 @@ func (d *Drops) take(now time.Time) {
 			d.totals[labels] = t
 		}
 		t.Packets += n - min(n, e.counted)
+		if e.key.named() {
+			d.policies[e.key.policyLabels()] += n - min(n, e.counted)
+		}
 		e.counted, e.created = n, grown[i].Created
 	}
 }
@@ -309,24 +335,18 @@ func (d *Drops) Totals(keep func(service.Name) bool) []DropTotal {
 
 // Policies returns what rules of network policies refused, in order.
 func (d *Drops) Policies() []PolicyDropTotal {
-	type labels struct {
-		owner       string
-		direction   policy.Direction
-		policy, pod policy.Object
-	}
-	sums := make(map[labels]PolicyDropTotal)
+	sums := make(map[policyLabels]PolicyDropTotal)
 	for key, e := range d.keys {
 		if !key.named() {
 			continue
 		}
-		l := labels{key.Owner, key.Direction, key.Policy, key.Pod}
+		l := key.policyLabels()
 		t, ok := sums[l]
 		if !ok {
 			t = PolicyDropTotal{
-				Owner: key.Owner, Direction: key.Direction, Policy: key.Policy, Pod: key.Pod, Created: e.created,
+				Owner: key.Owner, Direction: key.Direction, Policy: key.Policy, Pod: key.Pod, Created: e.created, Packets: d.policies[l],
 			}
 		}
-		t.Packets += e.counted
 		if e.created.Before(t.Created) {
 			t.Created = e.created
 		}

@@ -146,16 +146,15 @@ func (l *PodLosses) of(key LossKey, now time.Time) *podLoss {
 	return p
 }
 
-// Due returns the losses that have grown and that may be told again, in order. They are
-// taken to be told.
-func (l *PodLosses) Due(now time.Time) []PodLoss {
+// Tell has tell be called for the losses that have grown and that may be told again, in order.
+// Those of which it returns false are told the next time.
+func (l *PodLosses) Tell(now time.Time, tell func(PodLoss) bool) {
 	var due []PodLoss
 	named := l.named()
 	for key, p := range l.all {
 		n := p.packets(key, named)
 		switch {
 		case n > p.told && (p.at.IsZero() || now.Sub(p.at) >= tellLossEvery):
-			p.told, p.at = n, now
 			due = append(due, PodLoss{key, n, p.since})
 		case now.Sub(p.known) >= lossKept:
 			delete(l.all, key)
@@ -163,7 +162,11 @@ func (l *PodLosses) Due(now time.Time) []PodLoss {
 	}
 	l.looked = now
 	slices.SortFunc(due, func(a, b PodLoss) int { return a.compare(b.LossKey) })
-	return due
+	for _, d := range due {
+		if p := l.all[d.LossKey]; tell(d) {
+			p.told, p.at = d.Packets, now
+		}
+	}
 }
 
 // named sums what witnesses saw of losses to policies that have a name, by keys without it.

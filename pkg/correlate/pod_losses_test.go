@@ -76,9 +76,11 @@ func (s *lossScene) after(minutes int, totals []PolicyDropTotal, events map[Loss
 	s.l.Witness(events, s.now)
 	s.l.Count(totals, s.now)
 	var got []string
-	for _, d := range s.l.Due(s.now) {
+	s.l.Tell(s.now, func(PodLoss) bool { return false }) // they are told the next time
+	s.l.Tell(s.now, func(d PodLoss) bool {
 		got = append(got, fmt.Sprintf("%s %s: %d since %s", slashed(d.Pod), d, d.Packets, d.Since.Format("15:04")))
-	}
+		return true
+	})
 	if d := cmp.Diff(want, got); d != "" {
 		s.Errorf("%s (-want +got):\n%s", s.now.Format("15:04"), d)
 	}
@@ -145,7 +147,11 @@ func TestPodLossesAreBounded(t *testing.T) {
 		events[LossKey{Pod: policy.Object{Namespace: "shop", Name: fmt.Sprint(n)}}] = 1
 	}
 	s.l.Witness(events, s.now)
-	due := s.l.Due(s.now)
+	var due []PodLoss
+	s.l.Tell(s.now, func(d PodLoss) bool {
+		due = append(due, d)
+		return true
+	})
 	if len(due) != maxLosses || len(s.l.all) != maxLosses {
 		t.Errorf("%d are told, %d remembered", len(due), len(s.l.all))
 	}

@@ -3,11 +3,13 @@
 package correlate
 
 import (
+	"maps"
 	"net/netip"
 
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/policy"
+	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -33,21 +35,27 @@ type TapRefusal struct {
 	Reason Reason
 	Table  string
 	Chain  string
+	// Hooks are those that lead to the rule.
+	Hooks ruleset.Hooks
 }
 
+// Here reports whether the rule refuses packets of this host itself.
+func (r *TapRefusal) Here() bool { return r.Hooks.Has(netfilter.HookOutput) }
+
 // TapRefusals finds the ways by which kube-proxy's rules refuse packets of a family. Where several rules
-// refuse those of one way, the first is it.
-func TapRefusals(v *kubeproxy.View, names *Names) []TapRefusal {
+// refuse those of one way, the first is it. A rule that nothing leads to refuses nothing.
+func TapRefusals(v *kubeproxy.View, known *policy.Refusals, names *Names) []TapRefusal {
 	var all []TapRefusal
 	seen := make(map[Way]struct{})
 	for i := range v.Refusals {
 		f := &v.Refusals[i]
 		w, ok := refusedWay(v.Family, f)
-		if _, twice := seen[w]; !ok || twice {
+		hooks := known.Hooks(f.Table, f.Chain.Name)
+		if _, twice := seen[w]; !ok || twice || hooks == 0 {
 			continue
 		}
 		seen[w] = struct{}{}
-		r := TapRefusal{Way: w, Reason: Reason(f.Reason), Table: f.Table, Chain: f.Chain.Name}
+		r := TapRefusal{Way: w, Reason: Reason(f.Reason), Table: f.Table, Chain: f.Chain.Name, Hooks: hooks}
 		if name, ok := names.refusal(f); ok {
 			r.Port = name
 		}
@@ -139,6 +147,17 @@ func (p *TapPlan) refused(to netip.AddrPort, protocol uint8) (r TapRefusal, ok b
 	}
 	r, ok = p.Refused[w]
 	return r, ok
+}
+
+// Keeps returns the plan with what another one has refused, too: packets that were
+// logged by that are still to be read.
+func (p *TapPlan) Keeps(old *TapPlan) *TapPlan {
+	all := &TapPlan{Services: p.Services, Refused: maps.Clone(old.Refused)}
+	if all.Refused == nil {
+		all.Refused = make(map[Way]TapRefusal)
+	}
+	maps.Copy(all.Refused, p.Refused)
+	return all
 }
 
 // dropRule is what is told of a packet that the tap has logged.

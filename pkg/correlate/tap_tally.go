@@ -13,7 +13,8 @@ import (
 // TapCount is what a tap has counted by one way.
 type TapCount struct {
 	TapFlows
-	Refused uint64 // packets to be refused
+	// Refused are packets to be refused in input and forward, RefusedHere in output.
+	Refused, RefusedHere uint64
 }
 
 // TapFlows counts flows.
@@ -78,6 +79,7 @@ func (t *TapTally) End(w Way, final TapCount) {
 	end(final.Attempts, &last.Attempts, &more.Attempts)
 	end(final.Translated, &last.Translated, &more.Translated)
 	end(final.Refused, &last.Refused, &more.Refused)
+	end(final.RefusedHere, &last.RefusedHere, &more.RefusedHere)
 	t.add(w, more)
 	if last == (TapCount{}) {
 		delete(t.last, w)
@@ -98,7 +100,8 @@ func (now TapCount) since(last TapCount) TapCount {
 		return now - last
 	}
 	return TapCount{
-		TapFlows{since(now.Attempts, last.Attempts), since(now.Translated, last.Translated)}, since(now.Refused, last.Refused),
+		TapFlows{since(now.Attempts, last.Attempts), since(now.Translated, last.Translated)},
+		since(now.Refused, last.Refused), since(now.RefusedHere, last.RefusedHere),
 	}
 }
 
@@ -108,8 +111,8 @@ func (t *TapTally) add(w Way, more TapCount) {
 		f.add(more.TapFlows)
 		t.flows[port] = f
 	}
-	if r, ok := t.plan.Refused[w]; ok && more.Refused > 0 {
-		t.refused[WitnessKey{Source: SourceTap, Reason: string(r.Reason), Service: r.Port.Name}] += more.Refused
+	if r, ok := t.plan.Refused[w]; ok && more.Refused+more.RefusedHere > 0 {
+		t.refused[WitnessKey{Source: SourceTap, Reason: string(r.Reason), Service: r.Port.Name}] += more.Refused + more.RefusedHere
 	}
 }
 

@@ -71,7 +71,7 @@ func TestTapTally(t *testing.T) {
 	refused := way("10.96.0.11", service.TCP, 80)
 	plan := NewTapPlan(tapCatalog(), nil, []TapRefusal{{Way: refused, Port: tapName("api", ""), Reason: NoEndpoints}})
 	n := func(attempts, translated, refused uint64) TapCount {
-		return TapCount{TapFlows{attempts, translated}, refused}
+		return TapCount{TapFlows: TapFlows{attempts, translated}, Refused: refused}
 	}
 	tally := NewTapTally()
 	tally.Plan(plan)

@@ -39,15 +39,17 @@ type TapCount struct {
 	// Attempts are first packets of flows; one that is dropped later and sent again
 	// counts again. Connections are those that were sent to an endpoint.
 	Attempts, Connections uint64
-	// Refused are packets that came to the rules of the filter table by a way that is
-	// wanted in TapWays.Refused.
-	Refused uint64
+	// Refused are packets that came to the filter table's rules of input and forward by a
+	// way in TapWays.Refused, and RefusedHere those that came to its rules of output by one
+	// in TapWays.RefusedHere.
+	Refused, RefusedHere uint64
 }
 
 // TapWays is what is to be counted.
 type TapWays struct {
-	Services []TapKey // attempts and connections
-	Refused  []TapKey // packets that a rule refuses
+	Services    []TapKey // attempts and connections
+	Refused     []TapKey // packets that a rule refuses in input or forward
+	RefusedHere []TapKey // and in output
 }
 
 // TapConfig says how large the tap may be.
@@ -73,8 +75,8 @@ type Tap struct {
 	w    tapWriter
 	read conn
 	log  TapLog
-	// services and refused are the ways that are counted.
-	services, refused tapWays
+	// services and the others are the ways that are counted.
+	services, refused, refusedHere tapWays
 }
 
 // tapWays are the elements of the sets of some kinds.
@@ -103,6 +105,8 @@ func OpenTap(ctx context.Context, cfg TapConfig) (*Tap, error) {
 		w: w, read: conn{dial: dialNetfilter}, log: cfg.Log,
 		services: tapWays{[]tapKind{tapAttempts, tapDNAT}, cmp.Or(cfg.Keys, 1<<16), make(map[TapKey]struct{})},
 		refused:  tapWays{[]tapKind{tapRefused}, cmp.Or(cfg.Refused, 1<<12), make(map[TapKey]struct{})},
+
+		refusedHere: tapWays{[]tapKind{tapRefusedHere}, cmp.Or(cfg.Refused, 1<<12), make(map[TapKey]struct{})},
 	}
 	if err := t.create(ctx); err != nil {
 		_ = w.Close()
@@ -118,7 +122,7 @@ func (t *Tap) create(ctx context.Context) error {
 	b.add(newTapTable, &table)
 	for i, s := range tapSets() {
 		size := t.services.size
-		if s.kind == tapRefused {
+		if s.kind == tapRefused || s.kind == tapRefusedHere {
 			size = t.refused.size
 		}
 		set := s.object(uint32(i+1), uint32(size))
@@ -164,7 +168,7 @@ func (t *Tap) Set(ctx context.Context, ways TapWays) (TapChange, error) {
 	for _, part := range []struct {
 		is   *tapWays
 		want []TapKey
-	}{{&t.services, ways.Services}, {&t.refused, ways.Refused}} {
+	}{{&t.services, ways.Services}, {&t.refused, ways.Refused}, {&t.refusedHere, ways.RefusedHere}} {
 		left, err := t.set(ctx, part.is, part.want, c.Ended)
 		c.Left += left
 		if err != nil {
@@ -221,7 +225,7 @@ func (t *Tap) change(ctx context.Context, is *tapWays, typ tapType, keys []TapKe
 			}
 		}
 		if err := t.w.commit(ctx, &b, func(es *nftables.Elements) { countTapped(es, ended) }); err != nil {
-			return tapMeaning("change table "+TapTable, err)
+			return meaning("change table "+TapTable, err)
 		}
 		for _, k := range part {
 			if typ == newTapElem {
@@ -318,6 +322,8 @@ func (s tapSet) count(e *nftables.Element, to map[TapKey]TapCount) {
 			n.Connections += c.Packets
 		case tapRefused:
 			n.Refused += c.Packets
+		case tapRefusedHere:
+			n.RefusedHere += c.Packets
 		}
 		to[k] = n
 	}

@@ -17,13 +17,16 @@ const TapTable = "svcscope"
 type tapKind uint8
 
 const (
-	tapAttempts tapKind = iota // first packets of flows
-	tapDNAT                    // flows that were sent to an endpoint
-	tapRefused                 // packets that a rule is about to refuse
+	tapAttempts    tapKind = iota // first packets of flows
+	tapDNAT                       // flows that were sent to an endpoint
+	tapRefused                    // packets that a rule is about to refuse, of others or to this host
+	tapRefusedHere                // likewise, of this host itself
 )
 
 // String is the beginning of the names of sets and chains.
-func (k tapKind) String() string { return [...]string{"attempts", "dnat", "refused"}[k] }
+func (k tapKind) String() string {
+	return [...]string{"attempts", "dnat", "refused", "refused-here"}[k]
+}
 
 // tapSet is one of the table's sets: what is counted in one family, by address or by
 // node port.
@@ -37,7 +40,7 @@ type tapSet struct {
 func tapSets() []tapSet {
 	var all []tapSet
 	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
-		for _, k := range []tapKind{tapAttempts, tapDNAT, tapRefused} {
+		for _, k := range []tapKind{tapAttempts, tapDNAT, tapRefused, tapRefusedHere} {
 			all = append(all, tapSet{f, k, false}, tapSet{f, k, true})
 		}
 	}
@@ -122,9 +125,10 @@ func tapChains(log TapLog) (chains []nftables.Chain, rules []nftables.Rule) {
 		add(tapAttempts, nftables.Base{Hook: hook, Priority: tapBeforeNAT, Type: "nat"})
 		add(tapDNAT, nftables.Base{Hook: hook, Priority: tapAfterNAT, Type: "filter"})
 	}
-	for _, hook := range []netfilter.Hook{netfilter.HookInput, netfilter.HookForward, netfilter.HookOutput} {
+	for _, hook := range []netfilter.Hook{netfilter.HookInput, netfilter.HookForward} {
 		add(tapRefused, nftables.Base{Hook: hook, Priority: tapBeforeFilter, Type: "filter"})
 	}
+	add(tapRefusedHere, nftables.Base{Hook: netfilter.HookOutput, Priority: tapBeforeFilter, Type: "filter"})
 	return chains, rules
 }
 
@@ -139,7 +143,7 @@ func (s tapSet) rule(log TapLog) []nftables.Expr {
 	exprs = append(exprs, s.stage()...)
 	exprs = append(exprs, s.key()...)
 	exprs = append(exprs, nftables.Lookup{Set: s.name(), SReg: nftables.Reg1})
-	if s.kind != tapRefused {
+	if s.kind != tapRefused && s.kind != tapRefusedHere {
 		return append(exprs, nftables.Immediate{Verdict: &nftables.Verdict{Code: nftables.Return}})
 	}
 	if log.PerSecond == 0 {
@@ -160,7 +164,7 @@ func (s tapSet) stage() []nftables.Expr {
 	switch s.kind {
 	case tapDNAT:
 		mask, want = statusConfirmed|statusDstNAT, statusDstNAT
-	case tapRefused:
+	case tapRefused, tapRefusedHere:
 		key, mask, op = nftables.CTState, stateNew, nftables.NotEqual
 	}
 	return []nftables.Expr{

@@ -28,8 +28,7 @@ const (
 	component = "svcscope"
 	// lostReason is that of Events of pods that lose packets.
 	lostReason = "PacketsDropped"
-	// maxLost is how many losses may wait to be written: of more, the next one of the
-	// same pod will tell. retryLost is between two attempts while the API is away.
+	// maxLost is how many losses may wait to be written. retryLost is between two attempts while the API is away.
 	maxLost   = 100
 	retryLost = 30 * time.Second
 	// maxEvents is how many Events are remembered, and eventKept for how long after they
@@ -49,14 +48,16 @@ type loss struct {
 // Lost tells of packets that a pod has lost since a time, in an Event of the pod. What
 // says of which these are: there is one Event of each pod and text, whose count grows.
 // It does not wait, and does nothing unless Config.Events; what the API refuses is
-// dropped.
-func (w *Watcher) Lost(pod *service.Pod, what string, packets uint64, since time.Time) {
+// dropped. It returns false where too many wait to be written.
+func (w *Watcher) Lost(pod *service.Pod, what string, packets uint64, since time.Time) bool {
 	if !w.cfg.Events {
-		return
+		return true
 	}
 	select {
 	case w.losses <- loss{pod, what, packets, since}:
+		return true
 	default:
+		return false
 	}
 }
 

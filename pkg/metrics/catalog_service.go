@@ -98,7 +98,7 @@ func serviceMetrics() []Metric {
 		},
 		{
 			Name: "svcscope_service_translated_attempts_total", Type: Counter, Unit: unitConnections,
-			Help:      "Of svcscope_service_attempts_total, those that were sent to an endpoint: the others were refused, or no rule was there for them",
+			Help:      "Of svcscope_service_attempts_total, those that were sent to an endpoint: the others were refused, or no rule was there for them. 0 where IPVS sends them",
 			Labels:    serviceLabels(viaLabel()),
 			Stability: Stable, Kernel: tapInterface, Cost: CostTap, When: tapWhen,
 		},
