@@ -77,6 +77,7 @@ var rules = map[string]rule{
 	"pkg/netfilter/xtables":   decoder("pkg/netfilter"),
 	"pkg/netfilter/nftables":  decoder("pkg/netfilter", "pkg/netfilter/nlattr", "pkg/netfilter/xtables"),
 	"pkg/netfilter/conntrack": decoder("pkg/netfilter", "pkg/netfilter/nlattr"),
+	"pkg/netfilter/nfacct":    decoder("pkg/netfilter", "pkg/netfilter/nlattr"),
 	"pkg/netfilter/nflog":     decoder("pkg/netfilter", "pkg/netfilter/conntrack", "pkg/netfilter/nlattr"),
 	"pkg/kernel":              {may: []string{"pkg/netfilter/..."}, not: join(kubernetes, prometheus), system: system},
 	"pkg/service":             pure(),

@@ -25,7 +25,8 @@ import (
 // change nothing in the kernel, and the socket sends no other.
 type requestType uint16
 
-// include/uapi/linux/netfilter/nfnetlink.h, nf_tables.h, nfnetlink_conntrack.h
+// include/uapi/linux/netfilter/nfnetlink.h, nf_tables.h, nfnetlink_conntrack.h,
+// nfnetlink_acct.h
 const (
 	getTable    requestType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETTABLE
 	getChain    requestType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETCHAIN
@@ -35,12 +36,13 @@ const (
 	getGen      requestType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
 	getFlows    requestType = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
 	getStatsCPU requestType = unix.NFNL_SUBSYS_CTNETLINK<<8 | 4 // IPCTNL_MSG_CT_GET_STATS_CPU
+	getAccounts requestType = unix.NFNL_SUBSYS_ACCT<<8 | 1      // NFNL_MSG_ACCT_GET
 )
 
 // harmless reports whether a type is one of the constants.
 func (t requestType) harmless() bool {
 	switch t {
-	case getTable, getChain, getRule, getSet, getSetElem, getGen, getFlows, getStatsCPU:
+	case getTable, getChain, getRule, getSet, getSetElem, getGen, getFlows, getStatsCPU, getAccounts:
 		return true
 	}
 	return false

@@ -29,6 +29,7 @@ var allowed = map[uint64]string{
 	10<<8 | 16: "NFT_MSG_GETGEN",
 	1<<8 | 1:   "IPCTNL_MSG_CT_GET",
 	1<<8 | 4:   "IPCTNL_MSG_CT_GET_STATS_CPU",
+	7<<8 | 1:   "NFNL_MSG_ACCT_GET",
 }
 
 // xsys resolves golang.org/x/sys/unix only, as constants that the package
@@ -41,7 +42,7 @@ func (xsys) Import(path string) (*types.Package, error) {
 	}
 	p := types.NewPackage(path, "unix")
 	for name, v := range map[string]int64{
-		"NFNL_SUBSYS_NFTABLES": 10, "NFNL_SUBSYS_CTNETLINK": 1, "NFT_MSG_GETTABLE": 1, "NFT_MSG_GETCHAIN": 4,
+		"NFNL_SUBSYS_NFTABLES": 10, "NFNL_SUBSYS_CTNETLINK": 1, "NFNL_SUBSYS_ACCT": 7, "NFT_MSG_GETTABLE": 1, "NFT_MSG_GETCHAIN": 4,
 		"NFT_MSG_GETRULE": 7, "NFT_MSG_GETSET": 10, "NFT_MSG_GETSETELEM": 13, "NFT_MSG_GETGEN": 16,
 	} {
 		p.Scope().Insert(types.NewConst(token.NoPos, p, name, types.Typ[types.UntypedInt], constant.MakeInt64(v)))
@@ -161,6 +162,9 @@ func TestSocketRefusesWhatWrites(t *testing.T) {
 		{"NFT_MSG_GETSETELEM_RESET", netlink.Header{Type: 10<<8 | 33, Flags: reads}},
 		{"NFT_MSG_NEWSETELEM", netlink.Header{Type: 10<<8 | 12, Flags: netlink.Request}},
 		{"IPCTNL_MSG_CT_GET_CTRZERO", netlink.Header{Type: 1<<8 | 3, Flags: reads}},
+		{"NFNL_MSG_ACCT_NEW", netlink.Header{Type: 7 << 8, Flags: netlink.Request}},
+		{"NFNL_MSG_ACCT_GET_CTRZERO", netlink.Header{Type: 7<<8 | 2, Flags: reads}},
+		{"NFNL_MSG_ACCT_DEL", netlink.Header{Type: 7<<8 | 3, Flags: netlink.Request}},
 		{"NFNL_MSG_BATCH_BEGIN", netlink.Header{Type: 16, Flags: netlink.Request}},
 		{"create", netlink.Header{Type: netlink.HeaderType(getRule), Flags: netlink.Request | netlink.Create}},
 	}

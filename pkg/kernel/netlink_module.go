@@ -15,6 +15,7 @@ const (
 	nftablesModule  = "nf_tables"
 	ctnetlinkModule = "nf_conntrack_netlink"
 	nflogModule     = "nfnetlink_log"
+	nfacctModule    = "nfnetlink_acct"
 )
 
 // modules tells which subsystems the kernel has without loading a module.
@@ -56,9 +57,9 @@ func (m *modules) loadable(module string) bool {
 func findBuiltIn(root string) map[string]bool {
 	functions := map[string][]byte{
 		nftablesModule: []byte(" nf_tables_getgen"), ctnetlinkModule: []byte(" ctnetlink_stat_ct_cpu"),
-		nflogModule: []byte(" nfulnl_log_packet"),
+		nflogModule: []byte(" nfulnl_log_packet"), nfacctModule: []byte(" nfnl_acct_update"),
 	}
-	all := map[string]bool{nftablesModule: true, ctnetlinkModule: true, nflogModule: true}
+	all := map[string]bool{nftablesModule: true, ctnetlinkModule: true, nflogModule: true, nfacctModule: true}
 	f, err := os.Open(filepath.Join(root, "proc/kallsyms"))
 	if err != nil {
 		return all
