@@ -17,6 +17,7 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/ledger"
+	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
@@ -171,6 +172,7 @@ func readOnce(ctx context.Context, s *sampler) (snapshot *correlate.Snapshot, er
 			s.drops.Begin(correlate.LedgerSource(b, f), time.Now())
 		}
 	}
+	s.drops.Begin(correlate.LedgerSource(ruleset.NFT, netfilter.FamilyINet), time.Now())
 	s.pass(ctx)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("read rules of this node: %w", err)

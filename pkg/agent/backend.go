@@ -32,6 +32,8 @@ type backend interface {
 	look(ctx context.Context, w *watched, second bool) (next time.Time, err error)
 	// families are those of the kernel, always the same.
 	families() []*familyRules
+	// refusers are those of which only refusals are told, always the same.
+	refusers() []*familyRules
 	// tell hands on what is known to have happened before the newest reading
 	// and is to be applied first. It reports whether all that ended was told:
 	// absence from the reading then ends nothing.

@@ -74,6 +74,8 @@ func (b *legacyBackend) families() []*familyRules {
 	return all
 }
 
+func (*legacyBackend) refusers() []*familyRules { return nil }
+
 func (b *legacyBackend) read(ctx context.Context) (map[string]uint64, error) {
 	r, err := b.get()
 	if err != nil {

@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -45,6 +46,11 @@ type nftablesBackend struct {
 	whole              wholeLooks
 	// heads has the memory of the last list of chains, until it is collected.
 	heads sync.Pool
+	// crowded has the tables whose verdict maps have more than leads elements, and are
+	// not read as a whole.
+	crowded map[tableKey]bool
+	leads   int
+	log     *slog.Logger
 }
 
 func newNFTablesBackend(open func() (nftablesReader, error), listen func() (noticeSource, error)) *nftablesBackend {
@@ -52,8 +58,9 @@ func newNFTablesBackend(open func() (nftablesReader, error), listen func() (noti
 		reader: reader[nftablesReader]{open: open}, notices: notices{open: listen},
 		mirrors: make(map[netfilter.Family]*ruleset.Mirror), known: make(map[netfilter.Family]*familyRules),
 		moved: make(map[string]bool), wrote: make(map[string]*correlate.RulesetChanges),
+		crowded: make(map[tableKey]bool), leads: maxLeads, log: slog.New(slog.DiscardHandler),
 	}
-	for _, f := range families() {
+	for _, f := range tableFamilies() {
 		b.mirrors[f] = ruleset.NewMirror(f)
 		b.known[f] = newFamily(ruleset.NFT, f, b.mirrors[f].Ruleset())
 	}
@@ -62,6 +69,10 @@ func newNFTablesBackend(open func() (nftablesReader, error), listen func() (noti
 
 func (b *nftablesBackend) families() []*familyRules {
 	return []*familyRules{b.known[netfilter.IPv4], b.known[netfilter.IPv6]}
+}
+
+func (b *nftablesBackend) refusers() []*familyRules {
+	return []*familyRules{b.known[netfilter.FamilyINet]}
 }
 
 func (b *nftablesBackend) read(ctx context.Context) (map[string]uint64, error) {
@@ -172,11 +183,12 @@ func (b *nftablesBackend) write(writer string, n uint32) {
 	b.counted += n
 }
 
-// undecoded counts what stands in the rules and is not understood.
+// undecoded counts what stands in the rules and is not understood, but for tables of
+// inet, of whose rules conditions are not told.
 func (b *nftablesBackend) undecoded(skipped map[string]uint64) map[string]uint64 {
 	sum := messages(skipped)
-	for _, m := range b.mirrors {
-		for kind, n := range m.Undecoded() {
+	for _, f := range families() {
+		for kind, n := range b.mirrors[f].Undecoded() {
 			sum[kind] += n
 		}
 	}

@@ -51,7 +51,7 @@ func (s *costScene) bareDump() {
 func (s *costScene) bareChange() {
 	n := 0
 	s.attempt(func(ctx context.Context, a *kernel.Attempt) error {
-		tables, err := a.Heads(ctx, nil)
+		tables, err := a.Heads(ctx, tableFamilies(), nil)
 		if err != nil {
 			return err
 		}

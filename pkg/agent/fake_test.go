@@ -74,6 +74,8 @@ func (f *fakeBackend) families() []*familyRules {
 	return f.known
 }
 
+func (*fakeBackend) refusers() []*familyRules { return nil }
+
 func (*fakeBackend) tell(context.Context, *correlate.Names, useCommit) (bool, error) {
 	return false, nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
-	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 	"github.com/svcscope/svcscope/pkg/policy"
 )
@@ -125,7 +124,7 @@ func ownerOf(n *nftables.Notice) string {
 // counts reports whether a rule is in a chain whose counters matter.
 func counts(n *nftables.Notice) bool {
 	if n.Kind != nftables.NewRule && n.Kind != nftables.DelRule ||
-		n.Family != netfilter.IPv4 && n.Family != netfilter.IPv6 {
+		!slices.Contains(tableFamilies(), n.Family) || isTap(n.Family, n.Table) {
 		return false
 	}
 	switch kind, _ := kubeproxy.ParseChain(n.Chain); kind {

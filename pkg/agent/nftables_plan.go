@@ -10,6 +10,7 @@ import (
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
+	"github.com/svcscope/svcscope/pkg/policy"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
@@ -24,13 +25,14 @@ func (b *nftablesBackend) plan(ctx context.Context, p *pass) error {
 
 // planRules lists what exists and reads the chains that carry information:
 // kube-proxy's but for endpoints' chains that were read once, the built-in
-// ones, and others' that are new or have another size.
+// ones, and others' that are new or have another size, or that are of a small
+// native table; and where the verdict maps of native tables lead.
 func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 	var earlier []nftables.TableContent
 	if kept, ok := b.heads.Get().(*[]nftables.TableContent); ok {
 		earlier = *kept
 	}
-	tables, err := p.attempt.Heads(ctx, earlier)
+	tables, err := p.attempt.Heads(ctx, tableFamilies(), earlier)
 	if err != nil {
 		return err
 	}
@@ -38,6 +40,13 @@ func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 	var chains []*nftables.Chain
 	for i := range tables {
 		t := &tables[i]
+		if isTap(t.Family, t.Name) {
+			continue
+		}
+		if err := b.maps(ctx, p, t); err != nil {
+			return err
+		}
+		few := ofOthers(t.Family, t.Name) && len(t.Chains) <= fewChains
 		f := b.known[t.Family]
 		known := f.set.Table(t.Name)
 		if known != nil && known.Handle != t.Handle {
@@ -47,7 +56,7 @@ func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 		for j := range t.Chains {
 			c := &t.Chains[j].Chain
 			var as *ruleset.Chain
-			if as, next = known.ChainNear(next, c.Name); wants(c, as) || f.refused.rules.Known(t.Name, c.Name) {
+			if as, next = known.ChainNear(next, c.Name); few || wants(c, as) || f.refused.rules.Known(t.Name, c.Name) {
 				chains = append(chains, c)
 			}
 		}
@@ -55,12 +64,16 @@ func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 	return p.readAll(ctx, chains)
 }
 
+// fewChains are so few in a native table that all are read whenever something has
+// changed: rules that were replaced by as many others are seen.
+const fewChains = 256
+
 // wants reports whether the rules of a chain are to be read; known is what is
 // known of it, or nil.
 func wants(c *nftables.Chain, known *ruleset.Chain) bool {
 	kind, _ := kubeproxy.ParseChain(c.Name)
 	ofKubeProxy := c.Table == "nat" || c.Table == "filter"
-	if c.Base != nil || ofKubeProxy && kind != kubeproxy.KindOther && kind != kubeproxy.KindEndpoint {
+	if c.Base != nil || policy.OfPolicy(c.Name) || ofKubeProxy && kind != kubeproxy.KindOther && kind != kubeproxy.KindEndpoint {
 		return true
 	}
 	same := known != nil && known.Handle == c.Handle && known.Use == c.Use
@@ -89,7 +102,7 @@ func (b *nftablesBackend) planCounters(ctx context.Context, p *pass) error {
 // refused reads the chains that refuse packets, but for what dispatch reads.
 func (b *nftablesBackend) refused(ctx context.Context, p *pass) error {
 	ofServices := kubeproxy.RefusalChains()
-	for _, f := range families() {
+	for _, f := range tableFamilies() {
 		for table, chain := range b.known[f].refused.rules.Chains() {
 			if table == "filter" && slices.Contains(ofServices[:], chain) {
 				continue

@@ -66,7 +66,11 @@ func (a *fakeAttempt) Tables(_ context.Context, f netfilter.Family, visit func(n
 	return nil
 }
 
-func (a *fakeAttempt) Heads(context.Context, []nftables.TableContent) ([]nftables.TableContent, error) {
+func (a *fakeAttempt) VerdictMaps(context.Context, netfilter.Family, string, int) (map[string][]string, bool, error) {
+	return nil, true, nil
+}
+
+func (a *fakeAttempt) Heads(context.Context, []netfilter.Family, []nftables.TableContent) ([]nftables.TableContent, error) {
 	t := nftables.TableContent{Table: nftables.Table{Family: netfilter.IPv4, Name: "nat", Handle: 1}}
 	for _, c := range webChains(0) {
 		t.Chains = append(t.Chains, nftables.ChainContent{Chain: nftables.Chain{

@@ -168,7 +168,7 @@ func (n *notices) rebase(b *nftablesBackend) {
 
 // tellOne hands on one commit. It returns true where a final value is missing.
 func (b *nftablesBackend) tellOne(c *commit, names *correlate.Names, use useCommit) (mute bool) {
-	for _, f := range families() {
+	for _, f := range tableFamilies() {
 		ended, begun := newFragment(f), newFragment(f)
 		for i := range c.notices {
 			n := &c.notices[i]
@@ -182,7 +182,8 @@ func (b *nftablesBackend) tellOne(c *commit, names *correlate.Names, use useComm
 			case nftables.NewTable:
 				b.notices.handles[key] = n.TableHandle
 			case nftables.DelRule:
-				mute = mute || !n.HasCounter
+				// A rule of iptables has a counter, of others some have.
+				mute = mute || !n.HasCounter && ofIPTables(f, n.Table)
 				ended.add(n, b.notices.handles[key])
 			case nftables.NewRule:
 				begun.add(n, b.notices.handles[key])

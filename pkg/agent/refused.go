@@ -59,6 +59,13 @@ func (s *sampler) tellDrops(src *ruleSource, f *familyRules, listening bool, now
 	return o
 }
 
+// tellRefusers counts what rules have refused of which nothing else is told.
+func (s *sampler) tellRefusers(src *ruleSource, listening bool, now time.Time) {
+	for _, f := range src.refusers() {
+		s.tellDrops(src, f, listening, now)
+	}
+}
+
 // commit has both ledgers take what a commit has done.
 func (s *sampler) commit(now time.Time) useCommit {
 	return func(c ledger.Commit, drops correlate.RefusalCommit) {

@@ -38,6 +38,7 @@ type sampler struct {
 	kube      *kube
 	ledger    *ledger.Ledger
 	drops     *correlate.Drops
+	accounts  accountReader
 	groups    *logGroups
 	devices   devices
 	witnessed *correlate.Witnessed
@@ -115,7 +116,8 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s.nft = newNFTablesBackend(h.nftables, h.notices)
 	s.legacy = newLegacyBackend(h.legacy)
 	s.legacy.lock.path, s.legacy.lock.watch = cfg.LockFile, h.lock
-	s.gate.max, s.nft.limit = cfg.MaxRules, cfg.MaxRules
+	s.gate.max, s.nft.limit, s.nft.log = cfg.MaxRules, cfg.MaxRules, log
+	s.accounts = accountReader{reader: reader[nfacctReader]{open: h.nfacct}, collector: named("nfacct")}
 	s.xtables = &ruleSource{backend: s.legacy, collector: named("legacy"), watched: newWatched()}
 	s.nftables = &ruleSource{backend: s.nft, collector: named("nftables"), watched: newWatched()}
 	s.sources = []*ruleSource{s.nftables, s.xtables}
@@ -136,6 +138,7 @@ func (s *sampler) pass(ctx context.Context) {
 		src.tight = false
 		s.read(ctx, src)
 	}
+	s.readAccounts(ctx)
 	s.apply(ctx)
 	for range maxAgain {
 		again := s.open()
@@ -243,6 +246,7 @@ func (s *sampler) tell(ctx context.Context, src *ruleSource, now time.Time) {
 		maps.Copy(f.seen, f.sight)
 		clear(f.sight)
 	}
+	s.tellRefusers(src, listening, now)
 	s.noteRefusals()
 }
 
@@ -326,7 +330,7 @@ func (s *sampler) publish(table *correlate.Conntrack) {
 		in.Changes = append(in.Changes, src.changes()...)
 		in.Self.Collectors = append(in.Self.Collectors, src.CollectorState)
 	}
-	in.Self.Collectors = append(in.Self.Collectors, s.table.CollectorState)
+	in.Self.Collectors = append(append(in.Self.Collectors, s.accounts.states()...), s.table.CollectorState)
 	if f := s.flows.latest.Load(); f != nil {
 		s.publishFlows(&in, f)
 	}
@@ -386,7 +390,7 @@ func (s *sampler) readRules() error {
 }
 
 func (s *sampler) close() error {
-	errs := []error{s.conntrack.close(), s.flows.close()}
+	errs := []error{s.conntrack.close(), s.flows.close(), s.accounts.close()}
 	for _, src := range s.sources {
 		errs = append(errs, src.backend.close())
 	}

@@ -25,8 +25,9 @@ type nftablesReader interface {
 type rulesAttempt interface {
 	Generation() uint32
 	Tables(ctx context.Context, f netfilter.Family, visit func(nftables.Table)) error
-	Heads(context.Context, []nftables.TableContent) ([]nftables.TableContent, error)
+	Heads(context.Context, []netfilter.Family, []nftables.TableContent) ([]nftables.TableContent, error)
 	Rules(context.Context, *nftables.Chain, func([]byte) error) error
+	VerdictMaps(ctx context.Context, f netfilter.Family, table string, limit int) (maps map[string][]string, whole bool, err error)
 }
 
 // kernelNFTables hands on attempts as what they are used for.
@@ -55,6 +56,12 @@ type conntrackReader interface {
 	Close() error
 }
 
+// nfacctReader is kernel.NFAcct.
+type nfacctReader interface {
+	Objects(context.Context) (map[string]netfilter.Counter, error)
+	Close() error
+}
+
 // host is the node as the agent sees it: the way to each reader. An open that
 // fails is tried again at the next sampling.
 type host struct {
@@ -63,6 +70,7 @@ type host struct {
 	legacy    func() (legacyReader, error)
 	lock      func(path string) (lockWatch, error)
 	conntrack func() (conntrackReader, error)
+	nfacct    func() (nfacctReader, error)
 	packetLog func(group uint16) (packetLog, error)
 	logGroups func() ([]kernel.LogGroup, error)
 	tap       func(context.Context, kernel.TapConfig) (tapTable, error)
@@ -110,6 +118,7 @@ func thisHost() host {
 			}
 			return r, nil
 		},
+		nfacct: func() (nfacctReader, error) { return kernel.OpenNFAcct(), nil },
 		packetLog: func(group uint16) (packetLog, error) {
 			l, err := kernel.OpenPacketLog(group, kernel.PacketLogConfig{})
 			if err != nil {
@@ -134,3 +143,8 @@ func thisHost() host {
 
 // families are those that are read.
 func families() []netfilter.Family { return []netfilter.Family{netfilter.IPv4, netfilter.IPv6} }
+
+// tableFamilies are those whose tables of nf_tables are read. Packets of both families
+// pass the tables of inet, in which kube-proxy has no rules: of these only what refuses
+// packets is told, and what logs them.
+func tableFamilies() []netfilter.Family { return append(families(), netfilter.FamilyINet) }

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -78,7 +79,7 @@ func (s *sampler) noteRefusals() {
 // refusedVersion grows where a rule that refuses or logs packets may have changed.
 func (s *sampler) refusedVersion() (version uint64) {
 	for _, src := range s.sources {
-		for _, f := range src.families() {
+		for _, f := range slices.Concat(src.families(), src.refusers()) {
 			version += f.refused.version
 		}
 	}
@@ -93,7 +94,7 @@ func (s *sampler) noteLoggers() {
 	}
 	var all []correlate.FamilyLogger
 	for _, src := range s.sources {
-		for _, f := range src.families() {
+		for _, f := range slices.Concat(src.families(), src.refusers()) {
 			for l := range f.refused.rules.Loggers() {
 				all = append(all, correlate.FamilyLogger{Family: f.set.Family, Logger: *l})
 			}

@@ -167,7 +167,8 @@ func (r *DropReader) candidates(s packetShape) []*FamilyLogger {
 	var all []*FamilyLogger
 	for i := range r.loggers {
 		l := &r.loggers[i]
-		if l.Group == s.group && l.Family == s.family && l.Prefix == s.prefix && (l.Hooks == 0 || l.Hooks.Has(s.hook)) {
+		ofFamily := l.Family == s.family || l.Family == netfilter.FamilyINet
+		if l.Group == s.group && ofFamily && l.Prefix == s.prefix && (l.Hooks == 0 || l.Hooks.Has(s.hook)) {
 			all = append(all, l)
 		}
 	}

@@ -87,6 +87,8 @@ type Drops struct {
 	fresh   bool                                     // some it was not told of
 	version uint64                                   // of the ledger's totals
 	totals  map[DropLabels]*DropTotal
+	// accounts are objects that count what some of the rules refuse.
+	accounts accounts
 	// policies are packets by what PolicyDropTotal tells them apart by, as long as one of
 	// the keys is there that have it.
 	policies map[policyLabels]uint64
@@ -125,8 +127,10 @@ func NewDrops(own func(service.Name) bool) *Drops {
 // further ones is counted without these names.
 const maxNamed = 1000
 
-// Begin has the counters of a source start from 0: each counts its whole value.
+// Begin has the counters of a source start from 0, and all objects: each counts its
+// whole value.
 func (d *Drops) Begin(source ledger.Source, now time.Time) {
+	d.accounts.read = true
 	for range 2 {
 		d.ledger.Apply(ledger.Reading{Source: source}, now)
 	}
@@ -159,6 +163,7 @@ const keysEvery = time.Minute
 // that leaves something in doubt wants another one, as in ledger.Ledger.Apply.
 func (d *Drops) Apply(r RefusalReading, now time.Time) ledger.Outcome {
 	d.round++
+	r.counters = d.unaccounted(r.counters, now)
 	was, used := d.used[r.reading.Source], make(map[ledger.ID]*dropped, len(r.counters))
 	r.reading.Counters = d.counters(r.counters, was, used)
 	d.used[r.reading.Source] = used
@@ -170,6 +175,7 @@ func (d *Drops) Apply(r RefusalReading, now time.Time) ledger.Outcome {
 
 // Commit takes what notices tell of rules that refuse packets.
 func (d *Drops) Commit(c RefusalCommit, now time.Time) {
+	c.ended, c.begun = d.unaccounted(c.ended, now), d.unaccounted(c.begun, now)
 	if len(c.ended)+len(c.begun) == 0 {
 		return
 	}
@@ -281,18 +287,23 @@ func (d *Drops) take(now time.Time) {
 		for _, packets := range grown[i].Rejected {
 			n += packets
 		}
-		labels := d.labels(e.key.DropLabels)
-		t := d.totals[labels]
-		if t == nil {
-			t = &DropTotal{DropLabels: labels, Created: now}
-			d.totals[labels] = t
-		}
-		t.Packets += n - min(n, e.counted)
+		d.add(e.key.DropLabels, n-min(n, e.counted), now)
 		if e.key.named() {
 			d.policies[e.key.policyLabels()] += n - min(n, e.counted)
 		}
 		e.counted, e.created = n, grown[i].Created
 	}
+}
+
+// add counts packets, also none.
+func (d *Drops) add(l DropLabels, packets uint64, now time.Time) {
+	labels := d.labels(l)
+	t := d.totals[labels]
+	if t == nil {
+		t = &DropTotal{DropLabels: labels, Created: now}
+		d.totals[labels] = t
+	}
+	t.Packets += packets
 }
 
 // labels are those that packets are told by now.

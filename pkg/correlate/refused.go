@@ -28,6 +28,7 @@ type RefusalCommit struct {
 type refusedCounter struct {
 	key     DropKey
 	counter ledger.Counter // without Port
+	nfacct  string         // the object that counts the same packets; empty where there is none
 }
 
 // Refused makes the reading of all refusals in a ruleset: of kube-proxy's view those
@@ -76,7 +77,7 @@ func (b *refusedBuilder) services(v *kubeproxy.View) {
 			key.Service = name.Name
 		}
 		key.Hook = hookOf(b.known.Hooks(f.Table, f.Chain.Name))
-		b.append(key, f.Table, f.Chain, f.Index)
+		b.append(refusedCounter{key: key}, f.Table, f.Chain, f.Index)
 	}
 }
 
@@ -87,20 +88,22 @@ func (b *refusedBuilder) rule(f *policy.Refusal) {
 	if f.Reason == policy.Marked || f.Table == "filter" && slices.Contains(ofServices[:], f.Chain.Name) {
 		return
 	}
-	b.append(DropKey{
+	b.append(refusedCounter{key: DropKey{
 		DropLabels: DropLabels{Reason: string(f.Reason), Hook: hookOf(f.Hooks), Owner: f.Owner},
 		Direction:  f.Direction, Policy: f.Policy, Pod: b.names.podOf(&f.Refuser), Family: b.rs.Family,
-	}, f.Table, f.Chain, f.Index)
+	}, nfacct: f.NFAcct}, f.Table, f.Chain, f.Index)
 }
 
-func (b *refusedBuilder) append(key DropKey, table string, chain *ruleset.Chain, index int) {
+// append adds a rule whose counter is of what it refuses.
+func (b *refusedBuilder) append(c refusedCounter, table string, chain *ruleset.Chain, index int) {
 	r := &chain.Rules[index]
-	if !r.HasCounter {
+	if !r.HasCounter || r.CountsMore {
 		return
 	}
-	b.out = append(b.out, refusedCounter{key, ledger.Counter{
-		ID: b.id(b.rs.Table(table), chain, index), Kind: ledger.Refusal, Reason: key.Reason, Chain: chain.Name, Packets: r.Counter.Packets,
-	}})
+	c.counter = ledger.Counter{
+		ID: b.id(b.rs.Table(table), chain, index), Kind: ledger.Refusal, Reason: c.key.Reason, Chain: chain.Name, Packets: r.Counter.Packets,
+	}
+	b.out = append(b.out, c)
 }
 
 func hookOf(h ruleset.Hooks) string {

@@ -83,8 +83,8 @@ func (e *TornError) Error() string {
 func (e *TornError) Unwrap() error { return ErrInterrupted }
 
 // DamagedError says that a message of a table of iptables (nat, filter,
-// mangle, raw, security), or of a table whose name cannot be read, could not
-// be decoded: the reading has no such table, chain or rule, and must not be
+// mangle, raw, security; not of family inet), or of a table whose name cannot be
+// read, could not be decoded: the reading has no such table, chain or rule, and must not be
 // taken for a whole one. Reading again gives the same while the rules stand.
 type DamagedError struct {
 	// Skipped counts all messages that could not be decoded, of any table, by

@@ -32,12 +32,12 @@ type Attempt struct {
 // Generation is that of all that the attempt reads.
 func (a *Attempt) Generation() uint32 { return a.generation }
 
-// Heads reads the tables of the families ip and ip6 and their chains, without
-// rules: 40,000 chains in 70 ms. It uses the memory of an earlier result, which
-// nobody needs any more, again; that may be nil.
-func (a *Attempt) Heads(ctx context.Context, earlier []nftables.TableContent) ([]nftables.TableContent, error) {
+// Heads reads the tables of some families and their chains, without rules: 40,000
+// chains in 70 ms. It uses the memory of an earlier result, which nobody needs any
+// more, again; that may be nil.
+func (a *Attempt) Heads(ctx context.Context, families []netfilter.Family, earlier []nftables.TableContent) ([]nftables.TableContent, error) {
 	all := earlier[:0]
-	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
+	for _, f := range families {
 		var err error
 		if all, err = a.heads(ctx, f, all); err != nil {
 			return nil, err
@@ -146,7 +146,7 @@ func (a *Attempt) decoded(m message, err error) bool {
 	if a.SkipErr == nil {
 		a.SkipErr = err
 	}
-	if a.damage == nil && ofIPTables(m.table) {
+	if a.damage == nil && m.family != netfilter.FamilyINet && ofIPTables(m.table) {
 		a.damage = err
 	}
 	return false

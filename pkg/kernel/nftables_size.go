@@ -18,7 +18,7 @@ import (
 // and later tell with the set (include/uapi/linux/netfilter/nf_tables.h).
 const setCount = 20
 
-// sized is a set whose elements must be counted.
+// sized is a set whose elements are read.
 type sized struct {
 	family      netfilter.Family
 	table, name string

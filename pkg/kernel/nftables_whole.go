@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 )
 
@@ -55,7 +56,7 @@ type whole struct {
 }
 
 func (w *whole) read(ctx context.Context) (err error) {
-	if w.out.Tables, err = w.attempt.Heads(ctx, nil); err != nil {
+	if w.out.Tables, err = w.attempt.Heads(ctx, []netfilter.Family{netfilter.IPv4, netfilter.IPv6}, nil); err != nil {
 		return err
 	}
 	for i := range w.out.Tables {

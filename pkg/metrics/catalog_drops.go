@@ -5,7 +5,7 @@ package metrics
 import "github.com/svcscope/svcscope/pkg/correlate"
 
 const (
-	dropKernel  = "rule counters of DROP and REJECT"
+	dropKernel  = "rule counters of DROP and REJECT; nfacct objects"
 	nflogKernel = "nfnetlink_log"
 )
 

@@ -16,7 +16,7 @@ func selfMetrics() []Metric {
 		m.Stability, m.Cost = Stable, CostNone
 		return m
 	}
-	collector := []Label{collectorLabel("nftables", "legacy", "conntrack", "conntrack_entries", "kube", "nflog", "tap")}
+	collector := []Label{collectorLabel("nftables", "legacy", "conntrack", "conntrack_entries", "kube", "nflog", "nfacct", "tap")}
 	snapshot := "a snapshot was taken"
 	return slices.Concat(nodeMetrics(), exactnessMetrics(), costMetrics(), []Metric{
 		self(Metric{
@@ -109,7 +109,7 @@ func costMetrics() []Metric {
 		{
 			Name: readDuration, Type: Histogram, Unit: unitSeconds,
 			Help:   "How long the readings of samplings took, those that failed among them",
-			Labels: []Label{collectorLabel("nftables", "legacy", "conntrack", "conntrack_entries")}, Stability: Stable, Cost: CostNone, When: when,
+			Labels: []Label{collectorLabel("nftables", "legacy", "conntrack", "conntrack_entries", "nfacct")}, Stability: Stable, Cost: CostNone, When: when,
 		},
 		total("read_bytes", unitBytes, "Bytes that the agent took from the kernel"),
 		total("messages", unitMessages, "Netlink messages that the agent took from the kernel; of legacy, calls of getsockopt"),

@@ -66,19 +66,10 @@ func logged(r *ruleset.Rule) (a ruleset.Action, last, ok bool) {
 	}
 	for i, m := range r.Matches {
 		if also, ok := m.(ruleset.Also); ok && toGroup(also.Action) {
-			return also.Action, !slices.ContainsFunc(r.Matches[i+1:], mayFail), true
+			return also.Action, !slices.ContainsFunc(r.Matches[i+1:], ruleset.MayFail), true
 		}
 	}
 	return ruleset.Action{}, false, false
-}
-
-// mayFail reports whether a match is a condition.
-func mayFail(m ruleset.Match) bool {
-	switch m.(type) {
-	case ruleset.Comment, ruleset.Module, ruleset.NFAcct, ruleset.Also:
-		return false
-	}
-	return true
 }
 
 func toGroup(a ruleset.Action) bool { return a.Kind == ruleset.Log && a.Target() == "NFLOG" }
@@ -87,7 +78,7 @@ func toGroup(a ruleset.Action) bool { return a.Kind == ruleset.Log && a.Target()
 // does not have, too, and none that another packet changes.
 func takesAll(r, next *ruleset.Rule) bool {
 	return !slices.ContainsFunc(next.Matches, func(m ruleset.Match) bool {
-		if !mayFail(m) {
+		if !ruleset.MayFail(m) {
 			return false
 		}
 		switch m.(type) {

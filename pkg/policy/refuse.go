@@ -59,6 +59,9 @@ type Refuser struct {
 	// Interface is the pod's device on the node, which is all that Calico's chains
 	// tell of the pod.
 	Interface string
+	// NFAcct is the counter object of nfacct that kube-proxy's rule counts in all
+	// that it refuses; empty without one. It stays when the rule is rewritten.
+	NFAcct string
 }
 
 // Refusing tells what is known of rule number i of a chain, if it drops or rejects
@@ -91,7 +94,23 @@ func Refusing(table string, c *ruleset.Chain, i int) (f Refuser, ok bool) {
 	if f.Reason == ByRule && invalid(r) {
 		f.Reason = Invalid
 	}
+	if f.Owner == KubeProxy && f.Reason == Invalid {
+		f.NFAcct = account(r)
+	}
 	return f, true
+}
+
+// account returns the object that a rule adds each packet to that it takes.
+func account(r *ruleset.Rule) string {
+	for i := len(r.Matches) - 1; i >= 0; i-- {
+		if o, ok := r.Matches[i].(ruleset.NFAcct); ok {
+			return o.Object
+		}
+		if ruleset.MayFail(r.Matches[i]) {
+			break
+		}
+	}
+	return ""
 }
 
 // kubeProxy reads a rule of KUBE-FORWARD or KUBE-FIREWALL (proxier.go,
@@ -155,7 +174,7 @@ func (f *Refuser) calico(c *ruleset.Chain, r *ruleset.Rule) {
 			f.Reason = Encapsulated
 		}
 	}
-	if f.Reason != ByRule || !calicoPolicyChain(c.Name) {
+	if f.Reason != ByRule || !OfPolicy(c.Name) {
 		return
 	}
 	f.Reason = DeniedByRule
@@ -190,8 +209,10 @@ func (f *Refuser) calicoChain(name string) {
 	}
 }
 
-func calicoPolicyChain(name string) bool {
-	name = strings.TrimPrefix(name, "filter-")
+// OfPolicy reports whether a chain has the rules of one policy or profile of Calico,
+// which replaces them by as many others when it changes.
+func OfPolicy(chain string) bool {
+	name := strings.TrimPrefix(chain, "filter-")
 	for _, p := range [...]string{"cali-pi-", "cali-po-", "cali-pri-", "cali-pro-"} {
 		if strings.HasPrefix(name, p) {
 			return true

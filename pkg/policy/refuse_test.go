@@ -25,11 +25,17 @@ func TestRefusing(t *testing.T) {
 -A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP
 -A KUBE-FIREWALL -m comment --comment "kubernetes firewall for dropping marked packets" -m mark --mark 0x8000/0x8000 -j DROP
 -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
+-A KUBE-FORWARD -m conntrack --ctstate INVALID -m nfacct --nfacct-name  ct_state_invalid_dropped_pkts -j DROP
+-A KUBE-FORWARD -m nfacct --nfacct-name  before -m conntrack --ctstate INVALID -j DROP
+-A KUBE-FORWARD -m mark --mark 0x1 -m nfacct --nfacct-name  other -j DROP
 -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 `, []Refuser{
 			{Owner: KubeProxy, Reason: Localnet},
 			{Owner: KubeProxy, Reason: Marked},
 			{Owner: KubeProxy, Reason: Invalid},
+			{Owner: KubeProxy, Reason: Invalid, NFAcct: "ct_state_invalid_dropped_pkts"},
+			{Owner: KubeProxy, Reason: Invalid}, // the object counts what is not refused, too
+			{Owner: KubeProxy, Reason: ByRule},
 		}},
 		{"kube-router", `
 :KUBE-POD-FW-AAAAAAAAAAAAAAAA - [0:0]
@@ -88,7 +94,7 @@ func TestRefusing(t *testing.T) {
 		{"others", `
 :INPUT DROP [0:0]
 :mine - [0:0]
--A INPUT -m state --state INVALID -j DROP
+-A INPUT -m state --state INVALID -m nfacct --nfacct-name  mine -j DROP
 -A INPUT -m conntrack ! --ctstate INVALID -j REJECT --reject-with tcp-reset
 -A INPUT -m comment --comment "cali:abcdefghijklmnop" -m comment --comment "Drop if no profiles matched" -j DROP
 -A mine -m comment --comment "shop/web reject" -j DROP

@@ -111,8 +111,13 @@ func (e *evaluator) inRange(x nftables.Range) {
 // and both addresses may be loaded at once.
 func (e *evaluator) compareNetwork(v content, x nftables.Cmp, not bool) {
 	src, size, proto := uint32(12), uint32(4), uint32(9)
-	if e.c.family == netfilter.IPv6 {
+	switch e.family {
+	case netfilter.IPv4:
+	case netfilter.IPv6:
 		src, size, proto = 8, 16, 6
+	default: // a header of either
+		e.unknownCompare(v, x.Data)
+		return
 	}
 	dst := src + size
 	switch {
@@ -147,7 +152,7 @@ func (e *evaluator) address(source bool, data, mask []byte, not bool) {
 		ones = n
 	}
 	ip := netip.AddrFrom16(addr)
-	if e.c.family != netfilter.IPv6 {
+	if e.family != netfilter.IPv6 {
 		ip = netip.AddrFrom4([4]byte(addr[:4]))
 	}
 	p, err := ip.Prefix(ones)
@@ -212,6 +217,11 @@ func (e *evaluator) compareMeta(v content, data []byte, not bool) {
 		e.c.add(one(e.c.marks, Mark{Value: binary.NativeEndian.Uint32(data), Mask: mask, Not: not}))
 	case v.mask != nil:
 		e.unknownCompare(v, data)
+	case v.meta == nftables.MetaNFProto && len(data) == 1:
+		if !not {
+			e.family = netfilter.Family(data[0])
+		}
+		e.c.add(NetworkProtocol{Family: netfilter.Family(data[0]), Not: not})
 	case v.meta == nftables.MetaL4Proto && len(data) == 1:
 		e.c.add(one(e.c.protocols, Protocol{Number: data[0], Not: not}))
 	case v.meta == nftables.MetaIIFName && len(data) > 0:

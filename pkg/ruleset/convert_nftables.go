@@ -3,6 +3,8 @@
 package ruleset
 
 import (
+	"slices"
+
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 )
@@ -59,9 +61,12 @@ func (c *Converter) NFTChainHead(n *nftables.Chain) *Chain {
 func (c *Converter) NFTRule(n *nftables.Rule) Rule {
 	c.begin()
 	e := &c.evaluator
-	e.c, e.rule, e.used = c, Rule{Handle: n.Handle}, 0
+	e.c, e.rule, e.used, e.family, e.counted = c, Rule{Handle: n.Handle}, 0, c.family, 0
 	for _, x := range n.Exprs {
 		e.expr(x)
+	}
+	if e.rule.HasCounter {
+		e.rule.CountsMore = slices.ContainsFunc(c.scratch[min(e.counted, len(c.scratch)):], MayFail)
 	}
 	if e.rule.Comment == "" && n.Comment != "" {
 		e.rule.Comment, e.rule.CommentAt = c.name(n.Comment), uint8(min(len(c.scratch), 255))

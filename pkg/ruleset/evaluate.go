@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 
+	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
 )
@@ -16,6 +17,10 @@ type evaluator struct {
 	rule Rule
 	regs [16]content // by 4-byte word; good where used has the word's bit
 	used uint16
+	// family is of the packets that come this far: that of the table, or in one of
+	// family inet what the rule has asked for.
+	family  netfilter.Family
+	counted int // matches before the counter
 }
 
 // content is what is known of a register that starts at a word.
@@ -72,6 +77,7 @@ func (e *evaluator) expr(x nftables.Expr) {
 	case nftables.Counter:
 		if !e.rule.HasCounter {
 			e.rule.Counter.Packets, e.rule.Counter.Bytes, e.rule.HasCounter = x.Packets, x.Bytes, true
+			e.counted = len(e.c.scratch)
 		}
 	case nftables.Payload:
 		e.payload(x)
@@ -171,7 +177,7 @@ func (e *evaluator) statement(x nftables.Expr) {
 		a := e.c.masquerade(e.ports(uint32(x.Flags), x.ProtoMin, x.ProtoMax))
 		e.act(Action{Kind: OtherKind, More: &Details{Name: "REDIRECT", Args: a.Details().Args}})
 	case nftables.Reject:
-		e.act(Action{Kind: Reject, More: &Details{With: rejectWith(e.c.family, x)}})
+		e.act(Action{Kind: Reject, More: &Details{With: rejectWith(e.family, x)}})
 	case nftables.Notrack:
 		e.act(Action{Kind: OtherKind, More: &Details{Name: "NOTRACK"}})
 	case nftables.Lookup:
@@ -193,12 +199,12 @@ func (e *evaluator) statement(x nftables.Expr) {
 	}
 }
 
-// lookup is a condition, or with a verdict map an action; in which set is not
-// followed.
+// lookup is a condition, or with a verdict map an action; what is in the set is not
+// known here.
 func (e *evaluator) lookup(x nftables.Lookup) {
 	switch {
 	case x.Map && x.DReg == nftables.RegVerdict:
-		e.unknownAction("vmap")
+		e.act(Action{Kind: Map, More: &Details{Name: e.c.name(x.Set)}})
 	case x.Map:
 		e.load(x.DReg, 4, content{kind: opaque, name: "lookup"})
 		e.unknown("lookup", []byte(x.Set))

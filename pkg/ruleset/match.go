@@ -2,7 +2,20 @@
 
 package ruleset
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/svcscope/svcscope/pkg/netfilter"
+)
+
+// MayFail reports whether m is a condition: other matches hold for every packet.
+func MayFail(m Match) bool {
+	switch m.(type) {
+	case Comment, Module, NFAcct, Also:
+		return false
+	}
+	return true
+}
 
 // Protocol matches the transport protocol's number.
 type Protocol struct {
@@ -150,6 +163,13 @@ type PortRange struct{ First, Last uint16 }
 // is in iptables' words: "--limit 10/min --limit-burst 10", the burst left out
 // where it is iptables' default of 5.
 type Limit struct{ Text string }
+
+// NetworkProtocol matches packets of one family, in tables of the family inet that
+// both pass.
+type NetworkProtocol struct {
+	Family netfilter.Family
+	Not    bool
+}
 
 // Also is something that a rule of a native nft table does before its action,
 // such as to log what it then drops. It always matches.

@@ -269,6 +269,11 @@ func (m Multiport) String() string {
 // String is "-m limit" with the text.
 func (m Limit) String() string { return "-m limit " + m.Text }
 
+// String is nft's words: iptables has none for it.
+func (m NetworkProtocol) String() string {
+	return not(m.Not) + "meta nfproto " + strings.ToLower(m.Family.String())
+}
+
 // String is that of the action.
 func (m Also) String() string { return m.Action.String() }
 

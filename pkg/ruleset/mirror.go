@@ -3,6 +3,7 @@
 package ruleset
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/svcscope/svcscope/pkg/netfilter"
@@ -99,6 +100,7 @@ type Stage struct {
 	order      []chainKey
 	counters   []netfilter.Counter // where chains' are cut from
 	converter  *Converter
+	maps       map[string]map[string][]string // by table
 }
 
 // Heads gives the tables and chains that exist, without rules; those of other
@@ -135,6 +137,15 @@ func (s *Stage) Chain(table, name string) *StagedChain {
 		c.old, c.state = old, old.state
 	}
 	return c
+}
+
+// Maps gives the verdict maps of a table, as in Table.Maps, in which each list is
+// sorted. Of tables for which it is not called they are as they were.
+func (s *Stage) Maps(table string, to map[string][]string) {
+	if s.maps == nil {
+		s.maps = make(map[string]map[string][]string)
+	}
+	s.maps[table] = to
 }
 
 // settle keeps the chain that was read last, if there is something to keep.
@@ -335,6 +346,12 @@ func (s *Stage) Commit() []Delta {
 	}
 	for _, key := range s.order {
 		s.commitChain(key, d.of(key.table))
+	}
+	for name, to := range s.maps {
+		if t := s.mirror.set.Table(name); t != nil && !maps.EqualFunc(t.Maps, to, slices.Equal) {
+			t.Maps = to
+			d.of(name).Resized = true
+		}
 	}
 	return d.list()
 }

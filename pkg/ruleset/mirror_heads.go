@@ -73,6 +73,7 @@ func (m *Mirror) table(head *nftables.TableContent, old *Table, d *deltas) *Tabl
 	}
 	t := NewTable(strings.Clone(head.Name), head.Handle, chains)
 	if old != nil {
+		t.Maps = old.Maps
 		for _, c := range old.Chains {
 			if t.Chain(c.Name) == nil {
 				delta.Gone = append(delta.Gone, c.Name)

@@ -179,3 +179,40 @@ func TestMirrorForgets(t *testing.T) {
 		t.Errorf("unread %v, rules %v", c.Unread, c.Rules)
 	}
 }
+
+// TestMirrorOfMaps tells where other maps than before lead, and keeps them while
+// nobody asks again.
+func TestMirrorOfMaps(t *testing.T) {
+	m := newMirrored(t, jumpRule{10, 5, "a"})
+	with := func(to map[string][]string) bool {
+		s := m.Stage()
+		s.Maps("nat", to)
+		s.Maps("gone", to)
+		deltas := s.Commit()
+		return len(deltas) == 1 && deltas[0].Table == "nat" && deltas[0].Resized
+	}
+	for _, tt := range []struct {
+		to   map[string][]string
+		want bool
+	}{
+		{nil, false},
+		{map[string][]string{"m": {"a", "b"}}, true},
+		{map[string][]string{"m": {"a", "b"}}, false},
+		{map[string][]string{"m": {"a", "c"}}, true},
+		{map[string][]string{"n": {"a", "c"}}, true},
+	} {
+		if got := with(tt.to); got != tt.want {
+			t.Errorf("%v: told %v", tt.to, got)
+		}
+	}
+	m.chain++ // which makes another Table
+	m.heads(m.read(jumpRule{10, 0, "a"})).Commit()
+	if got := m.Ruleset().Table("nat").Maps; len(got["n"]) != 2 {
+		t.Errorf("got %v", got)
+	}
+	m.table++
+	m.heads(m.read(jumpRule{10, 0, "a"})).Commit()
+	if got := m.Ruleset().Table("nat").Maps; got != nil {
+		t.Errorf("of a table that was made anew: %v", got)
+	}
+}

@@ -27,9 +27,9 @@ func (s Hooks) String() string {
 }
 
 // Reach returns by which hooks a packet may come to each chain of the table: by
-// those of the built-in chains that lead to it with jumps and gotos. Conditions
-// are taken to hold. A chain that nothing leads to is not in the map, and what an
-// unread chain leads to is not known.
+// those of the built-in chains that lead to it with jumps and gotos, and with verdict
+// maps that are in Maps. Conditions are taken to hold. A chain that nothing leads to is
+// not in the map, and what an unread chain leads to is not known.
 func (t *Table) Reach() map[*Chain]Hooks {
 	reach := make(map[*Chain]Hooks)
 	for _, c := range t.Chains {
@@ -51,9 +51,20 @@ func (t *Table) reach(c *Chain, hooks Hooks, reach map[*Chain]Hooks) {
 		}
 		reach[c] |= hooks
 		for i := range c.Rules {
-			if to := t.Chain(c.Rules[i].Action.Chain); to != nil {
-				todo = append(todo, to)
+			if a := &c.Rules[i].Action; a.Kind == Map {
+				for _, name := range t.Maps[a.More.Name] {
+					todo = t.appendChain(todo, name)
+				}
+			} else {
+				todo = t.appendChain(todo, a.Chain)
 			}
 		}
 	}
+}
+
+func (t *Table) appendChain(to []*Chain, name string) []*Chain {
+	if c := t.Chain(name); c != nil {
+		to = append(to, c)
+	}
+	return to
 }

@@ -21,7 +21,7 @@ const (
 // Ruleset is all that one backend holds for one family.
 type Ruleset struct {
 	Backend Backend
-	Family  netfilter.Family // IPv4 or IPv6
+	Family  netfilter.Family // IPv4, IPv6, or FamilyINet: nf_tables' tables that both pass
 	// Generation is nf_tables' generation id at the reading; 0 in legacy.
 	Generation uint32
 	Tables     []*Table // in the kernel's order
@@ -45,6 +45,9 @@ type Table struct {
 	Name   string
 	Handle uint64 // nf_tables' handle: a re-created table has another; 0 in legacy
 	Chains []*Chain
+	// Maps are the chains that the elements of nf_tables' verdict maps lead to, by the
+	// map's name; nil where there are none, or nobody has asked.
+	Maps   map[string][]string
 	byName map[string]*Chain
 	base   []int // where the built-in chains are in Chains, where byName is not nil
 }
@@ -160,8 +163,10 @@ type Rule struct {
 	// Handle is nf_tables' rule handle, unique in its table; 0 in legacy.
 	Handle  uint64
 	Counter netfilter.Counter
-	// HasCounter is false for rules of native nft tables without one.
-	HasCounter bool
+	// HasCounter is false for rules of native nft tables without one. CountsMore is
+	// true where a condition comes after it: it counts packets that the rule does not
+	// take, too.
+	HasCounter, CountsMore bool
 	// CommentAt is how many of Matches come before the comment, 0 without
 	// one: iptables-save prints it there.
 	CommentAt uint8
@@ -190,6 +195,7 @@ const (
 	SetMark
 	Reject
 	Log       // NFLOG, LOG
+	Map       // nf_tables: what the packet's element of a verdict map says; Details.Name is the map
 	OtherKind // a target or statement that is not decoded; Details.Name says which
 )
 
@@ -210,7 +216,7 @@ type Details struct {
 	To     netip.AddrPort // DNAT, SNAT: the first address and port of the range
 	With   string         // Reject: icmp-port-unreachable, ...
 	Prefix string         // Log
-	Name   string         // OtherKind, Log: the target's or expression's name
+	Name   string         // OtherKind, Log: the target's or expression's name; Map: the map's
 	// Args is the target's arguments in iptables' words where the fields
 	// above do not hold all of them: a range of addresses, --persistent,
 	// LOG's level. "" otherwise.

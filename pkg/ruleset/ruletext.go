@@ -87,6 +87,9 @@ func (a Action) String() string { return a.spec(netfilter.FamilyUnspec) }
 
 func (a Action) spec(family netfilter.Family) string {
 	d := a.Details()
+	if a.Kind == Map {
+		return "vmap @" + d.Name
+	}
 	if d.Args != "" {
 		return "-j " + a.Target() + " " + d.Args
 	}
@@ -155,7 +158,7 @@ func (k ActionKind) String() string {
 	names := [...]string{
 		Continue: "", Accept: "ACCEPT", Drop: "DROP", Return: "RETURN", Queue: "QUEUE",
 		Jump: "Jump", Goto: "Goto", DNAT: "DNAT", SNAT: "SNAT", Masquerade: "MASQUERADE",
-		SetMark: "MARK", Reject: "REJECT", Log: "NFLOG", OtherKind: "OTHER",
+		SetMark: "MARK", Reject: "REJECT", Log: "NFLOG", Map: "Map", OtherKind: "OTHER",
 	}
 	if int(k) < len(names) {
 		return names[k]

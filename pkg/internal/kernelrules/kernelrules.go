@@ -5,10 +5,13 @@
 package kernelrules
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 	"github.com/svcscope/svcscope/pkg/netfilter/xtables"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
@@ -55,4 +58,55 @@ func NFT(tb testing.TB, family netfilter.Family, choose kernel.Selector) (rs *ru
 		tb.Fatal(err)
 	}
 	return ruleset.FromNFTables(family, &reading.Ruleset)
+}
+
+// Mirrored returns all nf_tables tables of a family, which may be inet, with where
+// their verdict maps lead. Any error fails the test.
+func Mirrored(tb testing.TB, family netfilter.Family) *ruleset.Ruleset {
+	tb.Helper()
+	n, err := kernel.OpenNFTables()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = n.Close() }()
+	m := ruleset.NewMirror(family)
+	var s *ruleset.Stage
+	err = n.Try(tb.Context(), func(ctx context.Context, a *kernel.Attempt) error {
+		s = m.Stage()
+		heads, err := a.Heads(ctx, []netfilter.Family{family}, nil)
+		if err != nil {
+			return err
+		}
+		s.Heads(a.Generation(), heads)
+		for i := range heads {
+			if err := mirror(ctx, a, s, &heads[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.Commit()
+	return m.Ruleset()
+}
+
+func mirror(ctx context.Context, a *kernel.Attempt, s *ruleset.Stage, t *nftables.TableContent) error {
+	const limit = 1000
+	to, whole, err := a.VerdictMaps(ctx, t.Family, t.Name, limit)
+	if err == nil && !whole {
+		err = errors.New("too many elements")
+	}
+	if err != nil {
+		return err
+	}
+	s.Maps(t.Name, to)
+	for i := range t.Chains {
+		c := &t.Chains[i].Chain
+		if err := a.Rules(ctx, c, s.Chain(t.Name, c.Name).Rule); err != nil {
+			return err
+		}
+	}
+	return nil
 }
