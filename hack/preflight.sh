@@ -7,7 +7,7 @@
 #   machine   also disk, memory and namespaces for the lab and its build
 #   packages  also the system's tools that the demo and benchmarks use:
 #             installs them where it may, else says the exact line
-#   tests     also buildah, which makes the image, and strace
+#   tests     also buildah, which makes the image, ipset and strace
 set -euo pipefail
 want=${1:-packages}
 
@@ -43,7 +43,7 @@ unshare -Urnm true 2>/dev/null || { [ "$(id -u)" = 0 ] && unshare -nm true 2>/de
 missing=()
 sbin=$PATH:/usr/sbin:/sbin
 also=
-[ "$want" != tests ] || also="buildah:buildah strace:strace"
+[ "$want" != tests ] || also="buildah:buildah ipset:ipset strace:strace"
 for pair in iptables-nft:iptables iptables-legacy:iptables nft:nftables ip:iproute2 conntrack:conntrack setpriv:util-linux $also; do
 	PATH=$sbin command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done

@@ -10,11 +10,20 @@ import (
 )
 
 // Refusals finds the rules of one ruleset that refuse packets, and those that log
-// them. It refers to the ruleset's chains and copies no rule. Only Update changes it; the
-// zero value is empty.
+// them. It refers to the ruleset's chains and copies no rule. The zero value is empty. It
+// is for one goroutine.
 type Refusals struct {
 	chains map[chainName]found
 	order  []chainName // as they were found
+	// named has by which hooks packets come to rules that name a pod or policy; nil
+	// until it is asked for.
+	named map[namedRefuser]ruleset.Hooks
+}
+
+// namedRefuser is what rules have in common that are each other's successors.
+type namedRefuser struct {
+	table string
+	Refuser
 }
 
 // found is what a chain has.
@@ -41,6 +50,7 @@ type chainName struct{ table, chain string }
 // Update takes what a reading has changed in a ruleset, which is the same at each
 // call.
 func (v *Refusals) Update(rs *ruleset.Ruleset, deltas []ruleset.Delta) {
+	v.named = nil
 	for i := range deltas {
 		d := &deltas[i]
 		if d.Same() {
@@ -77,10 +87,14 @@ func (v *Refusals) Hooks(table, chain string) ruleset.Hooks {
 }
 
 // Like returns what is known of a rule that came without its chain, as notices bring
-// them: what v has of the rule of that handle, else f, with the hooks of its chain.
+// them: what v has of the rule of that handle, else f, with the hooks of its chain. A
+// chain that is not known may stand for one by another name (kube-router's, whose
+// names change): then the hooks are those of rules for the same pod or policy.
 func (v *Refusals) Like(f *Refusal) *Refusal {
 	like := *f
-	like.Hooks = v.Hooks(f.Table, f.Chain.Name)
+	if like.Hooks = v.Hooks(f.Table, f.Chain.Name); !v.Has(f.Table, f.Chain.Name) {
+		like.Hooks = v.hooksOfNamed(f)
+	}
 	handle := f.Chain.Rules[f.Index].Handle
 	for _, k := range v.chains[chainName{f.Table, f.Chain.Name}].refusals {
 		if handle != 0 && k.Chain.Rules[k.Index].Handle == handle {
@@ -88,6 +102,20 @@ func (v *Refusals) Like(f *Refusal) *Refusal {
 		}
 	}
 	return &like
+}
+
+// hooksOfNamed are those of rules that tell the same as f.
+func (v *Refusals) hooksOfNamed(f *Refusal) ruleset.Hooks {
+	if f.Pod == (Object{}) && f.Policy == (Object{}) && f.Interface == "" {
+		return 0
+	}
+	if v.named == nil {
+		v.named = make(map[namedRefuser]ruleset.Hooks)
+		for k := range v.All() {
+			v.named[namedRefuser{k.Table, k.Refuser}] |= k.Hooks
+		}
+	}
+	return v.named[namedRefuser{f.Table, f.Refuser}]
 }
 
 // All yields the rules that refuse packets chain by chain, and those of a chain in its

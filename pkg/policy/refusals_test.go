@@ -85,3 +85,30 @@ COMMIT
 		t.Errorf("%d rules, want 1", n)
 	}
 }
+
+// TestLikeOfChainsWithOtherNames: a rule of a chain that no reading has seen is reached
+// as that of the same pod was.
+func TestLikeOfChainsWithOtherNames(t *testing.T) {
+	const rules = `*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:KUBE-POD-FW-AAAAAAAAAAAAAAA%s - [0:0]
+-A INPUT -j KUBE-POD-FW-AAAAAAAAAAAAAAA%[1]s
+-A FORWARD -j KUBE-POD-FW-AAAAAAAAAAAAAAA%[1]s
+-A KUBE-POD-FW-AAAAAAAAAAAAAAA%[1]s -m comment --comment "shop/%s reject" -j REJECT --reject-with icmp-port-unreachable
+COMMIT
+`
+	rs, all := parsed(t, fmt.Sprintf(rules, "A", "web-0"))
+	var v Refusals
+	v.Update(rs, all)
+	for _, tt := range []struct{ chain, pod, want string }{
+		{"A", "web-0", "input+forward"}, {"B", "web-0", "input+forward"}, {"A", "db-0", "input+forward"}, {"B", "db-0", ""},
+	} {
+		rs, _ := parsed(t, fmt.Sprintf(rules, tt.chain, tt.pod))
+		c := rs.Table("filter").Chain("KUBE-POD-FW-AAAAAAAAAAAAAAA" + tt.chain)
+		f, ok := Refusing("filter", c, 0)
+		if got := v.Like(&Refusal{Refuser: f, Table: "filter", Chain: c}).Hooks.String(); got != tt.want || !ok {
+			t.Errorf("pod %s in chain %s: hooks %q, want %q", tt.pod, tt.chain, got, tt.want)
+		}
+	}
+}

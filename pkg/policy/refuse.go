@@ -80,7 +80,7 @@ func Refusing(table string, c *ruleset.Chain, i int) (f Refuser, ok bool) {
 	case f.Owner == Calico:
 		f.calico(c, r)
 	case f.Owner == KubeRouter:
-		f.kubeRouter(r)
+		f.kubeRouter(c, r)
 	case f.Owner == KubeProxy:
 		f.kubeProxy(c, r)
 	case f.Owner == Other && strings.HasPrefix(r.Comment, "cali:"): // in a built-in chain
@@ -140,20 +140,24 @@ func invalid(r *ruleset.Rule) bool {
 
 // kubeRouter reads a rule of a pod's chain (pkg/controllers/netpol/pod.go): what no
 // policy has marked as let through. The chain serves both directions. Comments are
-// "<namespace>/<pod> reject" since 2.11, and before "rule to REJECT traffic destined
-// for POD name:<pod> namespace: <namespace>".
-func (f *Refuser) kubeRouter(r *ruleset.Rule) {
+// "<namespace>/<pod> reject" since 2.11, cut at 120 bytes, and before "rule to REJECT
+// traffic destined for POD name:<pod> namespace: <namespace>". Those of
+// KUBE-NWPLCY-TAIL end with "(default-deny)": for pods that have no chain yet.
+func (f *Refuser) kubeRouter(c *ruleset.Chain, r *ruleset.Rule) {
 	const before, between = "rule to REJECT traffic destined for POD name:", " namespace: "
 	comment := strings.TrimSpace(r.Comment)
+	if strings.HasPrefix(c.Name, "KUBE-POD-FW-") || strings.HasSuffix(comment, " (default-deny)") {
+		f.Reason = DefaultDeny
+	}
 	if rest, ok := strings.CutPrefix(comment, before); ok {
 		if name, namespace, ok := strings.Cut(rest, between); ok {
-			f.Reason, f.Pod = DefaultDeny, Object{Namespace: namespace, Name: name}
+			f.Pod = Object{Namespace: namespace, Name: name}
 		}
 		return
 	}
 	if pod, ok := strings.CutSuffix(comment, " reject"); ok {
 		if namespace, name, ok := strings.Cut(pod, "/"); ok && !strings.ContainsAny(pod, " ") {
-			f.Reason, f.Pod = DefaultDeny, Object{Namespace: namespace, Name: name}
+			f.Pod = Object{Namespace: namespace, Name: name}
 		}
 	}
 }

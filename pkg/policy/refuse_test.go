@@ -40,7 +40,11 @@ func TestRefusing(t *testing.T) {
 		{"kube-router", `
 :KUBE-POD-FW-AAAAAAAAAAAAAAAA - [0:0]
 :KUBE-POD-FW-BBBBBBBBBBBBBBBB - [0:0]
+:KUBE-NWPLCY-TAIL - [0:0]
+:KUBE-POD-FW-CCCCCCCCCCCCCCCC - [0:0]
 :KUBE-ROUTER-INPUT - [0:0]
+-A KUBE-NWPLCY-TAIL -s 10.244.1.0/24 -m comment --comment "reject pre-netpol (default-deny)" -j REJECT --reject-with icmp-port-unreachable
+-A KUBE-POD-FW-CCCCCCCCCCCCCCCC -m comment --comment "shop/a-pod-whose-name-is-so-long-that-the-comment-was-cut" -m mark ! --mark 0x10000/0x10000 -j REJECT --reject-with icmp-port-unreachable
 -A KUBE-POD-FW-AAAAAAAAAAAAAAAA -m comment --comment "rule to log dropped traffic POD name:web-0 namespace: shop" -m mark ! --mark 0x10000/0x10000 -m limit --limit 10/min --limit-burst 10 -j NFLOG --nflog-group 100
 -A KUBE-POD-FW-AAAAAAAAAAAAAAAA -m comment --comment "rule to REJECT traffic destined for POD name:web-0 namespace: shop" -m mark ! --mark 0x10000/0x10000 -j REJECT --reject-with icmp-port-unreachable
 -A KUBE-POD-FW-BBBBBBBBBBBBBBBB -m comment --comment "shop/web-1 reject" -m mark ! --mark 0x10000/0x10000 -j REJECT --reject-with icmp-port-unreachable
@@ -48,6 +52,8 @@ func TestRefusing(t *testing.T) {
 `, []Refuser{
 			{Owner: KubeRouter, Reason: DefaultDeny, Pod: Object{"shop", "web-0"}},
 			{Owner: KubeRouter, Reason: DefaultDeny, Pod: Object{"shop", "web-1"}},
+			{Owner: KubeRouter, Reason: DefaultDeny},
+			{Owner: KubeRouter, Reason: DefaultDeny},
 			{Owner: KubeRouter, Reason: ByRule},
 		}},
 		{"calico", `
