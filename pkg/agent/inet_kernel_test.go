@@ -26,8 +26,12 @@ const nativeTables = `table inet mine {
 	chain deep {
 		ct state new counter reject
 	}
+	chain other {
+		counter accept
+	}
 	chain forward {
 		type filter hook forward priority 0;
+		udp dport 7010 jump other
 		counter udp dport 7003 drop
 		udp dport 7004 drop
 		udp dport 7005 counter accept
@@ -78,21 +82,22 @@ func TestDropsOfNativeTables(t *testing.T) {
 			reaches(t, s, 7*n, name)
 		}
 
-		// A rule takes another's place, and the map leads elsewhere.
-		kerneltest.Exec(t, `flush chain inet mine deep
-add rule inet mine deep udp dport 7008 counter drop
+		// Rules take the place of others, and the map leads elsewhere.
+		kerneltest.Exec(t, `flush chain inet mine other
+add rule inet mine other counter drop
 delete element inet mine pods { "x0" : goto pod-x0 }
 add chain inet mine input { type filter hook input priority 0; }
 add rule inet mine input goto pod-x0
 `, "nft", "-f", "-")
-		forwarded(t, ipv4(), 7008, 1) // which comes to no rule
+		forwarded(t, ipv4(), 7010, 1)
+		forwarded(t, ipv4(), 7001, 1) // which comes to no rule
 		s.pass(t.Context())
 		here := ipv4()
 		here.node = netip.MustParseAddr("127.0.0.1")
 		send(t, &here, 7001, 2)
 		reaches(t, s, 2, name, "reason=rule", "hook=input", "owner=other")
-		reaches(t, s, 12, name, own...)
-		reaches(t, s, 23, name)
+		reaches(t, s, 13, name, own...)
+		reaches(t, s, 24, name)
 	})
 }
 
