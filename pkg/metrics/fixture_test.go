@@ -179,6 +179,7 @@ func richSelf() correlate.Self {
 			{Name: "conntrack_entries", Success: true, Duration: time.Second, LastSuccess: t0.Add(60 * time.Second)},
 			{Name: "kube", Success: true, LastSuccess: t0.Add(20 * time.Second)},
 			{Name: "legacy", Duration: time.Second, Err: "read table nat: operation not permitted"},
+			{Name: "nfacct", Success: true, Duration: 20 * time.Microsecond, LastSuccess: t0.Add(90 * time.Second)},
 			{Name: "nflog", Err: "NFLOG group 1 is held by netlink port 4242"},
 			{Name: "nftables", Success: true, Duration: 70 * time.Millisecond, LastSuccess: t0.Add(90 * time.Second)},
 			{Name: "tap", Success: true},
