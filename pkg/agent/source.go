@@ -73,6 +73,7 @@ type host struct {
 	nfacct    func() (nfacctReader, error)
 	packetLog func(group uint16) (packetLog, error)
 	logGroups func() ([]kernel.LogGroup, error)
+	queues    func() ([]uint16, error)
 	tap       func(context.Context, kernel.TapConfig) (tapTable, error)
 	addresses func() (kernel.Addresses, error)
 	ipvs      func() bool
@@ -127,6 +128,7 @@ func thisHost() host {
 			return l, nil
 		},
 		logGroups: kernel.LogGroups,
+		queues:    kernel.PacketQueues,
 		tap: func(ctx context.Context, cfg kernel.TapConfig) (tapTable, error) {
 			t, err := kernel.OpenTap(ctx, cfg)
 			if err != nil {

@@ -23,6 +23,13 @@ func (s *sampler) publishDrops(in *correlate.Inputs, now time.Time) {
 	if s.tap.on {
 		s.publishTap(in, now)
 	}
+	if s.host.queues != nil {
+		queues, err := s.host.queues()
+		if err != nil {
+			s.log.Debug("who decides on packets in user space is not known", "err", err)
+		}
+		in.Queues = queues
+	}
 	in.Witnessed = s.witnessed.Totals(s.names.Exists)
 	if n := s.groups.undecoded() + s.tap.groups.undecoded(); n > 0 {
 		in.Self.Undecoded["packet"] = n

@@ -125,7 +125,7 @@ func NewDrops(own func(service.Name) bool) *Drops {
 
 // maxNamed bounds the keys with a policy or pod. What is refused on account of
 // further ones is counted without these names.
-const maxNamed = 1000
+const maxNamed = 5000
 
 // Begin has the counters of a source start from 0, and all objects: each counts its
 // whole value.

@@ -231,6 +231,12 @@ func dropNotes(s *Snapshot) []string {
 	if has[policy.AWS] {
 		notes = append(notes, "the AWS VPC CNI's agent enforces policies in eBPF: what it drops is in no rule here")
 	}
+	if has[policy.OVN] {
+		notes = append(notes, "OVN enforces policies in Open vSwitch: what it drops is in no rule here")
+	}
+	for _, q := range s.Queues {
+		notes = append(notes, "a process decides on the packets of queue "+strconv.Itoa(int(q))+" of NFQUEUE (kube-network-policies and kindnet use 100): what it drops is in no rule here")
+	}
 	if s.Node.ProxyMode == "nftables" {
 		notes = append(notes, "kube-proxy refuses packets in nftables mode without counting them")
 	}

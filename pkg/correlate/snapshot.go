@@ -43,6 +43,8 @@ type Snapshot struct {
 	// Witnessed is what NFLOG has shown of packets refused, and LogGroups where from.
 	Witnessed []WitnessedDrops
 	LogGroups []LogGroup
+	// Queues of NFQUEUE are read by a process, which decides on their packets.
+	Queues []uint16
 	// Tap is nil without one.
 	Tap *Tap
 	// Lock is nil where the xtables lock file is not watched.

@@ -38,8 +38,28 @@ func (e *LogGroupHeldError) Unwrap() error { return e.Err }
 // net/netfilter/nfnetlink_log.c; mode 0440). It returns an error that wraps
 // ErrAbsent where the module is not loaded, without which no rule logs to a group.
 func LogGroups() ([]LogGroup, error) {
-	const op = "read bound groups of NFLOG"
-	f, err := os.Open("/proc/thread-self/net/netfilter/nfnetlink_log")
+	return readHolders("read bound groups of NFLOG", "nfnetlink_log")
+}
+
+// PacketQueues returns the queues of nfnetlink_queue (NFQUEUE) that a process of the
+// calling thread's network namespace reads, in order:
+// /proc/thread-self/net/netfilter/nfnetlink_queue (seq_show in
+// net/netfilter/nfnetlink_queue.c; mode 0440). None where the module is not loaded.
+func PacketQueues() ([]uint16, error) {
+	all, err := readHolders("read queues of NFQUEUE", "nfnetlink_queue")
+	if errors.Is(err, ErrAbsent) {
+		err = nil
+	}
+	var queues []uint16
+	for _, q := range all {
+		queues = append(queues, q.Group)
+	}
+	return queues, err
+}
+
+// readHolders reads who holds what, from a file of nfnetlink's.
+func readHolders(op, file string) ([]LogGroup, error) {
+	f, err := os.Open("/proc/thread-self/net/netfilter/" + file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%s: %w", op, ErrAbsent)
@@ -54,8 +74,8 @@ func LogGroups() ([]LogGroup, error) {
 	return groups, nil
 }
 
-// parseLogGroups reads lines of group, port, queue length, copy mode, copy range,
-// timeout and uses, as many as the kernel tells.
+// parseLogGroups reads lines of which the first two numbers are a group, or a queue, and
+// its holder's port.
 func parseLogGroups(r io.Reader) ([]LogGroup, error) {
 	var all []LogGroup
 	lines := bufio.NewScanner(r)

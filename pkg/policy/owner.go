@@ -18,6 +18,7 @@ const (
 	Flannel     = "flannel"
 	Weave       = "weave"
 	Antrea      = "antrea"
+	OVN         = "ovn" // OVN-Kubernetes and Kube-OVN
 	Istio       = "istio"
 	Docker      = "docker"
 	CNI         = "cni" // the reference plugins: portmap, bridge, firewall
@@ -33,7 +34,7 @@ const (
 // Owners returns all values of Owner, in a fixed order.
 func Owners() []string {
 	return []string{
-		KubeProxy, Kubelet, Calico, KubeRouter, Cilium, Flannel, Weave, Antrea, Istio, Docker, CNI,
+		KubeProxy, Kubelet, Calico, KubeRouter, Cilium, Flannel, Weave, Antrea, OVN, Istio, Docker, CNI,
 		IPMasqAgent, AWS, Netavark, Libvirt, Firewalld, UFW, Other,
 	}
 }
@@ -61,7 +62,7 @@ type prefix struct{ prefix, owner string }
 
 // prefixes are the beginnings of chains' names by tool; a longer one stands
 // before a shorter one that it begins with.
-func prefixes() [43]prefix {
+func prefixes() [44]prefix {
 	return [...]prefix{
 		// Calico's felix, and its nft tables: filter-cali-….
 		{"cali-", Calico},
@@ -83,6 +84,7 @@ func prefixes() [43]prefix {
 		{"FLANNEL-", Flannel},
 		{"WEAVE", Weave},
 		{"ANTREA-", Antrea},
+		{"OVN-", OVN},
 		{"ISTIO_", Istio},
 		{"DOCKER", Docker},
 		{"CNI-", CNI},
@@ -119,6 +121,7 @@ func OwnerOfTable(table string) string {
 		{"kube-router-", KubeRouter},
 		{"flannel-", Flannel},
 		{"antrea", Antrea},
+		{"ovn-kubernetes", OVN},
 		{"istio", Istio},
 		{"docker-bridges", Docker},
 		{"cni_", CNI},
