@@ -391,11 +391,3 @@ func (s *Stage) commitChain(key chainKey, d *Delta) {
 	t.replace(&chain)
 	d.Changed = append(d.Changed, &chain)
 }
-
-// fit returns s in memory of its size.
-func fit[E any](s []E) []E {
-	if cap(s) == len(s) {
-		return s
-	}
-	return slices.Clone(s)
-}

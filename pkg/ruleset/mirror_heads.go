@@ -89,3 +89,11 @@ func (t *Table) replace(c *Chain) {
 	t.Chains[c.at] = c
 	t.byName[c.Name] = c
 }
+
+// fit returns s in memory of its size.
+func fit[E any](s []E) []E {
+	if cap(s) == len(s) {
+		return s
+	}
+	return slices.Clone(s)
+}
