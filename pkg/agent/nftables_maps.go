@@ -12,7 +12,7 @@ import (
 )
 
 // maxLeads bounds the elements that are read of one table's verdict maps: Calico has two
-// for each pod of the node. 20,000 take 20 ms, once a generation.
+// for each pod of the node. They are read once a generation.
 const maxLeads = 20_000
 
 // maps reads where the verdict maps of a native table lead: by which hooks packets come

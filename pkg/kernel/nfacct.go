@@ -28,8 +28,8 @@ func OpenNFAcct() *NFAcct { return &NFAcct{modules: running, conn: conn{dial: di
 // Close closes the socket.
 func (r *NFAcct) Close() error { return r.conn.close() }
 
-// Objects reads all objects, and sets none back, by name: one exchange of some
-// microseconds. It returns a *CapabilityError without CAP_NET_ADMIN, and an error
+// Objects reads all objects, and sets none back, by name, in one
+// exchange. It returns a *CapabilityError without CAP_NET_ADMIN, and an error
 // that wraps ErrAbsent where the kernel has no nfnetlink_acct or its module is not
 // loaded; no rule counts in an object there. An object is made and deleted while
 // others are read: a dump is not of one state.
