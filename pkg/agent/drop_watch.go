@@ -63,6 +63,7 @@ func (s *sampler) watchDrops(ctx context.Context, w DropWatch) error {
 		return err
 	}
 	defer stop()
+	ctx, cancel := context.WithCancel(ctx) // the tap may end it, too
 	done := make(chan struct{})
 	started := make(chan struct{})
 	s.groups.chosen = func() { close(started) }
@@ -70,7 +71,10 @@ func (s *sampler) watchDrops(ctx context.Context, w DropWatch) error {
 		defer close(done)
 		s.groups.run(ctx, s.dropInputs)
 	}()
-	defer func() { <-done }()
+	defer func() {
+		cancel()
+		<-done
+	}()
 	select {
 	case <-started:
 	case <-done:

@@ -21,7 +21,7 @@ const (
 	// tapEvery is how often is looked whether Services have changed.
 	tapEvery = time.Second
 	// tapRetry is how long is waited for another owner of the table to end, as in a
-	// rolling update, and for the group.
+	// rolling update.
 	tapRetry = 5 * time.Second
 	// tapRetryLast is the longest time between two attempts where it is something else that
 	// fails, after which times get longer.
@@ -55,13 +55,9 @@ func (in *tapInputs) same(old *tapInputs) bool {
 		return false
 	}
 	if a, b := in.catalog, old.catalog; a != nil && a.Synced {
-		return b != nil && b.Synced && sameSlice(a.Services, b.Services)
+		return b != nil && b.Synced && a.SameServices(b)
 	}
 	return slices.Equal(in.rows, old.rows)
-}
-
-func sameSlice[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // tapper owns the tap: its table, and the group that it logs to.

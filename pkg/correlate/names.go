@@ -59,8 +59,7 @@ func (n *Names) SameServices(m *Names) bool {
 	if n == nil || m == nil || n.catalog == nil || m.catalog == nil {
 		return false
 	}
-	a, b := n.catalog.Services, m.catalog.Services
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+	return n.catalog.SameServices(m.catalog)
 }
 
 // port names the port of a set of chains; ok is false where nothing does.

@@ -101,12 +101,11 @@ func OpenTap(ctx context.Context, cfg TapConfig) (*Tap, error) {
 	if err != nil {
 		return nil, meaning(op, err)
 	}
+	ways := func(size int, kinds ...tapKind) tapWays { return tapWays{kinds, size, make(map[TapKey]struct{})} }
+	refused := cmp.Or(cfg.Refused, 1<<12)
 	t := &Tap{
-		w: w, read: conn{dial: dialNetfilter}, log: cfg.Log,
-		services: tapWays{[]tapKind{tapAttempts, tapDNAT}, cmp.Or(cfg.Keys, 1<<16), make(map[TapKey]struct{})},
-		refused:  tapWays{[]tapKind{tapRefused}, cmp.Or(cfg.Refused, 1<<12), make(map[TapKey]struct{})},
-
-		refusedHere: tapWays{[]tapKind{tapRefusedHere}, cmp.Or(cfg.Refused, 1<<12), make(map[TapKey]struct{})},
+		w: w, read: conn{dial: dialNetfilter}, log: cfg.Log, services: ways(cmp.Or(cfg.Keys, 1<<16), tapAttempts, tapDNAT),
+		refused: ways(refused, tapRefused), refusedHere: ways(refused, tapRefusedHere),
 	}
 	if err := t.create(ctx); err != nil {
 		_ = w.Close()

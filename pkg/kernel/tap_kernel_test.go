@@ -189,8 +189,8 @@ func TestTapRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 				dialTimes(t, "tcp", s.vip, "80", 2) // it has an endpoint
-				refuseTimes(t, s.vip, 54, 60)
-				sendTimes(t, s.node, 30081, 7) // which passes output, and is refused when it comes in
+				sendTimes(t, s.vip, 54, 60, unix.EPERM)
+				sendTimes(t, s.node, 30081, 7, nil) // which passes output, and is refused when it comes in
 				for range 2 {
 					if c, err := net.DialTimeout("tcp", net.JoinHostPort(s.vip, "82"), 300*time.Millisecond); err == nil {
 						_ = c.Close()
@@ -205,7 +205,7 @@ func TestTapRefused(t *testing.T) {
 				if d := cmp.Diff(map[TapKey]TapCount{udp: {RefusedHere: 60}, node: {Refused: 7}, web: {}}, c.Ended, sameAddr); d != "" {
 					t.Errorf("ended (-want +got):\n%s", d)
 				}
-				refuseTimes(t, s.vip, 54, 1)
+				sendTimes(t, s.vip, 54, 1, unix.EPERM)
 				expectCounts(t, tap, map[TapKey]TapCount{web: {Attempts: 2, Connections: 2}, tcp: {Attempts: 2, RefusedHere: 2}})
 				expectLogged(t, l, 2*logged, begin)
 			})
@@ -213,8 +213,8 @@ func TestTapRefused(t *testing.T) {
 	}
 }
 
-// refuseTimes sends n datagrams that are refused.
-func refuseTimes(t *testing.T, host string, port, n int) {
+// sendTimes sends n datagrams of one flow, each with this result.
+func sendTimes(t *testing.T, host string, port, n int, want error) {
 	t.Helper()
 	c, err := net.ListenUDP("udp", nil)
 	if err != nil {
@@ -222,23 +222,8 @@ func refuseTimes(t *testing.T, host string, port, n int) {
 	}
 	defer c.Close()
 	for range n {
-		if _, err := c.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(netip.MustParseAddr(host), uint16(port))); !errors.Is(err, unix.EPERM) {
-			t.Fatalf("got %v, want it refused", err)
-		}
-	}
-}
-
-// sendTimes sends n datagrams of one flow, of which nothing is told.
-func sendTimes(t *testing.T, host string, port, n int) {
-	t.Helper()
-	c, err := net.ListenUDP("udp", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for range n {
-		if _, err := c.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(netip.MustParseAddr(host), uint16(port))); err != nil {
-			t.Fatal(err)
+		if _, err := c.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(netip.MustParseAddr(host), uint16(port))); !errors.Is(err, want) {
+			t.Fatalf("got %v, want %v", err, want)
 		}
 	}
 }

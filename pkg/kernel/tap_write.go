@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"syscall"
@@ -126,9 +127,11 @@ func (w tapWriter) answers(from, last uint32, gone func(*nftables.Elements)) (fi
 		for it := nlattr.Messages(buf[:n]); it.Next(); {
 			m := it.Message()
 			if tapType(m.Type) == delTapElem {
-				if es, err := nftables.DecodeElements(m.Payload); err == nil {
+				es, err := nftables.DecodeElements(m.Payload)
+				if err == nil {
 					gone(&es)
 				}
+				first = cmp.Or(first, err)
 				continue
 			}
 			if m.Type != nlattr.TypeError || int32(m.Seq-from) < 0 {

@@ -65,6 +65,13 @@ func (c *Catalog) Service(n Name) *Service {
 	return c.Services[i]
 }
 
+// SameServices reports whether two catalogs share their list of Services, as those do
+// between which only endpoints have changed.
+func (c *Catalog) SameServices(d *Catalog) bool {
+	a, b := c.Services, d.Services
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
 // ByAddr finds the Service port that has a cluster, external or load-balancer
 // address with this port number. Where several have, a cluster IP goes before
 // the others and then the lower name; kube-proxy leaves their order open.
