@@ -53,7 +53,7 @@ type legacyTable struct {
 func newLegacyBackend(open func() (legacyReader, error)) *legacyBackend {
 	one := reader[legacyReader]{open: open}
 	b := &legacyBackend{reader: one, came: make(chan besideRead, len(families())), lock: &legacyLock{}}
-	b.lock.early, b.lock.away = b.early, b.away
+	b.lock.quiet, b.lock.away = b.quiet, b.away
 	for _, f := range families() {
 		follow := ruleset.NewXTables(f)
 		b.known = append(b.known, &legacyFamily{

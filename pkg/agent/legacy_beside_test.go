@@ -98,7 +98,7 @@ func TestDearLooksInDoubt(t *testing.T) {
 		s := dearScene(t, f)
 		connect(t, f.cluster(), 70)
 		s.legacy.family(netfilter.IPv4).doubted = true
-		read := besideOf(t, s, legacyTable{netfilter.IPv4, "filter"}) // the first that is wanted
+		read := besideOf(t, s, legacyTable{netfilter.IPv4, "nat"}) // the first that is wanted: filter was just read
 		if len(read.tables) < 2 {
 			t.Fatalf("%+v: the rest is not read", read.tables)
 		}

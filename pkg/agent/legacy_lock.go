@@ -23,8 +23,8 @@ const watchAgain = 15 * time.Second
 type legacyLock struct {
 	path  string // --legacy.lock-file; empty: not watched
 	watch func(path string) (lockWatch, error)
-	// early reports whether a table's writer keeps a pace and is not due yet.
-	early func(legacyTable, time.Time) bool
+	// quiet is for how long a table's writer that keeps a pace is not due yet.
+	quiet func(legacyTable, time.Time) time.Duration
 	// away reports whether a table can't be read now.
 	away func(legacyTable) bool
 
@@ -47,7 +47,7 @@ func (l *legacyLock) retry(now time.Time) error {
 		return err
 	}
 	l.w, l.sessions = w, newSessions()
-	l.sessions.early, l.sessions.away = l.early, l.away
+	l.sessions.quiet, l.sessions.away = l.quiet, l.away
 	if l.created.IsZero() {
 		l.created = now
 	}
@@ -167,4 +167,13 @@ func (l *legacyLock) skip(t legacyTable) {
 	if l.sessions != nil {
 		l.sessions.skip(t)
 	}
+}
+
+// after returns until when tables are left alone as a session has just ended.
+func (l *legacyLock) after(now time.Time) (time.Time, bool) {
+	if l.sessions == nil || l.sessions.held() || l.sessions.end.IsZero() {
+		return time.Time{}, false
+	}
+	at := l.sessions.end.Add(afterwards)
+	return at, now.Before(at)
 }

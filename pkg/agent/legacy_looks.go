@@ -41,10 +41,10 @@ func (b *legacyBackend) look(ctx context.Context, w *watched, second bool) (next
 	return next, nil
 }
 
-// early reports whether the family's writer keeps a pace and is not due yet.
-func (b *legacyBackend) early(t legacyTable, now time.Time) bool {
+// quiet is for how long the family's writer is not due yet, where it keeps a pace.
+func (b *legacyBackend) quiet(t legacyTable, now time.Time) time.Duration {
 	quiet, _ := b.family(t.family).pace.expect(now, 0)
-	return quiet > 0
+	return quiet
 }
 
 // away reports whether a reading has to wait for one that is being made: of the
@@ -109,6 +109,10 @@ func (b *legacyBackend) wants(f *legacyFamily, l *tableLooks, again bool) bool {
 		l.rest = now.Add(wait)
 		return wait == 0
 	}
+	if at, ok := f.lock.after(now); ok && !again {
+		l.rest = at
+		return false
+	}
 	if f.lock.busy(now) && !(0 < l.cost && l.cost <= cheap && f.lock.lasting(now)) && !f.missed(l, now) || b.inTheWay(f, l.cost, now) {
 		l.rest = now.Add(watchEvery)
 		return false
@@ -152,20 +156,28 @@ func (b *legacyBackend) lookAt(ctx context.Context, w *watched, t legacyTable, l
 		l.rest = l.last.Add(b.family(t.family).paused(l.cost, l.last))
 		return err
 	}
+	l.rest = l.last.Add(legacyEvery) // where it is not there
 	deltas, err := b.readTable(ctx, t)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	w.rewritten(t.family, deltas)
-	l.rest = now.Add(b.family(t.family).paused(l.cost, now))
 	return nil
+}
+
+// rests leaves a table alone for some time after a reading for whatever reason.
+func (f *legacyFamily) rests(table string, now time.Time) {
+	if l := f.look(table); l.cost <= dearLook {
+		l.rest = now.Add(f.paused(l.cost, now))
+	}
 }
 
 // paused returns how long to leave a table alone after a look of that cost.
 func (f *legacyFamily) paused(cost time.Duration, now time.Time) time.Duration {
 	quiet, near := f.pace.expect(now, f.all)
 	switch {
+	case near && cost <= longLook && f.lock.sessions != nil:
+		return legacyBeside
 	case near && cost <= cheap: // often enough, and the processor is needed
 		return legacyEvery
 	case near && cost <= longLook:

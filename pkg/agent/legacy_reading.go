@@ -82,7 +82,9 @@ func (f *legacyFamily) use(r *reading) error {
 	}
 	f.take(deltas)
 	for i := range r.tables {
-		f.sight[r.tables[i].table.name] = r.tables[i].begin // as sessionTable.good
+		t := &r.tables[i]
+		f.sight[t.table.name] = t.begin // as sessionTable.good
+		f.rests(t.table.name, t.done)
 	}
 	return nil
 }

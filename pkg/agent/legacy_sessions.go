@@ -26,6 +26,9 @@ const (
 	// begins: kube-proxy writes filter and then nat, and a reading of filter would
 	// wait for as long as the kernel copies nat to the writer, not idle but spinning.
 	justRead = 3 * time.Millisecond
+	// farOff is how long before a write is expected nothing is read that costs next to
+	// nothing either.
+	farOff = 250 * time.Millisecond
 	// afterwards is how long after a session its tables are read: kube-proxy is
 	// about to write the next one, or to go on with its sync, on processors that
 	// readings would take. What a new rule counts until then is not lost.
@@ -77,9 +80,9 @@ type sessions struct {
 	open   time.Duration
 	all    lengths // of sessions of whatever kind that were seen to end
 	tables map[legacyTable]*sessionTable
-	// early reports whether a table's writer keeps a pace and is not due yet; nil
+	// quiet is for how long a table's writer that keeps a pace is not due yet; nil
 	// where nothing is known of any.
-	early func(legacyTable, time.Time) bool
+	quiet func(legacyTable, time.Time) time.Duration
 	// away reports whether a table can't be read now; nil: all can.
 	away func(legacyTable) bool
 }
@@ -189,13 +192,23 @@ func (s *sessions) start(now time.Time, waited bool) {
 			at, usual = until, t.lengths.usual()
 		}
 		t.plan = time.Time{}
-		if at == 0 && now.Sub(t.end) < justRead || t.cost > cheap && s.early != nil && s.early(name, now) {
+		if at == 0 && now.Sub(t.end) < justRead || s.early(name, now) {
 			continue
 		}
 		if spent[f]+t.cost <= allowed(usual) {
 			t.plan, spent[f] = now.Add(at), spent[f]+t.cost
 		}
 	}
+}
+
+// early reports whether the writer of a table is not due yet: by far, where a
+// reading costs next to nothing.
+func (s *sessions) early(t legacyTable, now time.Time) bool {
+	if s.quiet == nil {
+		return false
+	}
+	quiet := s.quiet(t, now)
+	return quiet > 0 && s.tables[t].cost > cheap || quiet > farOff
 }
 
 // byCost returns the tables, those first that cost least.

@@ -297,19 +297,25 @@ func TestLockTimeOnlyGrows(t *testing.T) {
 // due is left alone.
 func TestSessionsOfTablesThatAreNotDue(t *testing.T) {
 	for _, tt := range []struct {
-		name  string
-		early bool
-		cost  time.Duration
-		want  int // readings of nat in both sessions
+		name string
+		due  time.Duration // from now
+		cost time.Duration
+		want int // readings of nat in both sessions
 	}{
-		{"it may be written", false, 900 * time.Microsecond, 2},
-		{"it may be, and takes long", false, 1300 * time.Microsecond, 0},
-		{"not due", true, 900 * time.Microsecond, 0},
-		{"not due, and cheap", true, 100 * time.Microsecond, 2},
+		{"it may be written", 0, 900 * time.Microsecond, 2},
+		{"it may be, and takes long", 0, 1300 * time.Microsecond, 0},
+		{"not due", ms, 900 * time.Microsecond, 0},
+		{"not due, and cheap", ms, 100 * time.Microsecond, 2},
+		{"not due for long, and cheap", farOff + ms, 100 * time.Microsecond, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t, tt.cost, 100*time.Microsecond)
-			b.s.early = func(table legacyTable, _ time.Time) bool { return table == natTable && tt.early }
+			b.s.quiet = func(table legacyTable, _ time.Time) time.Duration {
+				if table == natTable {
+					return tt.due
+				}
+				return 0
+			}
 			b.now = b.now.Add(time.Second)
 			for range 2 {
 				before := b.reads[natTable]

@@ -34,6 +34,10 @@ const (
 	watchEvery  = 2 * time.Millisecond
 	watchShare  = 10
 	legacyEvery = 10 * time.Millisecond
+	// legacyBeside is between two looks while a write is expected that is also read
+	// in: the writer's session is watched. Looks are for the sessions that are missed,
+	// and take a processor from the sync that comes before a session.
+	legacyBeside = 2 * legacyEvery
 	legacyShare = 20
 	legacyNear  = 4
 	legacyLong  = 10

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+)
+
+// looked is a backend whose tables were read once, with refusals that are watched; its
+// lock file is, too, where that is wanted.
+func looked(t *testing.T, lock bool) (*legacyBackend, *watched, *tornReader) {
+	t.Helper()
+	reader := &tornReader{tables: []string{"nat", "filter"}, t: t}
+	b := newLegacyBackend(func() (legacyReader, error) { return reader, nil })
+	if lock {
+		b.lock.path, b.lock.watch = "lock", func(string) (lockWatch, error) { return quietLock{}, nil }
+		if err := b.lock.retry(time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w := newWatched()
+	announce(w.refusals, netfilter.IPv4, time.Now().Add(time.Hour))
+	return b, &w, reader
+}
+
+// TestLooksAfterOtherReadings: what was just read, for whatever reason, is not looked at.
+func TestLooksAfterOtherReadings(t *testing.T) {
+	b, w, reader := looked(t, false)
+	filter := legacyTable{netfilter.IPv4, "filter"}
+	look := func() int64 {
+		t.Helper()
+		before := reader.reads.Load()
+		if _, err := b.look(t.Context(), w, false); err != nil {
+			t.Fatal(err)
+		}
+		return reader.reads.Load() - before
+	}
+	b.family(filter.family).look(filter.name).rest = time.Time{}
+	if n := look(); n != 1 {
+		t.Errorf("%d tables were looked at, want filter", n)
+	}
+	b.family(filter.family).look(filter.name).rest = time.Time{}
+	if _, err := b.readTable(t.Context(), filter); err != nil {
+		t.Fatal(err)
+	}
+	if n := look(); n != 0 {
+		t.Error("it was looked at right after it was read")
+	}
+}
+
+// TestLooksAfterSessions: tables are left alone until they are read after the session.
+func TestLooksAfterSessions(t *testing.T) {
+	b, w, reader := looked(t, true)
+	now := time.Now()
+	for _, e := range []kernel.LockEvent{{Kind: kernel.LockOpened, At: now.Add(-5 * ms)}, {Kind: kernel.LockClosed, At: now.Add(time.Minute)}} {
+		b.lock.take(e, true, e.At)
+	}
+	filter := b.family(netfilter.IPv4).look("filter")
+	filter.rest = time.Time{}
+	before := reader.reads.Load()
+	next, err := b.look(t.Context(), w, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := reader.reads.Load() - before; n != 0 {
+		t.Errorf("%d tables were looked at", n)
+	}
+	if want := now.Add(time.Minute + afterwards); !next.Equal(want) {
+		t.Errorf("the next look is at %v, want %v", next, want)
+	}
+}
+
+// TestLooksBesideSessions: where a writer's session is watched, looks before it are rarer.
+func TestLooksBesideSessions(t *testing.T) {
+	for lock, want := range map[bool]time.Duration{false: legacyEvery, true: legacyBeside} {
+		b, _, _ := looked(t, lock)
+		f := b.family(netfilter.IPv4)
+		now := time.Now()
+		f.pace = pace{}
+		for i := range 4 {
+			f.pace.wrote(now.Add(time.Duration(i-4) * time.Second))
+		}
+		if got := f.paused(cheap, now); got != want {
+			t.Errorf("lock file watched: %v: %v between looks, want %v", lock, got, want)
+		}
+	}
+}
