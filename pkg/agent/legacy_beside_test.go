@@ -33,6 +33,7 @@ func besideOf(t *testing.T, s *sampler, table legacyTable) besideRead {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
 		s.xtables.rest = time.Time{}
+		s.legacy.family(table.family).look(table.name).rest = time.Time{} // it was read a while ago
 		s.round(t.Context())
 		for s.legacy.reads() {
 			read := <-s.legacy.came
@@ -98,7 +99,7 @@ func TestDearLooksInDoubt(t *testing.T) {
 		s := dearScene(t, f)
 		connect(t, f.cluster(), 70)
 		s.legacy.family(netfilter.IPv4).doubted = true
-		read := besideOf(t, s, legacyTable{netfilter.IPv4, "nat"}) // the first that is wanted: filter was just read
+		read := besideOf(t, s, legacyTable{netfilter.IPv4, "filter"}) // the first that is wanted
 		if len(read.tables) < 2 {
 			t.Fatalf("%+v: the rest is not read", read.tables)
 		}

@@ -176,7 +176,7 @@ func (f *legacyFamily) rests(table string, now time.Time) {
 func (f *legacyFamily) paused(cost time.Duration, now time.Time) time.Duration {
 	quiet, near := f.pace.expect(now, f.all)
 	switch {
-	case near && cost <= longLook && f.lock.sessions != nil:
+	case near && f.all <= longLook && !f.slow() && f.lock.sessions != nil:
 		return legacyBeside
 	case near && cost <= cheap: // often enough, and the processor is needed
 		return legacyEvery

@@ -77,18 +77,33 @@ func TestLooksAfterSessions(t *testing.T) {
 	}
 }
 
-// TestLooksBesideSessions: where a writer's session is watched, looks before it are rarer.
+// TestLooksBesideSessions: where a writer's session is watched and its tables are small,
+// looks before it are rarer.
 func TestLooksBesideSessions(t *testing.T) {
-	for lock, want := range map[bool]time.Duration{false: legacyEvery, true: legacyBeside} {
-		b, _, _ := looked(t, lock)
-		f := b.family(netfilter.IPv4)
-		now := time.Now()
-		f.pace = pace{}
-		for i := range 4 {
-			f.pace.wrote(now.Add(time.Duration(i-4) * time.Second))
-		}
-		if got := f.paused(cheap, now); got != want {
-			t.Errorf("lock file watched: %v: %v between looks, want %v", lock, got, want)
-		}
+	for _, tt := range []struct {
+		name string
+		lock bool
+		nat  time.Duration
+		want time.Duration
+	}{
+		{"nothing is watched", false, ms, legacyEvery},
+		{"a small table", true, ms, legacyBeside},
+		{"a larger one", true, 2 * longLook, legacyEvery},
+		{"one that takes long", true, 2 * dearLook, legacyEvery},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, _, _ := looked(t, tt.lock)
+			f := b.family(netfilter.IPv4)
+			f.look("nat").cost = tt.nat
+			f.expect([]string{"filter", "nat"})
+			now := time.Now()
+			f.pace.last, f.pace.gaps = time.Time{}, nil
+			for i := range 4 {
+				f.pace.wrote(now.Add(time.Duration(i-4) * time.Second))
+			}
+			if got := f.paused(cheap, now); got != tt.want {
+				t.Errorf("%v between looks, want %v", got, tt.want)
+			}
+		})
 	}
 }

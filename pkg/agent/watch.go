@@ -34,14 +34,14 @@ const (
 	watchEvery  = 2 * time.Millisecond
 	watchShare  = 10
 	legacyEvery = 10 * time.Millisecond
-	// legacyBeside is between two looks while a write is expected that is also read
-	// in: the writer's session is watched. Looks are for the sessions that are missed,
-	// and take a processor from the sync that comes before a session.
+	// legacyBeside is between two looks at small tables while a write is expected that
+	// is also read in: the writer's session is watched. Looks are for the sessions that
+	// are missed, and take a processor from a sync that is as short.
 	legacyBeside = 2 * legacyEvery
-	legacyShare = 20
-	legacyNear  = 4
-	legacyLong  = 10
-	longLook    = 4 * time.Millisecond
+	legacyShare  = 20
+	legacyNear   = 4
+	legacyLong   = 10
+	longLook     = 4 * time.Millisecond
 	// dearLook is a reading of x_tables that keeps a writer of the family waiting for
 	// so long that there is one look between two writes: it ends twice its time
 	// before the next one is expected, or is not made. What is of the other family
