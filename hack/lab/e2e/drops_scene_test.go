@@ -188,6 +188,8 @@ func (s *dropScene) refusals() []refusal {
 			add("no endpoints, from outside", "client", p.first, vip(s.services[none]), byCluster)
 			add("no endpoints, by node port", "client", p.first, s.lab.NodePort(s.services[none].NodePort, f.v6),
 				dropped{"no_endpoints", "input+forward", "kube-proxy", none})
+			add("no endpoints, by node port, from the node itself", "node1", p.first, s.lab.NodePort(s.services[none].NodePort, f.v6),
+				dropped{"no_endpoints", "input+forward", "kube-proxy", none})
 			add("no local endpoints", "client", p.first, net.JoinHostPort(external+"7", "80"),
 				dropped{"no_local_endpoints", "input+forward", "kube-proxy", far})
 			add("not in the source ranges", "client", p.first, net.JoinHostPort(external+"8", "80"),
