@@ -140,11 +140,14 @@ func TestNodeOfAnotherName(t *testing.T) {
 			f.noStreaming = !streaming
 			fill(f)
 			var log logBuffer
+			f.mu.Lock() // it answers nothing
 			w := start(t, f, func(c *Config) {
 				c.NodeName = "node-3"
 				c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 			})
-			if s := w.State(); s.NodeMissing {
+			s := w.State()
+			f.mu.Unlock()
+			if s.NodeMissing {
 				t.Errorf("before an answer: %+v", s)
 			}
 			until(t, w, "first list", says(w, webOnly))
