@@ -16,7 +16,7 @@ import (
 // takes any ruleset, nil and one without kube-proxy too, and fails on none:
 // what does not look like kube-proxy's is left out.
 func NewView(rs *ruleset.Ruleset) *View {
-	v := &View{Ports: map[string]*PortChains{}, addrs: map[string]netip.AddrPort{}}
+	v := &View{Ports: map[string]*PortChains{}, endpoints: map[string]endpointChain{}}
 	if rs == nil {
 		return v
 	}
@@ -51,7 +51,7 @@ func (v *View) Update(rs *ruleset.Ruleset, deltas []ruleset.Delta) {
 // Of returns a view of some rules out of v's ruleset, which name ports and
 // endpoints as far as they or v do.
 func (v *View) Of(some *ruleset.Ruleset) *View {
-	part := &View{Ports: map[string]*PortChains{}, addrs: maps.Clone(v.addrs)}
+	part := &View{Ports: map[string]*PortChains{}, endpoints: maps.Clone(v.endpoints)}
 	for _, t := range some.Tables {
 		part.Update(some, []ruleset.Delta{{Table: t.Name, Changed: t.Chains}})
 	}
@@ -76,18 +76,20 @@ func (v *View) updateNAT(nat *ruleset.Table, d *ruleset.Delta) {
 	}
 	for _, name := range d.Gone {
 		touch(name)
-		delete(v.addrs, name)
+		if e, ok := v.endpoints[name]; ok {
+			hashes[e.port] = true
+			delete(v.endpoints, name)
+		}
 	}
 	for _, c := range d.Changed {
 		touch(c.Name)
 		if kind, _ := ParseChain(c.Name); kind == KindEndpoint && !c.Unread {
-			v.addrs[c.Name] = dnatTo(c)
-			if hash, ok := v.missing[c.Name]; ok {
+			if hash := v.readEndpoint(c); hash != "" {
 				hashes[hash] = true
-				delete(v.missing, c.Name)
 			}
 		}
 	}
+	delete(hashes, "")
 	for hash := range hashes {
 		v.updatePort(nat, hash)
 	}
@@ -98,6 +100,19 @@ func (v *View) updateNAT(nat *ruleset.Table, d *ruleset.Delta) {
 	}
 	v.nameRest(hashes)
 	v.addReach(nat)
+}
+
+// readEndpoint notes what a KUBE-SEP chain does, and returns the hash of the port
+// that jumps to it and has not seen the chain so; empty where there is none.
+func (v *View) readEndpoint(c *ruleset.Chain) string {
+	e := v.endpoints[c.Name]
+	if hash, ok := v.missing[c.Name]; ok {
+		e.port = hash
+		delete(v.missing, c.Name)
+	}
+	e.rules = endpointRules(c)
+	v.endpoints[c.Name] = e
+	return e.port
 }
 
 // updatePort makes the chains of one port anew. It keeps the name, of which the
@@ -250,8 +265,12 @@ func (v *View) addEndpoints(nat *ruleset.Table, p *PortChains) {
 				v.missing[j.Target] = p.Hash
 			}
 			p.Endpoints = append(p.Endpoints, EndpointChains{
-				Chain: j.Target, SEP: nat.Chain(j.Target), Addr: v.addrs[j.Target],
+				Chain: j.Target, SEP: nat.Chain(j.Target), Addr: v.Address(j.Target),
 			})
+			if e, ok := v.endpoints[j.Target]; ok && e.port != p.Hash {
+				e.port = p.Hash
+				v.endpoints[j.Target] = e
+			}
 		}
 		if e := &p.Endpoints[i]; !e.Addr.IsValid() || !p.Named {
 			p.readEndpointComment(e, j.Rule)
@@ -289,19 +308,6 @@ func (p *PortChains) readEndpointComment(e *EndpointChains, r *ruleset.Rule) {
 	if a, err := netip.ParseAddrPort(rest); err == nil && !e.Addr.IsValid() {
 		e.Addr = a
 	}
-}
-
-// dnatTo is where the chain of an endpoint sends to.
-func dnatTo(sep *ruleset.Chain) netip.AddrPort {
-	if sep == nil {
-		return netip.AddrPort{}
-	}
-	for i := range sep.Rules {
-		if a := &sep.Rules[i].Action; a.Kind == ruleset.DNAT {
-			return a.Details().To
-		}
-	}
-	return netip.AddrPort{}
 }
 
 // nameRest looks for names in the comments of a port's own chains, for ports

@@ -38,6 +38,13 @@ const (
 	chainMarkDrop         = "KUBE-MARK-DROP"
 )
 
+// Names of chains by which packets are masqueraded and forwarded.
+const (
+	ChainPostrouting = "KUBE-POSTROUTING" // nat
+	ChainMarkMasq    = "KUBE-MARK-MASQ"   // nat
+	ChainForward     = "KUBE-FORWARD"     // filter
+)
+
 // ParseChain tells a chain's kind by its name, and the hash in it where it has
 // one. A name with the right prefix and no hash of 16 characters after it is
 // another tool's: KindOther.
@@ -52,17 +59,17 @@ func ParseChain(name string) (kind Kind, hash string) {
 		return KindNodePorts, ""
 	case chainExternalServices:
 		return KindExternalServices, ""
-	case "KUBE-FORWARD":
+	case ChainForward:
 		return KindForward, ""
 	case chainProxyFirewall:
 		return KindProxyFirewall, ""
 	case "KUBE-FIREWALL":
 		return KindKubeFirewall, ""
-	case "KUBE-MARK-MASQ":
+	case ChainMarkMasq:
 		return KindMarkMasq, ""
 	case chainMarkDrop:
 		return KindMarkDrop, ""
-	case "KUBE-POSTROUTING":
+	case ChainPostrouting:
 		return KindPostrouting, ""
 	case "KUBE-PROXY-CANARY":
 		return KindProxyCanary, ""

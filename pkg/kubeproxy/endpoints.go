@@ -58,12 +58,8 @@ func SelectEndpoints(c *service.Catalog, svc *service.Service, port *service.Por
 }
 
 func (s *Selection) choose(eps []service.Endpoint, node service.Node) {
-	topo := anywhere
 	if s.UsesCluster {
-		topo = hintedTopology(eps, node)
-		s.Cluster = filter(eps, func(e *service.Endpoint) bool {
-			return e.Ready && topo.allows(e, node)
-		})
+		s.Cluster = readyFor(eps, node, hintedTopology(eps, node, true))
 		// Topology was dropped already if it left no ready endpoint, so
 		// there is none anywhere: terminating ones are better than nothing.
 		if len(s.Cluster) == 0 {
@@ -91,10 +87,35 @@ func (s *Selection) choose(eps []service.Endpoint, node service.Node) {
 	s.Reachable = union(s.Cluster, s.Local)
 }
 
+// OlderCluster returns the sets that supported releases before 1.37 may choose in place
+// of Selection.Cluster, of a port that has one: before 1.34 hints for nodes are not heeded,
+// and before 1.31 hints for zones only where the Service's annotation
+// service.kubernetes.io/topology-mode asks for that (canUseTopology in
+// pkg/proxy/topology.go), which is not known here. There are none where hints
+// change nothing.
+func OlderCluster(eps []service.Endpoint, node service.Node) [][]service.Endpoint {
+	var older [][]service.Endpoint
+	topo := hintedTopology(eps, node, true)
+	if topo == sameNode {
+		if zone := hintedTopology(eps, node, false); zone == sameZone {
+			older = append(older, readyFor(eps, node, zone))
+		}
+	}
+	if topo != anywhere {
+		older = append(older, readyFor(eps, node, anywhere))
+	}
+	return older
+}
+
+func readyFor(eps []service.Endpoint, node service.Node, topo topology) []service.Endpoint {
+	return filter(eps, func(e *service.Endpoint) bool { return e.Ready && topo.allows(e, node) })
+}
+
 // hintedTopology takes hints into account only if every ready endpoint has
-// them and one is meant for this node, or else for its zone.
-func hintedTopology(eps []service.Endpoint, node service.Node) topology {
-	ready, byNode, byZone, forNode, forZone := false, true, true, false, false
+// them and one is meant for this node, where hints for nodes are heeded, or else
+// for its zone.
+func hintedTopology(eps []service.Endpoint, node service.Node, nodes bool) topology {
+	ready, byNode, byZone, forNode, forZone := false, nodes, true, false, false
 	for i := range eps {
 		e := &eps[i]
 		if !e.Ready {

@@ -207,3 +207,28 @@ func TestNoNodeNameMeansNothingIsLocal(t *testing.T) {
 		t.Errorf("got %s", names(got))
 	}
 }
+
+// TestOlderCluster: what releases choose that do not heed hints for nodes, or none.
+func TestOlderCluster(t *testing.T) {
+	tests := []struct{ name, eps, want string }{
+		{"no hints", "3,rs 4,rs 5,s", ""},
+		{"zones", "3,rs,z=a 4,rs,z=b 5,s,z=a", "3 4"},
+		{"zones, none of them here", "3,rs,z=c 4,rs,z=b", ""},
+		{"zones, but not of every endpoint", "3,rs,z=a 4,rs", ""},
+		{"nodes alone", "3,rs,n=me 4,rs,n=n2", "3 4"},
+		{"nodes and zones", "3,rs,z=a,n=me 4,rs,z=a,n=n2 5,rs,z=b,n=n3", "3 4|3 4 5"},
+		{"nodes, none of them here, and zones", "3,rs,z=a,n=n1 4,rs,z=b,n=n2", "3 4"},
+		{"only terminating ones", "3,st,z=a 4,st,z=b", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, eps := range OlderCluster(parseEndpoints(t, tt.eps), service.Node{Name: "me", Zone: "a"}) {
+				got = append(got, names(eps))
+			}
+			if strings.Join(got, "|") != tt.want {
+				t.Errorf("got %q, want %q", strings.Join(got, "|"), tt.want)
+			}
+		})
+	}
+}

@@ -36,16 +36,42 @@ type View struct {
 	// that chain is unread.
 	Present, Prerouting, Output bool
 
-	// addrs has where KUBE-SEP chains that were read once send to. The name is
-	// a hash of the address: the chain need not be read, or kept, again.
-	addrs map[string]netip.AddrPort
+	// endpoints has what the rules of KUBE-SEP chains do that were read once. The
+	// name is a hash of the address: the chain need not be kept.
+	endpoints map[string]endpointChain
 	// missing has the KUBE-SEP chains that a port jumps to and that are not known
 	// yet, with the port's hash: a reading of some chains finds such.
 	missing map[string]string
 }
 
+// endpointChain is a KUBE-SEP chain that was read.
+type endpointChain struct {
+	rules EndpointRules
+	port  string // the hash of the port that jumps to it; empty where none does
+}
+
+// EndpointRules is what the rules of a KUBE-SEP chain do.
+type EndpointRules struct {
+	// To is where the first DNAT rule sends to; not valid where there is none.
+	To netip.AddrPort
+	// Rules is their number; kube-proxy writes two.
+	Rules int
+	// Hairpin: a rule has the endpoint's connections to itself masqueraded.
+	Hairpin bool
+	// Remembers: the DNAT rule notes the client in the list of the chain's name, to
+	// which the affinity rules of KUBE-SVC and KUBE-SVL look.
+	Remembers bool
+}
+
+// EndpointRules returns what a KUBE-SEP chain does; ok is false where it was never
+// read. It is known when the chain's rules are not kept, too.
+func (v *View) EndpointRules(chain string) (r EndpointRules, ok bool) {
+	e, ok := v.endpoints[chain]
+	return e.rules, ok
+}
+
 // Address is where a KUBE-SEP chain sends to; not valid where it was not read.
-func (v *View) Address(chain string) netip.AddrPort { return v.addrs[chain] }
+func (v *View) Address(chain string) netip.AddrPort { return v.endpoints[chain].rules.To }
 
 // Recognised reports whether kube-proxy works here in iptables mode: its
 // KUBE-SERVICES is there and packets reach it.

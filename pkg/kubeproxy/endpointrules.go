@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubeproxy
+
+import "github.com/svcscope/svcscope/pkg/ruleset"
+
+// endpointRules reads what kube-proxy writes into a KUBE-SEP chain: a rule that has
+// connections of the endpoint to itself masqueraded, and the DNAT rule, which with
+// client affinity notes the client first.
+func endpointRules(c *ruleset.Chain) EndpointRules {
+	out := EndpointRules{Rules: len(c.Rules)}
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		switch {
+		case r.Action.Kind == ruleset.DNAT && !out.To.IsValid():
+			out.To = r.Action.Details().To
+			out.Remembers = notes(r, c.Name)
+		case r.Action.Chain == ChainMarkMasq:
+			out.Hairpin = true
+		}
+	}
+	return out
+}
+
+// notes reports whether a rule puts the client into the list of that name.
+func notes(r *ruleset.Rule, list string) bool {
+	for _, m := range r.Matches {
+		if recent, ok := m.(ruleset.Recent); ok && recent.Set && recent.List == list {
+			return true
+		}
+	}
+	return false
+}
