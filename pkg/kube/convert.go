@@ -26,7 +26,8 @@ func convertService(s *corev1.Service) *service.Service {
 		Name:                     service.Name{Namespace: intern(s.Namespace), Name: s.Name},
 		Type:                     intern(string(s.Spec.Type)),
 		ExternalIPs:              parseAddrs(s.Spec.ExternalIPs),
-		LoadBalancerIPs:          loadBalancerIPs(s.Status.LoadBalancer.Ingress),
+		LoadBalancerIPs:          loadBalancerIPs(s.Status.LoadBalancer.Ingress, true),
+		ProxyModeIPs:             loadBalancerIPs(s.Status.LoadBalancer.Ingress, false),
 		LoadBalancerSourceRanges: sourceRanges(s.Spec.LoadBalancerSourceRanges),
 		ClientIPAffinity:         s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 		ProxyName:                intern(s.Labels[labelProxyName]),
@@ -81,13 +82,13 @@ func externallyAccessible(s *corev1.Service) bool {
 	return false
 }
 
-// loadBalancerIPs leaves out host names and addresses with ipMode Proxy, for
-// which kube-proxy writes no rules.
-func loadBalancerIPs(ingress []corev1.LoadBalancerIngress) []netip.Addr {
+// loadBalancerIPs leaves out host names, and takes the addresses with ipMode VIP,
+// which is the default, or those with another.
+func loadBalancerIPs(ingress []corev1.LoadBalancerIngress, vip bool) []netip.Addr {
 	var out []netip.Addr
 	for i := range ingress {
 		in := &ingress[i]
-		if in.IPMode != nil && *in.IPMode != corev1.LoadBalancerIPModeVIP {
+		if (in.IPMode == nil || *in.IPMode == corev1.LoadBalancerIPModeVIP) != vip {
 			continue
 		}
 		if a, ok := parseAddr(in.IP); ok {

@@ -74,6 +74,7 @@ func TestConvertService(t *testing.T) {
 			want: service.Service{
 				Type: "LoadBalancer", ClusterIPs: []netip.Addr{addr("10.0.0.1")},
 				LoadBalancerIPs: []netip.Addr{addr("198.51.100.1"), addr("198.51.100.2")},
+				ProxyModeIPs:    []netip.Addr{addr("198.51.100.3")},
 			},
 		},
 		{

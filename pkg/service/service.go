@@ -89,6 +89,7 @@ type Service struct {
 	ClusterIPs               []netip.Addr
 	ExternalIPs              []netip.Addr
 	LoadBalancerIPs          []netip.Addr // ingress addresses with ipMode VIP only
+	ProxyModeIPs             []netip.Addr // the others; kube-proxy before Kubernetes 1.30 has rules for them, too
 	LoadBalancerSourceRanges []netip.Prefix
 	Ports                    []Port
 	InternalLocal            bool   // internalTrafficPolicy: Local
