@@ -84,6 +84,7 @@ var rules = map[string]rule{
 	"pkg/service":             pure(),
 	"pkg/ruleset":             pure("pkg/netfilter/..."),
 	"pkg/kubeproxy":           pure("pkg/netfilter", "pkg/service", "pkg/ruleset"),
+	"pkg/drift":               pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy"),
 	"pkg/policy":              pure("pkg/netfilter", "pkg/ruleset", "pkg/kubeproxy"),
 	"pkg/ledger":              pure("pkg/netfilter", "pkg/service"),
 	"pkg/kube":                {may: []string{"pkg/service"}, not: prometheus},

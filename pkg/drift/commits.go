@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package drift
+
+import (
+	"time"
+
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+)
+
+// Commit is one of kube-proxy's syncs that has come to its end: nat's KUBE-SERVICES was
+// written anew.
+type Commit struct {
+	Family netfilter.Family
+	// After is a time at which it had not come yet, Seen one at which it had. They are
+	// apart as far as readings are, or less where a notice told.
+	After, Seen time.Time
+	// Half: only filter was written, which a sync does first, in a commit of its own.
+	Half bool
+}
+
+// Commits finds kube-proxy's commits in readings: by the chains that it writes anew at every
+// sync and nobody else does. In nf_tables the rules of such a chain have other handles
+// then. In x_tables they are the same, but for those of KUBE-SERVICES, whose order is one of
+// chance; who edits that chain by hand looks like kube-proxy there, and a sync that
+// writes the old order, or filter alone, is not seen. Several syncs between two readings are
+// one. A Judge waits longer for what is not seen. The zero value is ready.
+type Commits struct {
+	written map[place]written
+	last    time.Time
+}
+
+// written has the chains of one backend and family by which a sync is known.
+type written struct{ services, marks, forward *ruleset.Chain }
+
+// See takes a reading, and returns the commits since the one before.
+func (c *Commits) See(rules []Rules, now time.Time) []Commit {
+	var out []Commit
+	all := make(map[place]written, len(rules))
+	for i := range rules {
+		r := &rules[i]
+		nat := r.Set.Table("nat")
+		w := written{nat.Chain(servicesChain()), nat.Chain(kubeproxy.ChainMarkMasq), r.Set.Table("filter").Chain(kubeproxy.ChainForward)}
+		key := place{r.View.Backend, r.View.Family}
+		all[key] = w
+		old, known := c.written[key]
+		if !known || w.services == nil {
+			continue
+		}
+		commit := Commit{Family: key.family, After: c.last, Seen: now}
+		switch {
+		case w.services != old.services && (key.backend == ruleset.Legacy || w.marks != old.marks):
+			out = append(out, commit)
+		case w.forward != old.forward:
+			commit.Half = true
+			out = append(out, commit)
+		}
+	}
+	c.written, c.last = all, now
+	return out
+}
