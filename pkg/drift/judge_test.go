@@ -212,6 +212,28 @@ func TestJudge(t *testing.T) {
 			{at: 30, found: missing},
 			{at: 45, found: missing},
 		}},
+		{"in the middle of a sync nothing is told of Services", []look{
+			{at: 0},
+			{at: 15, found: missing, commits: []Commit{{Family: netfilter.IPv4, After: at(0), Seen: at(15), Half: true}}},
+			{at: 30, found: missing},
+			{at: 45, found: missing},
+			{at: 50, found: missing, commits: []Commit{commit(45, 50)}}, // it took half a minute at least
+			{at: 74, found: missing},
+			{at: 75, found: missing, want: "missing_endpoint@15 +missing_endpoint@15"},
+		}},
+		{"but a sync that does not end is no excuse", []look{
+			{at: 0},
+			{at: 15, found: missing, commits: []Commit{{Family: netfilter.IPv4, After: at(0), Seen: at(15), Half: true}}},
+			{at: 74, found: missing},
+			{at: 75, found: missing, want: "missing_endpoint@15 +missing_endpoint@15"},
+		}},
+		{"rules that come after a change was known are of another one, maybe", []look{
+			{at: 0},
+			{at: 15, found: []Difference{{Port: shop, Family: netfilter.IPv4, Kind: RejectingWithEndpoints, InFlight: true}}, changed: true, told: 14},
+			{at: 30, found: missing, commits: []Commit{commit(15, 30)}},
+			{at: 39, found: missing},
+			{at: 40, found: missing, want: "missing_endpoint@30 +missing_endpoint@30"},
+		}},
 		{"what was there at the start waits for commits", []look{
 			{at: 0, found: missing},
 			{at: 15, found: missing},

@@ -31,14 +31,14 @@ func (p *pace) commit(c *Commit) {
 		return
 	}
 	p.previous, p.last = p.last, *c
-	// A sync that takes long once is forgotten within some commits: an outage looks like
-	// one.
-	took := p.slow - p.slow/4
+	took := p.slow - p.slow/4 // a sync that takes long once is forgotten within some commits
 	if !p.half.IsZero() {
 		took = max(took, c.After.Sub(p.half))
 	}
 	if !p.waiting.IsZero() && !c.After.Before(p.waiting) {
-		took = max(took, c.After.Sub(p.waiting))
+		if !p.stuck { // else it did not sync
+			took = max(took, c.After.Sub(p.waiting))
+		}
 		p.waiting = time.Time{}
 	}
 	p.slow, p.half = took, time.Time{}

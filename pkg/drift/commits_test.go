@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package drift
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
+)
+
+func TestCommits(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 5))
+	catalog := (&cluster{rng: rng}).catalog(10)
+	written := proxier{catalog: catalog}
+	written.sync()
+	full := []Commit{{Family: netfilter.IPv4, After: at(15), Seen: at(30)}}
+	half := []Commit{{Family: netfilter.IPv4, After: at(15), Seen: at(30), Half: true}}
+	tests := []struct {
+		name        string
+		do          func(n *node)
+		nft, legacy []Commit
+	}{
+		{"nothing", func(*node) {}, nil, nil},
+		{"a sync", func(n *node) { n.sync(t, catalog, flags{}, rng) }, full, full},
+		{"filter alone", func(n *node) { n.commit("filter", written.filter, nil, false, rng) }, half, half},
+		{"nat, after filter was seen", func(n *node) { n.commit("nat", written.nat, nil, false, rng) }, full, full},
+		{"an edit of KUBE-SERVICES", func(n *node) { n.edit("nat", "KUBE-SERVICES", func(l []string) []string { return l[1:] }) }, nil, full},
+		{"an edit of a Service's chain", func(n *node) {
+			for chain := range n.lines["nat"] {
+				if len(chain) > 20 {
+					n.edit("nat", chain, empty)
+					return
+				}
+			}
+		}, nil, nil},
+		{"a REJECT by hand", func(n *node) {
+			n.edit("filter", "KUBE-SERVICES", func(l []string) []string { return append(l, "-d 10.96.0.1 -j REJECT") })
+		}, nil, nil},
+	}
+	for _, tt := range tests {
+		for backend, want := range map[ruleset.Backend][]Commit{ruleset.NFT: tt.nft, ruleset.Legacy: tt.legacy} {
+			t.Run(tt.name+"/"+string(backend), func(t *testing.T) {
+				n := newNode(t, netfilter.IPv4)
+				n.set.Backend = backend
+				n.sync(t, catalog, flags{}, rng)
+				var c Commits
+				for _, s := range []float64{0, 15} {
+					if got := c.See([]Rules{n.rules()}, at(s)); len(got) > 0 {
+						t.Errorf("before: got %v", got)
+					}
+				}
+				tt.do(n)
+				n.read(t)
+				if diff := cmp.Diff(want, c.See([]Rules{n.rules()}, at(30))); diff != "" {
+					t.Errorf("(-want +got)\n%s", diff)
+				}
+			})
+		}
+	}
+}
