@@ -85,17 +85,18 @@ var rules = map[string]rule{
 	"pkg/ruleset":             pure("pkg/netfilter/..."),
 	"pkg/kubeproxy":           pure("pkg/netfilter", "pkg/service", "pkg/ruleset"),
 	"pkg/drift":               pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy"),
+	"pkg/capture":             pure("pkg/ruleset", "pkg/service"),
 	"pkg/policy":              pure("pkg/netfilter", "pkg/ruleset", "pkg/kubeproxy"),
 	"pkg/ledger":              pure("pkg/netfilter", "pkg/service"),
 	"pkg/kube":                {may: []string{"pkg/service"}, not: prometheus},
 	"pkg/correlate": pure("pkg/netfilter/...", "pkg/service", "pkg/ruleset", "pkg/kubeproxy",
-		"pkg/policy", "pkg/ledger"),
+		"pkg/drift", "pkg/policy", "pkg/ledger"),
 	"pkg/metrics": {
-		may: []string{"pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/ledger", "pkg/correlate"},
+		may: []string{"pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/drift", "pkg/ledger", "pkg/correlate"},
 		not: join(kubernetes, []string{"os", "os/...", "syscall"}),
 	},
 	"pkg/agent": {may: []string{
-		"pkg/netfilter/...", "pkg/kernel", "pkg/service", "pkg/ruleset", "pkg/kubeproxy", "pkg/policy",
+		"pkg/netfilter/...", "pkg/kernel", "pkg/service", "pkg/ruleset", "pkg/kubeproxy", "pkg/drift", "pkg/policy",
 		"pkg/ledger", "pkg/kube", "pkg/correlate", "pkg/metrics",
 	}},
 	"pkg/cli": {

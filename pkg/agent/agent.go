@@ -87,10 +87,11 @@ func run(ctx context.Context, s *sampler) (err error) {
 func (s *sampler) loop(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.Interval)
 	defer tick.Stop()
-	again, due := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	again, due, programmed := time.NewTimer(time.Hour), time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer again.Stop()
 	defer due.Stop()
-	synced, late := s.kube.first, false
+	defer programmed.Stop()
+	synced, late, waits := s.kube.first, false, false
 	s.pass(ctx)
 	s.freeMemory() // the first reading leaves much garbage, too
 	for {
@@ -123,6 +124,15 @@ func (s *sampler) loop(ctx context.Context) {
 		case <-s.kube.news:
 			s.announced(time.Now())
 			again.Reset(0)
+			if !waits {
+				waits = true
+				programmed.Reset(programEvery)
+			}
+		case <-programmed.C:
+			d := s.programmed(ctx)
+			if waits = d > 0; waits {
+				programmed.Reset(d)
+			}
 		case <-again.C:
 			if d := s.round(ctx); d > 0 {
 				again.Reset(d)

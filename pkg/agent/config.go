@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/svcscope/svcscope/pkg/drift"
 )
 
 // KubeMode says whether the API is used: the flag --kube.
@@ -81,6 +83,10 @@ type Config struct {
 	// Services, and refused.
 	Tap bool
 
+	// DriftGrace is --drift.grace: how long kube-proxy may be quiet after a commit before it
+	// is taken to have written all that it knows.
+	DriftGrace time.Duration
+
 	// Logger gets what changes; nil discards it.
 	Logger *slog.Logger
 }
@@ -101,6 +107,7 @@ func DefaultConfig() Config {
 		MaxRules:          2500,
 		LockFile:          "/run/xtables.lock",
 		NFLOGGroup:        groupsAuto,
+		DriftGrace:        drift.DefaultGrace,
 	}
 }
 
@@ -136,6 +143,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxRules < 0 {
 		wrong("--exact.max-rules %d: want 0 or more", c.MaxRules)
+	}
+	if c.DriftGrace < time.Second {
+		wrong("--drift.grace %v: want 1s or more", c.DriftGrace)
 	}
 	if _, err := parseGroups(c.NFLOGGroup); err != nil {
 		errs = append(errs, err)

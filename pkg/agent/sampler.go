@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/drift"
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/metrics"
@@ -75,6 +76,8 @@ type sampler struct {
 	gate              gate
 	deaf              string // why changes of rules cannot be listened to, as logged
 	blinds            []correlate.BlindTime
+	drift             *driftWatch
+	programming       programming
 	latest            atomic.Pointer[correlate.Snapshot]
 	lastPass          atomic.Int64 // when the last pass ended, in nanoseconds since started
 }
@@ -118,6 +121,8 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s.legacy.lock.path, s.legacy.lock.watch = cfg.LockFile, h.lock
 	s.gate.max, s.nft.limit, s.nft.log = cfg.MaxRules, cfg.MaxRules, log
 	s.accounts = accountReader{reader: reader[nfacctReader]{open: h.nfacct}, collector: named("nfacct")}
+	s.drift = newDriftWatch(cfg.DriftGrace, log)
+	s.programming = programming{delays: metrics.NewProgrammingDelays(), waiting: make(map[drift.PortFamily]*unprogrammed)}
 	s.xtables = &ruleSource{backend: s.legacy, collector: named("legacy"), watched: newWatched()}
 	s.nftables = &ruleSource{backend: s.nft, collector: named("nftables"), watched: newWatched()}
 	s.sources = []*ruleSource{s.nftables, s.xtables}
@@ -163,6 +168,7 @@ func (s *sampler) pass(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
+	s.judge(begin)
 	s.table.report(begin, time.Now(), err)
 	s.publish(table)
 	s.lastPass.Store(int64(time.Since(s.started)))
@@ -319,6 +325,7 @@ func (s *sampler) publish(table *correlate.Conntrack) {
 			Undecoded: maps.Clone(s.undecoded), EventsLost: map[string]uint64{"nftables": s.nft.notices.told()}, SeriesLimit: s.cfg.MaxServices, Started: s.started,
 		},
 	}
+	in.Drift = s.drift.state
 	s.publishDrops(&in, time.Now())
 	s.exactness(&in)
 	for _, src := range s.sources {

@@ -121,6 +121,8 @@ func (w *watched) expire(now time.Time) {
 // announced takes the Services that the API has changed.
 func (s *sampler) announced(now time.Time) {
 	names, all := s.kube.changes()
+	s.drift.arrivals.note(names, all, now)
+	s.programming.announce(names, s.kube.catalog(), now)
 	s.leave(s.gated(now)) // a cluster that grows is not listened to when its rules come
 	if all || len(names) == 0 {
 		return

@@ -23,7 +23,7 @@ const maxReports = 8
 // newPages serves /metrics, /api/v1 and the page that links to them.
 func newPages(s *sampler) (http.Handler, error) {
 	mux := http.NewServeMux()
-	registry := metrics.NewRegistry(s.latest.Load, metrics.Config{Endpoints: s.cfg.Endpoints, Policies: s.cfg.Policies, Runtime: true, Reads: s.reads})
+	registry := metrics.NewRegistry(s.latest.Load, metrics.Config{Endpoints: s.cfg.Endpoints, Policies: s.cfg.Policies, Runtime: true, Reads: s.reads, Programming: s.programming.delays})
 	mux.Handle("GET /metrics", metrics.Handler(registry))
 	links := []web.LandingLinks{{Address: "/metrics", Text: "Metrics", Description: "for Prometheus"}}
 	if s.cfg.API != APINever {
@@ -33,6 +33,7 @@ func newPages(s *sampler) (http.Handler, error) {
 			report     func(*correlate.Snapshot) any
 		}{
 			{"/api/v1/services", "Services", func(s *correlate.Snapshot) any { return correlate.NewServicesReport(s) }},
+			{"/api/v1/drift", "Drift", func(s *correlate.Snapshot) any { return correlate.NewDriftReport(s) }},
 			{"/api/v1/conntrack", "Connection tracking", func(s *correlate.Snapshot) any { return correlate.NewConntrackReport(s) }},
 		} {
 			mux.Handle("GET "+p.path, guard(s.cfg.API, bound(places, report(s, p.report))))

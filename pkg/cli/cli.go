@@ -36,6 +36,8 @@ type env struct {
 	hostname func() (string, error)
 	now      func() time.Time
 	client   *http.Client
+	// sleep returns early with ctx's error where that ends.
+	sleep func(context.Context, time.Duration) error
 	// readOnce reads this node's kernel without an agent.
 	readOnce func(context.Context, agent.Config) (*correlate.Snapshot, error)
 	// watchFlows blocks until ctx ends.
@@ -67,9 +69,21 @@ func newEnv(stdout, stderr io.Writer) *env {
 		getenv:   os.Getenv,
 		hostname: os.Hostname,
 		now:      time.Now,
+		sleep:    sleep,
 		client:   &http.Client{Timeout: 10 * time.Second},
 		readOnce: agent.ReadOnce, watchFlows: agent.WatchFlows, watchDrops: agent.WatchDrops,
 		runAgent: agent.Run,
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
 	}
 }
 
@@ -104,7 +118,7 @@ the kernel holds.`,
 	}
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
-	root.AddCommand(newAgent(e), newServices(e), newConntrack(e), newDrops(e), newWatch(e), newVersion(e))
+	root.AddCommand(newAgent(e), newServices(e), newDrift(e), newConntrack(e), newDrops(e), newWatch(e), newVersion(e))
 	if filepath.Base(e.program) == "kubectl-svcscope" {
 		asPlugin(root)
 	}

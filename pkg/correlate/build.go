@@ -56,6 +56,7 @@ type Inputs struct {
 	LogGroups []LogGroup
 	Tap       *Tap
 	Queues    []uint16
+	Drift     *Drift // the Snapshot's
 }
 
 // Build makes one snapshot for a caller that makes no other. Of more than one
@@ -105,7 +106,7 @@ func (b *Builder) Build(in Inputs, now time.Time) *Snapshot {
 	s := &Snapshot{
 		Time: now, Node: node(&in), Kube: in.Kube, Changes: in.Changes, Conntrack: in.Conntrack, Flows: in.Flows, Self: in.Self,
 		Exact: in.Exact, Blind: in.Blind, Lock: in.Lock, Drops: in.Drops, PolicyDrops: in.PolicyDrops,
-		Witnessed: in.Witnessed, LogGroups: in.LogGroups, Tap: in.Tap, Queues: in.Queues,
+		Drift: in.Drift, Witnessed: in.Witnessed, LogGroups: in.LogGroups, Tap: in.Tap, Queues: in.Queues,
 	}
 	for i := range in.Rules {
 		v := in.Rules[i].View

@@ -47,6 +47,8 @@ type Snapshot struct {
 	Queues []uint16
 	// Tap is nil without one.
 	Tap *Tap
+	// Drift is nil before rules were compared with the API.
+	Drift *Drift
 	// Lock is nil where the xtables lock file is not watched.
 	Lock *LockTime
 	Self Self

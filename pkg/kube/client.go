@@ -62,6 +62,7 @@ func newClients(cfg *rest.Config, userAgent string) (*clients, error) {
 	}
 	// Three watches, or five, and Events apart: more requests than this are a fault.
 	base.QPS, base.Burst, base.RateLimiter = 5, 10, nil
+	base.Wrap(pinged)
 	hc, err := rest.HTTPClientFor(base)
 	if err != nil {
 		return nil, fmt.Errorf("build API client: %w", err)

@@ -151,6 +151,12 @@ func Catalog() []Section {
 			Metrics: ruleMetrics(),
 		},
 		{
+			Title: "Drift",
+			Intro: "Where the rules are not what kube-proxy should have made of the API, and how long changes take. " +
+				"[docs/drift.md](drift.md) tells the kinds, and when a difference is drift.",
+			Metrics: driftMetrics(),
+		},
+		{
 			Title: "Connection tracking",
 			Intro: "The table of the agent's network namespace, which is the node's. The `_total` statistics are the " +
 				"kernel's per-CPU counters of 32 bits, summed and widened to 64. The kernel counts no new connections: its " +

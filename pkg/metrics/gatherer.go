@@ -69,6 +69,7 @@ func (g *Gatherer) build(s *correlate.Snapshot) []*dto.MetricFamily {
 	g.services.build(b, s)
 	buildNode(b, s)
 	buildRules(b, s)
+	buildDrift(b, s)
 	buildConntrack(b, s.Conntrack)
 	buildFlows(b, s.Flows)
 	g.buildDrops(b, s)

@@ -24,6 +24,8 @@ type Config struct {
 	Runtime bool
 	// Reads is the histogram of readings' durations; nil: none.
 	Reads *ReadDurations
+	// Programming is the histogram of how long changes take into the kernel; nil: none.
+	Programming *ProgrammingDelays
 }
 
 // Registry is all that /metrics shows: the families of the newest snapshot and
@@ -40,6 +42,9 @@ func NewRegistry(snapshot func() *correlate.Snapshot, cfg Config) *Registry {
 	r.process.MustRegister(version.NewCollector(strings.TrimSuffix(Prefix, "_")))
 	if cfg.Reads != nil {
 		r.process.MustRegister(cfg.Reads.vec)
+	}
+	if cfg.Programming != nil {
+		r.process.MustRegister(cfg.Programming.vec)
 	}
 	if cfg.Runtime {
 		r.process.MustRegister(
