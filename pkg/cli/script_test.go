@@ -24,6 +24,7 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/agent"
 	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/drift"
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/service"
@@ -91,7 +92,7 @@ func scriptAgent(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	body := ts.ReadFile(args[1])
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !slices.Contains([]string{"/api/v1/services", "/api/v1/conntrack", "/api/v1/drops"}, r.URL.Path) {
+		if !slices.Contains([]string{"/api/v1/services", "/api/v1/conntrack", "/api/v1/drops", "/api/v1/drift"}, r.URL.Path) {
 			http.NotFound(w, r)
 			return
 		}
@@ -112,8 +113,18 @@ func runScript(ts *testscript.TestScript, args []string) int {
 	e.stdout, e.stderr = ts.Stdout(), ts.Stderr()
 	e.client = &http.Client{Transport: transport}
 	e.getenv = ts.Getenv
+	looks := 0
 	e.readOnce = func(_ context.Context, c agent.Config) (*correlate.Snapshot, error) {
+		looks++
+		if ts.Getenv("KERNEL") == "drift" {
+			return driftAnswer(looks, c), nil
+		}
 		return kernelAnswer(ts.Getenv("KERNEL"), c)
+	}
+	e.sleep = func(_ context.Context, d time.Duration) error {
+		slept := e.now().Add(d - 7*time.Second) // the first look was 7 seconds ago
+		e.now = func() time.Time { return slept }
+		return nil
 	}
 	e.watchFlows = func(_ context.Context, c agent.Config, w agent.FlowWatch) error { return watchAnswer(c, w) }
 	e.watchDrops = func(_ context.Context, c agent.Config, w agent.DropWatch) error { return dropsAnswer(c, w) }
@@ -168,6 +179,22 @@ func watchAnswer(c agent.Config, w agent.FlowWatch) error {
 	f.Change, f.Node, f.Source, f.Stale = "ended", "", netip.AddrPort{}, true
 	w.Visit(&f)
 	return nil
+}
+
+// driftAnswer is what differs at a look: an endpoint lacks at both of them, and another one
+// is too much at each, of which the first one goes.
+func driftAnswer(look int, c agent.Config) *correlate.Snapshot {
+	web := service.PortName{Name: service.Name{Namespace: "default", Name: "web"}, Port: "http", Protocol: service.TCP}
+	differs := func(kind drift.Kind, detail string) drift.Difference {
+		return drift.Difference{Port: web, Family: netfilter.IPv4, Backend: "nft", Kind: kind, Detail: detail, InFlight: true}
+	}
+	return &correlate.Snapshot{
+		Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Node: correlate.NodeInfo{Name: c.NodeName, ProxyMode: "iptables"},
+		Kube: correlate.KubeState{Enabled: true, Synced: true},
+		Drift: &correlate.Drift{Pending: []drift.Difference{
+			differs(drift.MissingEndpoint, "10.244.1.5:8080"), differs(drift.ExtraEndpoint, fmt.Sprintf("10.244.1.%d:8080", look)),
+		}},
+	}
 }
 
 // kernelAnswer is what a reading without an agent gives.
