@@ -39,6 +39,7 @@ type familyRules struct {
 	pending        bool // the ledger does not know yet which way connections came
 	full           fullSyncs
 	refused        refusedRules
+	history        *history // nil keeps none
 }
 
 func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *familyRules {
@@ -53,6 +54,7 @@ func newFamily(b ruleset.Backend, f netfilter.Family, set *ruleset.Ruleset) *fam
 
 // update takes what a reading has changed in f.set.
 func (f *familyRules) update(deltas []ruleset.Delta) {
+	first := !f.read
 	f.read, f.fresh, f.again = true, true, true
 	f.refused.update(f.set, deltas)
 	same := true
@@ -73,7 +75,12 @@ func (f *familyRules) update(deltas []ruleset.Delta) {
 		}
 	}
 	if !same {
+		var was before
+		if !first {
+			was = ofPorts(f.rules.View, deltas)
+		}
 		f.rules.View.Update(f.set, deltas)
+		f.history.note(was, f.rules.View, time.Now())
 		f.rules.Resize(f.set)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kernel"
@@ -206,9 +207,22 @@ func (b *nftablesBackend) tellOne(c *commit, names *correlate.Names, use useComm
 				out.Whole[key.name] = true
 			}
 		}
+		b.wroteChains(c, f)
 		use(out, correlate.RefusedCommit(out, endedPart, begunPart, &known.refused.rules, names))
 	}
 	return mute
+}
+
+// wroteChains has the history know who wrote the rules that a commit made.
+func (b *nftablesBackend) wroteChains(c *commit, f netfilter.Family) {
+	var chains []string
+	for i := range c.notices {
+		n := &c.notices[i]
+		if n.Family == f && n.Table == "nat" && n.Chain != "" && (len(chains) == 0 || chains[len(chains)-1] != n.Chain) {
+			chains = append(chains, n.Chain)
+		}
+	}
+	b.known[f].history.wrote(c.writer, f, chains, time.Now().Add(-noticeTime))
 }
 
 // fragment is some rules out of a ruleset, as notices bring them.

@@ -13,7 +13,9 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/metrics"
+	"github.com/svcscope/svcscope/pkg/service"
 )
 
 // maxReports bounds the reports that are encoded and sent at the same time; a
@@ -39,6 +41,7 @@ func newPages(s *sampler) (http.Handler, error) {
 			mux.Handle("GET "+p.path, guard(s.cfg.API, bound(places, report(s, p.report))))
 			links = append(links, web.LandingLinks{Address: p.path, Text: p.text, Description: "JSON"})
 		}
+		mux.Handle("GET /api/v1/history", guard(s.cfg.API, bound(places, ruleHistory(s))))
 		mux.Handle("GET /api/v1/drops", guard(s.cfg.API, drops(s, places, make(chan struct{}, maxFollowers))))
 		links = append(links, web.LandingLinks{Address: "/api/v1/drops", Text: "Drops", Description: "JSON; ?follow=true: a line for each, as they come"})
 	}
@@ -112,6 +115,22 @@ func bound(places chan struct{}, next http.Handler) http.Handler {
 		default:
 			http.Error(w, fmt.Sprintf("%d requests are being answered; try again later", cap(places)), http.StatusServiceUnavailable)
 		}
+	})
+}
+
+// ruleHistory serves the last changes of the rules of one Service.
+func ruleHistory(s *sampler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := service.Name{Namespace: r.URL.Query().Get("namespace"), Name: r.URL.Query().Get("name")}
+		if name.Namespace == "" || name.Name == "" {
+			http.Error(w, "want a Service: ?namespace=NAMESPACE&name=NAME", http.StatusBadRequest)
+			return
+		}
+		report(s, func(snapshot *correlate.Snapshot) any {
+			return correlate.NewHistoryReport(snapshot, name, func(p service.PortName) []correlate.RuleChange {
+				return s.history.of(kubeproxy.Hash(p))
+			})
+		}).ServeHTTP(w, r)
 	})
 }
 

@@ -8,12 +8,15 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/svcscope/svcscope/pkg/netfilter"
 )
 
 func TestWhatIsEmittedIsInTheCatalogue(t *testing.T) {
-	reads := NewReadDurations()
+	reads, delays := NewReadDurations(), NewProgrammingDelays()
+	delays.Observe(netfilter.IPv6, time.Second)
 	reads.Observe("legacy", time.Millisecond)
-	reg := NewRegistry(richSnapshot, Config{Endpoints: true, Policies: true, Runtime: true, Reads: reads})
+	reg := NewRegistry(richSnapshot, Config{Endpoints: true, Policies: true, Runtime: true, Reads: reads, Programming: delays})
 	if err := Check(gather(t, reg)); err != nil {
 		t.Error(err)
 	}
@@ -22,9 +25,10 @@ func TestWhatIsEmittedIsInTheCatalogue(t *testing.T) {
 func TestWhatIsInTheCatalogueCanBeEmitted(t *testing.T) {
 	emitted := make(map[string]bool)
 	values := make(map[string]bool) // metric, label, value
-	reads := NewReadDurations()
+	reads, delays := NewReadDurations(), NewProgrammingDelays()
+	delays.Observe(netfilter.IPv6, time.Second)
 	reads.Observe("legacy", time.Millisecond)
-	for _, f := range gather(t, NewRegistry(richSnapshot, Config{Endpoints: true, Policies: true, Reads: reads})) {
+	for _, f := range gather(t, NewRegistry(richSnapshot, Config{Endpoints: true, Policies: true, Reads: reads, Programming: delays})) {
 		emitted[f.GetName()] = true
 		for _, m := range f.GetMetric() {
 			for _, p := range m.GetLabel() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
+	"github.com/svcscope/svcscope/pkg/drift"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/policy"
 	"github.com/svcscope/svcscope/pkg/ruleset"
@@ -102,7 +103,37 @@ func richSnapshot() *correlate.Snapshot {
 				},
 			},
 		},
-		Self: richSelf(),
+		Drift: richDrift(),
+		Self:  richSelf(),
+	}
+}
+
+// richDrift has Services with and without series of their own, and a kube-proxy that is late in
+// one family.
+func richDrift() *correlate.Drift {
+	t0 := started()
+	web := portName("default", "web", "http", service.TCP)
+	found := func(port service.PortName, f netfilter.Family, kind drift.Kind, frontend service.Frontend, detail string) drift.Drift {
+		return drift.Drift{Difference: drift.Difference{Port: port, Family: f, Backend: ruleset.NFT, Kind: kind, Frontend: frontend, Detail: detail}, Since: t0}
+	}
+	other := service.PortName{Name: service.Name{Name: correlate.OtherServices}, Protocol: service.TCP}
+	return &correlate.Drift{
+		Drifts: []drift.Drift{
+			found(service.PortName{}, netfilter.IPv4, drift.JumpMissing, "", "nat OUTPUT → KUBE-SERVICES"),
+			found(web, netfilter.IPv4, drift.MissingEndpoint, "", "10.244.1.2:8080"),
+			found(web, netfilter.IPv4, drift.MissingEndpoint, "", "10.244.1.3:8080"),
+			found(web, netfilter.IPv4, drift.MissingDispatch, service.NodePortFrontend, "port 30080"),
+			found(portName("hidden", "hidden", "", service.TCP), netfilter.IPv6, drift.EmptyChain, "", "KUBE-SVC-X"),
+		},
+		Proxies: []correlate.ProxyState{
+			{Family: netfilter.IPv4, LastCommit: t0.Add(20 * time.Second), Waiting: t0.Add(60 * time.Second)},
+			{Family: netfilter.IPv6, LastCommit: t0.Add(21 * time.Second)},
+		},
+		Named: []correlate.NamedDrift{
+			{Port: other, Family: netfilter.IPv6, Kind: drift.EmptyChain},
+			{Port: web, Family: netfilter.IPv4, Kind: drift.MissingDispatch, Frontend: service.NodePortFrontend},
+			{Port: web, Family: netfilter.IPv4, Kind: drift.MissingEndpoint},
+		},
 	}
 }
 

@@ -12,7 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
+
 	"github.com/prometheus/common/expfmt"
+	"github.com/svcscope/svcscope/pkg/netfilter"
 )
 
 // formats returns what a scraper may ask for.
@@ -57,9 +59,10 @@ func expected(t *testing.T, families []*dto.MetricFamily, format expfmt.Format) 
 }
 
 func TestPageIsWhatExpfmtMakes(t *testing.T) {
-	reads := NewReadDurations()
+	reads, delays := NewReadDurations(), NewProgrammingDelays()
+	delays.Observe(netfilter.IPv6, time.Second)
 	reads.Observe("nftables", time.Millisecond)
-	families := gather(t, NewRegistry(richSnapshot, Config{Endpoints: true, Runtime: true, Reads: reads}))
+	families := gather(t, NewRegistry(richSnapshot, Config{Endpoints: true, Runtime: true, Reads: reads, Programming: delays}))
 	for name, format := range formats() {
 		if name == "protobuf text" {
 			continue // its spaces are random on purpose
