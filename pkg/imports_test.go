@@ -85,8 +85,8 @@ var rules = map[string]rule{
 	"pkg/ruleset":             pure("pkg/netfilter/..."),
 	"pkg/kubeproxy":           pure("pkg/netfilter", "pkg/service", "pkg/ruleset"),
 	"pkg/drift":               pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy"),
-	"pkg/capture":             pure("pkg/ruleset", "pkg/service"),
 	"pkg/policy":              pure("pkg/netfilter", "pkg/ruleset", "pkg/kubeproxy"),
+	"pkg/capture":             pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy", "pkg/correlate"),
 	"pkg/ledger":              pure("pkg/netfilter", "pkg/service"),
 	"pkg/kube":                {may: []string{"pkg/service"}, not: prometheus},
 	"pkg/correlate": pure("pkg/netfilter/...", "pkg/service", "pkg/ruleset", "pkg/kubeproxy",
@@ -97,11 +97,11 @@ var rules = map[string]rule{
 	},
 	"pkg/agent": {may: []string{
 		"pkg/netfilter/...", "pkg/kernel", "pkg/service", "pkg/ruleset", "pkg/kubeproxy", "pkg/drift", "pkg/policy",
-		"pkg/ledger", "pkg/kube", "pkg/correlate", "pkg/metrics",
+		"pkg/ledger", "pkg/kube", "pkg/correlate", "pkg/capture", "pkg/metrics",
 	}},
 	"pkg/cli": {
 		may: []string{
-			"pkg/agent", "pkg/kernel", "pkg/kube", "pkg/ruleset", "pkg/service", "pkg/kubeproxy", "pkg/correlate",
+			"pkg/agent", "pkg/kernel", "pkg/kube", "pkg/ruleset", "pkg/service", "pkg/kubeproxy", "pkg/correlate", "pkg/capture",
 		},
 		not: []string{"github.com/prometheus/client_golang/..."},
 	},

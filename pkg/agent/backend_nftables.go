@@ -50,6 +50,7 @@ type nftablesBackend struct {
 	// not read as a whole.
 	crowded map[tableKey]bool
 	leads   int
+	keep    bool // the rules of endpoints' chains, too
 	log     *slog.Logger
 }
 
@@ -121,8 +122,8 @@ func (b *nftablesBackend) commit(p *pass) {
 		deltas := stage.Commit()
 		b.known[f].full.see(b.known[f].rules.View, deltas)
 		b.known[f].update(deltas)
-		for _, d := range deltas {
-			b.forget(b.mirrors[f], &d)
+		for i := range deltas {
+			b.forget(b.mirrors[f], &deltas[i])
 		}
 		if p.watched != nil {
 			p.watched.rewritten(f, deltas)
@@ -146,7 +147,7 @@ func (b *nftablesBackend) commit(p *pass) {
 // forget drops the rules of endpoints' chains: the View keeps the address,
 // which the chain's name is a hash of.
 func (b *nftablesBackend) forget(m *ruleset.Mirror, d *ruleset.Delta) {
-	if d.Table != "nat" {
+	if d.Table != "nat" || b.keep {
 		return
 	}
 	for _, c := range d.Changed {

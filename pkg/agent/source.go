@@ -77,6 +77,7 @@ type host struct {
 	tap       func(context.Context, kernel.TapConfig) (tapTable, error)
 	addresses func() (kernel.Addresses, error)
 	ipvs      func() bool
+	sysctls   func() map[string]string
 	netAdmin  func() (bool, error) // whether this process has CAP_NET_ADMIN
 	kernel    string               // uname -r
 }
@@ -138,6 +139,7 @@ func thisHost() host {
 		},
 		addresses: kernel.LocalAddresses,
 		ipvs:      kernel.HasVirtualServers,
+		sysctls:   kernel.ServiceSysctls,
 		netAdmin:  kernel.HasNetAdmin,
 		kernel:    kernel.Release(),
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/svcscope/svcscope/pkg/agent"
+	"github.com/svcscope/svcscope/pkg/capture"
 	"github.com/svcscope/svcscope/pkg/correlate"
 )
 
@@ -40,6 +41,8 @@ type env struct {
 	sleep func(context.Context, time.Duration) error
 	// readOnce reads this node's kernel without an agent.
 	readOnce func(context.Context, agent.Config) (*correlate.Snapshot, error)
+	// readNode reads this node's kernel and the API, and keeps all of it.
+	readNode func(context.Context, agent.Config) (*capture.Node, error)
 	// watchFlows blocks until ctx ends.
 	watchFlows func(context.Context, agent.Config, agent.FlowWatch) error
 	// watchDrops blocks until ctx ends.
@@ -71,7 +74,7 @@ func newEnv(stdout, stderr io.Writer) *env {
 		now:      time.Now,
 		sleep:    sleep,
 		client:   &http.Client{Timeout: 10 * time.Second},
-		readOnce: agent.ReadOnce, watchFlows: agent.WatchFlows, watchDrops: agent.WatchDrops,
+		readOnce: agent.ReadOnce, readNode: agent.ReadNode, watchFlows: agent.WatchFlows, watchDrops: agent.WatchDrops,
 		runAgent: agent.Run,
 	}
 }

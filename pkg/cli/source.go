@@ -109,19 +109,15 @@ func readDirect[R any](ctx context.Context, e *env, o sourceOptions, s reportSou
 	return r, nil
 }
 
-// readKernel reads this node once, at once: the delay before the first list is
-// for agents, of which there are many.
+// readKernel reads this node once.
 func readKernel(ctx context.Context, e *env, o sourceOptions) (*correlate.Snapshot, error) {
-	c := o.direct
-	c.StartJitter = 0
-	if !o.entries {
-		c.ConntrackInterval = 0
-	}
-	name, err := nodeName(e, c.NodeName)
+	c, err := directConfig(e, o)
 	if err != nil {
 		return nil, err
 	}
-	c.NodeName = name
+	if !o.entries {
+		c.ConntrackInterval = 0
+	}
 	return e.readOnce(ctx, c)
 }
 
