@@ -86,7 +86,7 @@ var rules = map[string]rule{
 	"pkg/kubeproxy":           pure("pkg/netfilter", "pkg/service", "pkg/ruleset"),
 	"pkg/drift":               pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy"),
 	"pkg/policy":              pure("pkg/netfilter", "pkg/ruleset", "pkg/kubeproxy"),
-	"pkg/capture":             pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy", "pkg/correlate"),
+	"pkg/capture":             pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy"),
 	"pkg/ledger":              pure("pkg/netfilter", "pkg/service"),
 	"pkg/kube":                {may: []string{"pkg/service"}, not: prometheus},
 	"pkg/correlate": pure("pkg/netfilter/...", "pkg/service", "pkg/ruleset", "pkg/kubeproxy",

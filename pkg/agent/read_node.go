@@ -163,8 +163,6 @@ func tally(ctx context.Context, r conntrackReader) ([]capture.FlowTally, error) 
 	for _, sum := range sums {
 		all = append(all, *sum)
 	}
-	slices.SortFunc(all, func(a, b capture.FlowTally) int {
-		return cmp.Or(a.To.Compare(b.To), cmp.Compare(a.Protocol, b.Protocol), a.From.Compare(b.From))
-	})
+	slices.SortFunc(all, capture.FlowTally.Compare)
 	return all, nil
 }

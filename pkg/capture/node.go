@@ -3,6 +3,7 @@
 package capture
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -54,4 +55,9 @@ type FlowTally struct {
 	// Unreplied are those of Entries that have seen no answer, and Closing those of TCP
 	// whose connections are ending (FIN_WAIT to TIME_WAIT, CLOSE).
 	Unreplied, Closing uint64
+}
+
+// Compare orders tallies by where packets were sent.
+func (f FlowTally) Compare(g FlowTally) int {
+	return cmp.Or(f.To.Compare(g.To), cmp.Compare(f.Protocol, g.Protocol), f.From.Compare(g.From))
 }
