@@ -13,33 +13,43 @@ import (
 	"slices"
 )
 
-// Limits of what Read takes: files come from others. A node with 10,000 Services of 3
-// endpoints in both families is far below them.
-const (
-	maxEntry   = 256 << 20 // bytes of one entry
-	maxTotal   = 1 << 30   // of all of them
-	maxEntries = 64
-	maxObjects = 8 << 20 // JSON objects in one entry, each of which takes some hundred bytes here
-)
+// limits are of what is read: files come from others.
+type limits struct {
+	entry   int64 // bytes of one entry
+	total   int64 // of all of them
+	entries int
+	objects int // JSON objects in one entry, each of which takes some hundred bytes here
+}
+
+// readLimits are far above a node with 10,000 Services of 3 endpoints in both families.
+func readLimits() limits {
+	return limits{entry: 256 << 20, total: 1 << 30, entries: 64, objects: 8 << 20}
+}
 
 // Read reads what Write has written. Whatever the bytes are, it returns a Snapshot or
-// an error that says what is wrong with which part.
-func Read(r io.Reader) (*Snapshot, error) {
+// an error that says what is wrong with which part; the caller knows which file it is.
+func Read(r io.Reader) (*Snapshot, error) { return read(r, readLimits()) }
+
+func read(r io.Reader, most limits) (*Snapshot, error) {
 	z, err := gzip.NewReader(bufio.NewReader(r))
 	if err != nil {
-		return nil, fmt.Errorf("read snapshot: not a compressed file: %w", cause(err))
+		return nil, fmt.Errorf("not a compressed file: %w", cause(err))
 	}
-	in := &reading{limit: maxTotal}
-	counted := &countedReader{r: z, left: &in.limit}
-	if err := in.entries(tar.NewReader(counted)); err != nil {
-		return nil, fmt.Errorf("read snapshot: %w", err)
+	return readTar(&countedReader{r: z, left: most.total}, most)
+}
+
+// readTar reads what is in the compressed file.
+func readTar(r io.Reader, most limits) (*Snapshot, error) {
+	in := &reading{most: most}
+	if err := in.entries(tar.NewReader(r)); err != nil {
+		return nil, err
 	}
 	// What follows the last entry is read for the check sum's sake.
-	if _, err := io.Copy(io.Discard, counted); err != nil {
-		return nil, fmt.Errorf("read snapshot: %w", cause(err))
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return nil, cause(err)
 	}
 	if err := in.complete(); err != nil {
-		return nil, fmt.Errorf("read snapshot: %w", err)
+		return nil, err
 	}
 	return in.snapshot, nil
 }
@@ -50,12 +60,12 @@ var errLarge = errors.New("larger than any snapshot is")
 // countedReader ends with errLarge after so many bytes.
 type countedReader struct {
 	r    io.Reader
-	left *int64
+	left int64
 }
 
 func (c *countedReader) Read(b []byte) (int, error) {
 	n, err := c.r.Read(b)
-	if *c.left -= int64(n); *c.left < 0 {
+	if c.left -= int64(n); c.left < 0 {
 		return n, errLarge
 	}
 	return n, err
@@ -71,7 +81,7 @@ func cause(err error) error {
 
 // reading is a Snapshot of which some entries were read.
 type reading struct {
-	limit    int64 // of bytes, what is left
+	most     limits
 	header   *wireHeader
 	snapshot *Snapshot
 	seen     []string
@@ -90,7 +100,7 @@ func (in *reading) entries(t *tar.Reader) error {
 		switch {
 		case h.Typeflag != tar.TypeReg:
 			return fmt.Errorf("entry %q is no file", h.Name)
-		case len(in.seen) == maxEntries, h.Size > maxEntry:
+		case len(in.seen) == in.most.entries, h.Size > in.most.entry:
 			return fmt.Errorf("entry %q: %w", h.Name, errLarge)
 		case slices.Contains(in.seen, h.Name):
 			return fmt.Errorf("entry %q is twice there", h.Name)
@@ -149,7 +159,7 @@ func (in *reading) takeHeader(b []byte) error {
 	}
 	w := wireHeader{Format: version.Format, FormatVersion: version.FormatVersion, Svcscope: version.Svcscope}
 	if w.Format == format && w.FormatVersion == FormatVersion {
-		if err := decode(b, &w); err != nil {
+		if err := in.decode(b, &w); err != nil {
 			return err
 		}
 	}
@@ -164,7 +174,7 @@ func (in *reading) takeHeader(b []byte) error {
 
 func (in *reading) takeRules(name string, b []byte) error {
 	var w wireRules
-	if err := decode(b, &w); err != nil {
+	if err := in.decode(b, &w); err != nil {
 		return err
 	}
 	r, err := w.rules()
@@ -180,7 +190,7 @@ func (in *reading) takeRules(name string, b []byte) error {
 
 func (in *reading) takeAPI(b []byte) error {
 	var w wireAPI
-	if err := decode(b, &w); err != nil {
+	if err := in.decode(b, &w); err != nil {
 		return err
 	}
 	c, err := w.catalog()
@@ -190,7 +200,7 @@ func (in *reading) takeAPI(b []byte) error {
 
 func (in *reading) takeFlows(b []byte) error {
 	var w wireFlows
-	if err := decode(b, &w); err != nil {
+	if err := in.decode(b, &w); err != nil {
 		return err
 	}
 	in.snapshot.Node.Flows = w.tallies()
@@ -201,7 +211,7 @@ func (in *reading) takeReport(name string, b []byte) error {
 	if !json.Valid(b) {
 		return errors.New("not JSON")
 	}
-	if err := gauge(b); err != nil {
+	if err := gauge(b, in.most.objects); err != nil {
 		return err
 	}
 	in.snapshot.Reports[name] = b
@@ -236,8 +246,8 @@ func (in *reading) complete() error {
 }
 
 // decode reads a JSON value that is an entry.
-func decode(b []byte, v any) error {
-	if err := gauge(b); err != nil {
+func (in *reading) decode(b []byte, v any) error {
+	if err := gauge(b, in.most.objects); err != nil {
 		return err
 	}
 	return unmarshal(b, v)
@@ -245,7 +255,7 @@ func decode(b []byte, v any) error {
 
 // gauge keeps out values of few bytes for which much memory would be needed: too many
 // objects, and null in the place of one.
-func gauge(b []byte) error {
+func gauge(b []byte, most int) error {
 	objects, quoted := 0, false
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {
@@ -257,7 +267,7 @@ func gauge(b []byte) error {
 			objects++
 		}
 	}
-	if objects > maxObjects {
+	if objects > most {
 		return errLarge
 	}
 	return nil

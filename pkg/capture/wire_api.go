@@ -83,6 +83,7 @@ func newWireAPI(c *service.Catalog) wireAPI {
 	w := wireAPI{Version: c.Version, Node: wireNode(c.Node), Services: make([]wireService, 0, len(c.Services))}
 	for _, s := range c.Services {
 		one := wireService{Namespace: s.Name.Namespace, ServiceName: s.Name.Name, serviceFields: serviceFields(*s)}
+		one.Name, one.serviceFields.Ports = service.Name{}, nil
 		for i := range s.Ports {
 			p := wirePort{portFields: portFields(s.Ports[i])}
 			for _, ipv6 := range []bool{false, true} {

@@ -31,11 +31,15 @@ const (
 // env is what a command takes from the process it runs in.
 type env struct {
 	program  string // argv[0]
+	stdin    io.Reader
 	stdout   io.Writer
 	stderr   io.Writer
 	getenv   func(string) string
 	hostname func() (string, error)
+	// now is the time of the snapshot, once one was read.
 	now      func() time.Time
+	terminal func() bool // stdout is one
+	snapshot *capture.Snapshot
 	client   *http.Client
 	// sleep returns early with ctx's error where that ends.
 	sleep func(context.Context, time.Duration) error
@@ -67,12 +71,14 @@ func Run(args []string, stdout, stderr io.Writer) int {
 func newEnv(stdout, stderr io.Writer) *env {
 	return &env{
 		program:  os.Args[0],
+		stdin:    os.Stdin,
 		stdout:   stdout,
 		stderr:   stderr,
 		getenv:   os.Getenv,
 		hostname: os.Hostname,
 		now:      time.Now,
 		sleep:    sleep,
+		terminal: func() bool { return isTerminal(stdout) },
 		client:   &http.Client{Timeout: 10 * time.Second},
 		readOnce: agent.ReadOnce, readNode: agent.ReadNode, watchFlows: agent.WatchFlows, watchDrops: agent.WatchDrops,
 		runAgent: agent.Run,
@@ -121,7 +127,8 @@ the kernel holds.`,
 	}
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
-	root.AddCommand(newAgent(e), newServices(e), newDrift(e), newConntrack(e), newDrops(e), newWatch(e), newVersion(e))
+	root.AddCommand(newAgent(e), newServices(e), newDrift(e), newConntrack(e), newDrops(e), newWatch(e),
+		newSnapshot(e), newVersion(e))
 	if filepath.Base(e.program) == "kubectl-svcscope" {
 		asPlugin(root)
 	}

@@ -75,12 +75,16 @@ func newConntrack(e *env) *cobra.Command {
 	return cmd
 }
 
-func runConntrack(ctx context.Context, e *env, o conntrackOptions) error {
-	o.source.entries = true
-	report, err := readReport(ctx, e, o.source, reportSource[correlate.ConntrackReport]{
+func conntrackSource() reportSource[correlate.ConntrackReport] {
+	return reportSource[correlate.ConntrackReport]{
 		what: "conntrack", head: func(r *correlate.ConntrackReport) *correlate.ReportHead { return &r.ReportHead },
 		make: correlate.NewConntrackReport,
-	})
+	}
+}
+
+func runConntrack(ctx context.Context, e *env, o conntrackOptions) error {
+	o.source.entries = true
+	report, err := readReport(ctx, e, o.source, conntrackSource())
 	if err != nil {
 		return err
 	}

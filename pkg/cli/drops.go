@@ -91,6 +91,9 @@ func newDrops(e *env) *cobra.Command {
 		if o.source.direct.Tap && !o.follow {
 			return &usageError{errors.New("--tap is for -f: an agent taps with a flag of its own")}
 		}
+		if o.follow && o.source.from != "" {
+			return &usageError{errors.New("-f follows a node: not with --from")}
+		}
 		if o.follow {
 			return followDrops(cmd.Context(), e, o)
 		}
@@ -99,8 +102,8 @@ func newDrops(e *env) *cobra.Command {
 	return cmd
 }
 
-func runDrops(ctx context.Context, e *env, o dropsOptions) error {
-	report, err := readReport(ctx, e, o.source, reportSource[correlate.DropsReport]{
+func dropsSource() reportSource[correlate.DropsReport] {
+	return reportSource[correlate.DropsReport]{
 		what: "drops", head: func(r *correlate.DropsReport) *correlate.ReportHead { return &r.ReportHead },
 		make: func(s *correlate.Snapshot) correlate.DropsReport {
 			r := correlate.NewDropsReport(s, nil, nil)
@@ -109,7 +112,11 @@ func runDrops(ctx context.Context, e *env, o dropsOptions) error {
 			}
 			return r
 		},
-	})
+	}
+}
+
+func runDrops(ctx context.Context, e *env, o dropsOptions) error {
+	report, err := readReport(ctx, e, o.source, dropsSource())
 	if err != nil {
 		return err
 	}
@@ -120,7 +127,7 @@ func runDrops(ctx context.Context, e *env, o dropsOptions) error {
 	if o.format == formatJSON || o.format == formatYAML {
 		return writeObject(e.stdout, o.format, report)
 	}
-	return writeDrops(e.stdout, &report, o)
+	return writeDrops(e.stdout, &report, o, e.now().Location())
 }
 
 // only leaves what a namespace has to do with.

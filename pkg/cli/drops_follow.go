@@ -124,7 +124,7 @@ func writeDrop(e *env, d *correlate.DropEventReport, o dropsOptions) error {
 	if d.Source == "" || !ofNamespace(d, o.namespace) {
 		return nil
 	}
-	line := []byte(dropLine(d) + "\n")
+	line := []byte(dropLine(d, e.now().Location()) + "\n")
 	if o.format == formatJSON {
 		b, err := json.Marshal(d)
 		if err != nil {

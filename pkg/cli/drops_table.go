@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 )
@@ -16,8 +17,8 @@ import (
 // fewEvents is how many of the last events the narrow output has.
 const fewEvents = 20
 
-// writeDrops prints the report in sections.
-func writeDrops(w io.Writer, r *correlate.DropsReport, o dropsOptions) error {
+// writeDrops prints the report in sections, with the times of a zone.
+func writeDrops(w io.Writer, r *correlate.DropsReport, o dropsOptions, zone *time.Location) error {
 	var b strings.Builder
 	var groups []string
 	for _, g := range r.Groups {
@@ -47,7 +48,7 @@ func writeDrops(w io.Writer, r *correlate.DropsReport, o dropsOptions) error {
 			return err
 		}
 	}
-	return writeEvents(w, r.Events, o)
+	return writeEvents(w, r.Events, o, zone)
 }
 
 // tapText says what the agent's own table does; nothing without one.
@@ -97,7 +98,7 @@ func objectText(o *correlate.ObjectReport) string {
 }
 
 // writeEvents prints the last events, the newest last.
-func writeEvents(w io.Writer, all []correlate.DropEventReport, o dropsOptions) error {
+func writeEvents(w io.Writer, all []correlate.DropEventReport, o dropsOptions, zone *time.Location) error {
 	if o.format != formatWide && len(all) > fewEvents {
 		all = all[len(all)-fewEvents:]
 	}
@@ -107,7 +108,7 @@ func writeEvents(w io.Writer, all []correlate.DropEventReport, o dropsOptions) e
 	var b strings.Builder
 	b.WriteByte('\n')
 	for i := range all {
-		b.WriteString(dropLine(&all[i]) + "\n")
+		b.WriteString(dropLine(&all[i], zone) + "\n")
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write output: %w", err)
@@ -123,13 +124,13 @@ func ofPod(address string, pod *correlate.ObjectReport) string {
 	return address + " (" + objectText(pod) + ")"
 }
 
-// dropLine is one event.
-func dropLine(d *correlate.DropEventReport) string {
+// dropLine is one event, with its time in a zone.
+func dropLine(d *correlate.DropEventReport, zone *time.Location) string {
 	what := d.Reason
 	if !d.Refused {
 		what = "logged"
 	}
-	s := fmt.Sprintf("%s  %-11s  %-14s %-11s  ", d.Time.Local().Format("15:04:05.000"), d.Hook, what, d.Owner)
+	s := fmt.Sprintf("%s  %-11s  %-14s %-11s  ", d.Time.In(zone).Format("15:04:05.000"), d.Hook, what, d.Owner)
 	if d.From != "" {
 		s += fmt.Sprintf("%s %s → %s", d.Protocol, ofPod(d.From, d.FromPod), ofPod(d.To, d.ToPod))
 	} else {

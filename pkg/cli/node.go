@@ -13,9 +13,16 @@ import (
 	"github.com/svcscope/svcscope/pkg/correlate"
 )
 
-// readNode reads this node's kernel and the API as one value, and says on stderr
-// which it did. An agent is not asked: what it tells is not all that there is.
+// readNode reads this node's kernel and the API as one value, or a snapshot, and says
+// on stderr which it did. An agent is not asked: what it tells is not all that there is.
 func readNode(ctx context.Context, e *env, o sourceOptions) (*capture.Node, error) {
+	if o.from != "" {
+		s, err := readSnapshot(e, o)
+		if err != nil {
+			return nil, err
+		}
+		return s.Node, nil
+	}
 	c, err := directConfig(e, o)
 	if err != nil {
 		return nil, err

@@ -36,6 +36,9 @@ const (
 type sourceOptions struct {
 	agent    string // base URL, or noAgent
 	explicit bool   // the user named the agent: don't answer from elsewhere
+	// from is the file of a snapshot that is read in place of this node, and clash is a
+	// flag that was given beside it and says where else to read.
+	from, clash string
 	// direct is how to read without an agent, and entries whether those of
 	// connection tracking are wanted then.
 	direct  agent.Config
@@ -47,9 +50,11 @@ func (o *sourceOptions) bind(cmd *cobra.Command, getenv func(string) string) (pa
 	o.direct = agent.DefaultConfig()
 	cmd.Flags().StringVar(&o.agent, "agent", defaultAgent,
 		"`URL` of the agent to ask, instead of $"+agentEnv+`; "none" reads this node's kernel`)
+	fromFlag(cmd, o)
 	kube := kubeFlags(cmd, &o.direct)
 	return func() {
 		o.explicit = cmd.Flags().Changed("agent")
+		o.clash = o.clashing(cmd)
 		if !o.explicit {
 			o.agent = cmp.Or(getenv(agentEnv), o.agent)
 		}
@@ -65,9 +70,12 @@ type reportSource[R any] struct {
 	make func(*correlate.Snapshot) R
 }
 
-// readReport asks the agent, or reads the kernel where there is none, and says
-// on stderr which it did.
+// readReport asks the agent, or reads the kernel where there is none, or a snapshot, and
+// says on stderr which it did.
 func readReport[R any](ctx context.Context, e *env, o sourceOptions, s reportSource[R]) (R, error) {
+	if o.from != "" {
+		return readSnapshotReport(e, o, s)
+	}
 	if o.agent == noAgent {
 		return readDirect(ctx, e, o, s, "")
 	}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/prometheus/common/version"
+	"github.com/spf13/cobra"
+
+	"github.com/svcscope/svcscope/pkg/capture"
+	"github.com/svcscope/svcscope/pkg/correlate"
+)
+
+const snapshotHelp = `This node at this moment as one file, written to standard output: the rules of both
+backends with their counters, what the API wants, sums of connection tracking,
+sysctls that decide on Services, versions, and the reports of the other commands.
+
+Every command that reads a node reads such a file in its place with --from, on any
+machine, and prints what it would have printed on the node. svcscope diff compares
+two of them. docs/snapshot.md describes the format.
+
+It reads the kernel itself, and needs what the agent needs: UID 0 and CAP_NET_ADMIN
+in the node's network namespace. The reports are the agent's where one answers.
+
+The file has the addresses of pods, nodes and Services, and of clients where the
+reports have them. --mask replaces each by another one, always the same: which
+addresses are equal, which are in one network and which chains belong to which
+endpoint stays to be seen. Names of Services, namespaces, pods and nodes stay.
+With the same --mask-key-file the addresses of all nodes are replaced alike.`
+
+const snapshotExamples = `  # on the node
+  svcscope snapshot > node.tgz
+
+  # in the agent's pod, to be attached to a bug report
+  kubectl -n svcscope exec ds/svcscope -- svcscope snapshot --mask > node.tgz
+
+  # anywhere
+  svcscope services --from node.tgz
+
+  # other addresses in a file that is there
+  svcscope snapshot --from node.tgz --mask > masked.tgz`
+
+type snapshotOptions struct {
+	source  sourceOptions
+	mask    bool
+	keyFile string
+}
+
+func newSnapshot(e *env) *cobra.Command {
+	var o snapshotOptions
+	cmd := &cobra.Command{
+		Use:     "snapshot",
+		Short:   "This node as one file, which every other command can read",
+		Long:    snapshotHelp,
+		Example: snapshotExamples,
+		Args:    cobra.NoArgs,
+	}
+	parsed := o.source.bind(cmd, e.getenv)
+	cmd.Flags().BoolVar(&o.mask, "mask", false, "replace the addresses of pods, nodes, clients and Services")
+	cmd.Flags().StringVar(&o.keyFile, "mask-key-file", "",
+		"with --mask: `file` whose content, 16 bytes or more, decides by which ones; without it chance does")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		parsed()
+		if o.keyFile != "" && !o.mask {
+			return &usageError{errors.New("--mask-key-file is for --mask")}
+		}
+		return runSnapshot(cmd.Context(), e, o)
+	}
+	return cmd
+}
+
+func runSnapshot(ctx context.Context, e *env, o snapshotOptions) error {
+	if e.terminal() {
+		return withRemedy(errors.New("write snapshot: standard output is a terminal"), "svcscope snapshot > node.tgz")
+	}
+	s, err := takeSnapshot(ctx, e, o.source)
+	if err != nil {
+		return err
+	}
+	if o.mask {
+		if s, err = maskSnapshot(s, o.keyFile); err != nil {
+			return err
+		}
+	}
+	w := bufio.NewWriter(e.stdout)
+	if err := errors.Join(capture.Write(w, s), w.Flush()); err != nil {
+		return err
+	}
+	if s.Mask == "" {
+		fmt.Fprintln(e.stderr, "note: the file has addresses; --mask replaces them")
+	}
+	return nil
+}
+
+func maskSnapshot(s *capture.Snapshot, keyFile string) (*capture.Snapshot, error) {
+	key := make([]byte, 32)
+	if keyFile != "" {
+		var err error
+		if key, err = os.ReadFile(keyFile); err != nil {
+			return nil, fmt.Errorf("read key: %w", err)
+		}
+	} else if _, err := rand.Read(key); err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	return capture.Mask(s, key)
+}
+
+// takeSnapshot reads this node, or a file.
+func takeSnapshot(ctx context.Context, e *env, o sourceOptions) (*capture.Snapshot, error) {
+	if o.from != "" {
+		return readSnapshot(e, o)
+	}
+	n, err := readNode(ctx, e, o)
+	if err != nil {
+		return nil, err
+	}
+	s := &capture.Snapshot{
+		Node: n, Version: version.Version, Reports: make(map[string]json.RawMessage), Unreported: make(map[string]string),
+	}
+	if err := takeReports(ctx, e, o, s); err != nil {
+		return nil, err
+	}
+	for _, name := range capture.ReportNames() {
+		if why := s.Unreported[name]; why != "" {
+			fmt.Fprintf(e.stderr, "warning: report %s: %s\n", name, why)
+		}
+	}
+	return s, nil
+}
+
+// document is a report as a snapshot holds it.
+type document struct {
+	what string
+	// entries: it is of a reading with those of connection tracking.
+	entries bool
+	make    func(*correlate.Snapshot) ([]byte, error)
+}
+
+// documents are all that a snapshot has.
+func documents() []document {
+	return []document{documentOf(servicesSource(), false), documentOf(conntrackSource(), true), documentOf(dropsSource(), false)}
+}
+
+func documentOf[R any](s reportSource[R], entries bool) document {
+	return document{s.what, entries, func(snapshot *correlate.Snapshot) ([]byte, error) {
+		r := s.make(snapshot)
+		s.head(&r).Source = correlate.SourceKernel
+		return json.Marshal(r)
+	}}
+}
+
+// takeReports asks the agent for all reports, or makes them of what the kernel has where
+// there is none, and says on stderr which it did.
+func takeReports(ctx context.Context, e *env, o sourceOptions, s *capture.Snapshot) error {
+	if o.agent == noAgent {
+		return makeReports(ctx, e, o, s, "")
+	}
+	for i, d := range documents() {
+		b, err := agentDocument(ctx, e, o, d.what)
+		switch {
+		case err == nil:
+			s.Reports[d.what] = b
+		case i > 0: // it answers, and has not this one
+			s.Unreported[d.what] = err.Error()
+		case o.explicit || ctx.Err() != nil:
+			return withRemedy(fmt.Errorf("read %s from agent %s: %w", d.what, shown(o.agent), err), agentRemedy(err))
+		case errors.Is(err, syscall.ECONNREFUSED):
+			return makeReports(ctx, e, o, s, " (no agent at "+shown(o.agent)+")")
+		default:
+			return makeReports(ctx, e, o, s, fmt.Sprintf(" (agent at %s: %v)", shown(o.agent), err))
+		}
+	}
+	fmt.Fprintf(e.stderr, "reports: agent at %s\n", shown(o.agent))
+	return nil
+}
+
+// agentDocument is a report of the agent, byte for byte.
+func agentDocument(ctx context.Context, e *env, o sourceOptions, what string) (json.RawMessage, error) {
+	var b json.RawMessage
+	if err := getJSON(ctx, e.client, strings.TrimSuffix(o.agent, "/")+"/api/v1/"+what, &b); err != nil {
+		return nil, err
+	}
+	var head struct {
+		Source correlate.ReportSource `json:"source"`
+	}
+	if err := json.Unmarshal(b, &head); err != nil || head.Source == "" {
+		return nil, errors.New("decode answer: not a report of " + what)
+	}
+	return b, nil
+}
+
+// makeReports reads the kernel as the other commands do without an agent.
+func makeReports(ctx context.Context, e *env, o sourceOptions, s *capture.Snapshot, why string) error {
+	readings := make(map[bool]*correlate.Snapshot) // by whether they have entries
+	for _, d := range documents() {
+		snapshot, err := readings[d.entries], error(nil)
+		if snapshot == nil {
+			o.entries = d.entries
+			snapshot, err = readKernel(ctx, e, o)
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("read %s: %w", d.what, ctx.Err())
+		}
+		if err == nil {
+			readings[d.entries] = snapshot
+			s.Reports[d.what], err = d.make(snapshot)
+		}
+		if err != nil {
+			delete(s.Reports, d.what)
+			s.Unreported[d.what] = err.Error()
+		}
+	}
+	fmt.Fprintf(e.stderr, "reports: this node's kernel%s\n", why)
+	return nil
+}
