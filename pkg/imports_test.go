@@ -87,8 +87,10 @@ var rules = map[string]rule{
 	"pkg/drift":               pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy"),
 	"pkg/policy":              pure("pkg/netfilter", "pkg/ruleset", "pkg/kubeproxy"),
 	"pkg/capture":             pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy"),
-	"pkg/ledger":              pure("pkg/netfilter", "pkg/service"),
-	"pkg/kube":                {may: []string{"pkg/service"}, not: prometheus},
+	"pkg/nodediff": pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy", "pkg/drift", "pkg/policy",
+		"pkg/capture"),
+	"pkg/ledger": pure("pkg/netfilter", "pkg/service"),
+	"pkg/kube":   {may: []string{"pkg/service"}, not: prometheus},
 	"pkg/correlate": pure("pkg/netfilter/...", "pkg/service", "pkg/ruleset", "pkg/kubeproxy",
 		"pkg/drift", "pkg/policy", "pkg/ledger"),
 	"pkg/metrics": {
@@ -101,7 +103,7 @@ var rules = map[string]rule{
 	}},
 	"pkg/cli": {
 		may: []string{
-			"pkg/agent", "pkg/kernel", "pkg/kube", "pkg/ruleset", "pkg/service", "pkg/kubeproxy", "pkg/correlate", "pkg/capture",
+			"pkg/agent", "pkg/kernel", "pkg/kube", "pkg/ruleset", "pkg/service", "pkg/kubeproxy", "pkg/correlate", "pkg/capture", "pkg/nodediff",
 		},
 		not: []string{"github.com/prometheus/client_golang/..."},
 	},

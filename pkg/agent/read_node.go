@@ -125,7 +125,7 @@ func (s *sampler) nodeFlows(ctx context.Context) (tallies []capture.FlowTally, e
 		return nil, err
 	}
 	for range flowTries {
-		if tallies, err = tally(ctx, r); !errors.Is(err, kernel.ErrInterrupted) && !errors.Is(err, kernel.ErrOverrun) {
+		if tallies, err = tallyFlows(ctx, r); !errors.Is(err, kernel.ErrInterrupted) && !errors.Is(err, kernel.ErrOverrun) {
 			break
 		}
 	}
@@ -138,8 +138,8 @@ type tallyKey struct {
 	to, from netip.AddrPort
 }
 
-// tally reads the entries once.
-func tally(ctx context.Context, r conntrackReader) ([]capture.FlowTally, error) {
+// tallyFlows reads the entries once.
+func tallyFlows(ctx context.Context, r conntrackReader) ([]capture.FlowTally, error) {
 	sums := make(map[tallyKey]*capture.FlowTally)
 	_, err := r.Flows(ctx, kernel.FlowFilter{DstNAT: true}, func(f *conntrack.Flow) {
 		key := tallyKey{f.Protocol, f.Orig.Dst, f.Reply.Src}

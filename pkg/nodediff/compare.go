@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodediff
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/svcscope/svcscope/pkg/capture"
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/service"
+)
+
+// ErrNoService says that neither node knows the Service that was selected.
+var ErrNoService = errors.New("on neither node")
+
+// Compare returns what differs between two nodes. It returns ErrNoService where none of
+// them knows a selected Service.
+func Compare(a, b *capture.Node, sel Selection) (*Report, error) {
+	c := &comparison{a: newSide(a), b: newSide(b)}
+	r := &Report{A: c.a.head(), B: c.b.head(), Node: []Difference{}, Services: []ServiceDiff{}}
+	r.Node = append(r.Node, c.node()...)
+	ports := c.ports(sel)
+	if sel.Name != "" && len(ports) == 0 {
+		return nil, ErrNoService
+	}
+	for _, p := range ports {
+		for _, f := range ipFamilies() {
+			if all := c.port(p, f); len(all) > 0 {
+				r.Services = append(r.Services, ServiceDiff{
+					Namespace: p.Namespace, Name: p.Name.Name, PortName: p.Port, Protocol: string(p.Protocol), IPFamily: f.String(),
+					Differences: all,
+				})
+			}
+		}
+	}
+	r.Same = explained(r.Node) && !slices.ContainsFunc(r.Services, func(s ServiceDiff) bool { return !explained(s.Differences) })
+	return r, nil
+}
+
+// comparison is of two nodes.
+type comparison struct{ a, b *side }
+
+// ports are those that the API or the rules of one of the nodes have, in order.
+func (c *comparison) ports(sel Selection) []service.PortName {
+	seen := make(map[service.PortName]bool)
+	for _, s := range []*side{c.a, c.b} {
+		if s.node.Catalog != nil {
+			for _, svc := range s.node.Catalog.Services {
+				for i := range svc.Ports {
+					seen[svc.PortName(&svc.Ports[i])] = true
+				}
+			}
+		}
+		for _, f := range s.at {
+			for _, p := range f.View.Ports {
+				if p.Named {
+					seen[p.Name] = true
+				}
+			}
+		}
+	}
+	var all []service.PortName
+	for p := range seen {
+		if sel.has(p) {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, service.PortName.Compare)
+	return all
+}
+
+// port compares one port in one family.
+func (c *comparison) port(p service.PortName, f netfilter.Family) []Difference {
+	a, b := c.a.port(p, f), c.b.port(p, f)
+	out := c.api(&a, &b)
+	why := ByPolicy
+	if len(out) > 0 {
+		why = ByAPI
+	}
+	if c.a.at[f] != nil && c.b.at[f] != nil {
+		for _, d := range c.kernel(&a, &b) {
+			if d.expected {
+				d.Explained = why
+			}
+			out = append(out, d.Difference)
+		}
+	}
+	return append(out, lines(Drift, "this port", c.a.drifts(p, f), c.b.drifts(p, f))...)
+}
+
+// aspect is a Difference of rules; expected tells that each node has what the API gives
+// to it.
+type aspect struct {
+	Difference
+	expected bool
+}
+
+// compareAspects compares what two nodes have under each name, and looks whether it is
+// what they should have.
+func compareAspects(what What, a, b, wantA, wantB map[string]string) []aspect {
+	var out []aspect
+	for _, object := range keys(a, b) {
+		for _, d := range value(what, object, a[object], b[object]) {
+			known := wantA != nil && wantB != nil
+			out = append(out, aspect{d, known && a[object] == wantA[object] && b[object] == wantB[object]})
+		}
+	}
+	return out
+}
