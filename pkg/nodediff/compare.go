@@ -73,6 +73,7 @@ func (c *comparison) ports(sel Selection) []service.PortName {
 // port compares one port in one family.
 func (c *comparison) port(p service.PortName, f netfilter.Family) []Difference {
 	a, b := c.a.port(p, f), c.b.port(p, f)
+	label(&a, &b)
 	out := c.api(&a, &b)
 	why := ByPolicy
 	if len(out) > 0 {

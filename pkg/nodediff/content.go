@@ -70,10 +70,8 @@ func isShare(m ruleset.Match) bool {
 // addressed is a text with addresses in the place of the names of endpoints' chains.
 func (p *port) addressed(text string) string {
 	for i := range p.chains.Endpoints {
-		e := &p.chains.Endpoints[i]
-		if e.Addr.IsValid() {
-			text = strings.ReplaceAll(text, e.Chain, "<"+e.Addr.String()+">")
-		}
+		chain := p.chains.Endpoints[i].Chain
+		text = strings.ReplaceAll(text, chain, p.endpoint(chain))
 	}
 	return text
 }
@@ -100,7 +98,7 @@ func (p *port) endpointRules(other *port) map[string]string {
 		if r.Remembers {
 			text += ", remembers clients"
 		}
-		out[name] = fmt.Sprintf("%s, %d rules", text, r.Rules)
+		out[p.endpoint(name)+", its chain"] = fmt.Sprintf("%s, %d rules", text, r.Rules)
 	}
 	return out
 }

@@ -172,6 +172,8 @@ func twoNodesRules(c *service.Catalog, all, mine []netip.AddrPort) string {
 	line(`-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS`)
 	line(`-A KUBE-NODEPORTS -p tcp -m comment --comment %s -m tcp --dport 30080 -j %s`, local, ext)
 	line(`-A %s -s %s -m comment --comment "pod traffic for %s external destinations" -j %s`, ext, c.Node.PodRanges[0], local, svc)
+	line(`-A %s -m comment --comment "masquerade LOCAL traffic for %s external destinations" -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ`, ext, local)
+	line(`-A %s -m comment --comment "route LOCAL traffic for %s external destinations" -m addrtype --src-type LOCAL -j %s`, ext, local, svc)
 	if len(mine) > 0 {
 		line("-A %s -j %s", ext, svl)
 	}

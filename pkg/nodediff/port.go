@@ -3,6 +3,7 @@
 package nodediff
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -28,6 +29,7 @@ type port struct {
 	want   *drift.Expected // what the rules should be; nil where that is not known
 	rules  *familyRules    // nil where kube-proxy has none in this family
 	chains kubeproxy.PortChains
+	labels map[string]string // of endpoints' chains, on both nodes
 }
 
 func (s *side) port(name service.PortName, f netfilter.Family) port {
@@ -181,9 +183,9 @@ func add(m map[string]string, key, word string) {
 // refusedText is what a refusal does.
 func refusedText(r kubeproxy.Reason) string {
 	if r == kubeproxy.NoLocalEndpoints {
-		return "dropped, no local endpoints"
+		return "dropped: no local endpoints"
 	}
-	return "rejected, no endpoints"
+	return "rejected: no endpoints"
 }
 
 func (p *port) wantedAddresses() map[string]string {
@@ -239,13 +241,23 @@ func (p *port) endpoints(k kubeproxy.Kind) map[string]string {
 	return out
 }
 
-// endpoint is the address of an endpoint's chain, or the name where nothing tells.
-func (p *port) endpoint(chain string) string {
-	if a := p.chains.Address(chain); a.IsValid() {
-		return a.String()
+// label gives the chains of endpoints on two nodes texts: the address that the name is
+// made of, where one of them tells it.
+func label(a, b *port) {
+	labels := make(map[string]string)
+	for _, p := range []*port{a, b} {
+		for i := range p.chains.Endpoints {
+			e := &p.chains.Endpoints[i]
+			if kubeproxy.EndpointChain(p.name, e.Addr) == e.Chain {
+				labels[e.Chain] = e.Addr.String()
+			}
+		}
 	}
-	return chain
+	a.labels, b.labels = labels, labels
 }
+
+// endpoint is the text for an endpoint's chain.
+func (p *port) endpoint(chain string) string { return cmp.Or(p.labels[chain], chain) }
 
 func (p *port) wantedEndpoints(k kubeproxy.Kind) map[string]string {
 	if p.want == nil {

@@ -157,7 +157,8 @@ func (s *side) drifts(p service.PortName, f netfilter.Family) []string {
 	for i := range s.drift.Differences {
 		d := &s.drift.Differences[i]
 		if d.Port == p && d.Family == f {
-			all = append(all, s.general(strings.TrimSpace(string(d.Kind)+" "+string(d.Frontend)+" "+d.Detail)))
+			words := strings.Fields(string(d.Kind) + " " + string(d.Frontend) + " " + d.Detail)
+			all = append(all, s.general(strings.Join(words, " ")))
 		}
 	}
 	return all
