@@ -23,6 +23,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/svcscope/svcscope/pkg/agent"
+	"github.com/svcscope/svcscope/pkg/capture"
 	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/drift"
 	"github.com/svcscope/svcscope/pkg/kernel"
@@ -37,9 +38,13 @@ var update = flag.Bool("update", false, "write the scripts' expected output")
 //
 //	svcscope ARG...          the command line, in this process
 //	status N ARG...          the same, which must exit with N
-//	agent STATUS FILE        an agent at the default address that answers so
+//	agent STATUS FILE [NAME=FILE...]
+//	                         an agent at the default address that answers so, and
+//	                         with other files for some reports
+//	file EDIT FROM TO        writes a snapshot like another one (editSnapshot)
 //
-// `svcscope agent` prints its configuration and ends. $PROGRAM is argv[0], $KERNEL what a direct reading finds (kernelAnswer).
+// `svcscope agent` prints its configuration and ends. $PROGRAM is argv[0], $KERNEL what a
+// direct reading finds (kernelAnswer), $TERMINAL tells that stdout is one.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
@@ -60,6 +65,7 @@ func TestScript(t *testing.T) {
 			"svcscope": scriptSvcscope,
 			"status":   scriptStatus,
 			"agent":    scriptAgent,
+			"file":     scriptFile,
 		},
 	})
 }
@@ -85,19 +91,28 @@ func scriptStatus(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func scriptAgent(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: agent STATUS FILE")
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: agent STATUS FILE [NAME=FILE...]")
 	}
 	status, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	body := ts.ReadFile(args[1])
+	special := make(map[string]string)
+	for _, arg := range args[2:] {
+		name, file, _ := strings.Cut(arg, "=")
+		special["/api/v1/"+name] = ts.ReadFile(file)
+	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !slices.Contains([]string{"/api/v1/services", "/api/v1/conntrack", "/api/v1/drops", "/api/v1/drift"}, r.URL.Path) {
 			http.NotFound(w, r)
 			return
 		}
 		w.WriteHeader(status)
-		_, _ = w.Write([]byte(body))
+		text := body
+		if other, ok := special[r.URL.Path]; ok {
+			text = other
+		}
+		_, _ = w.Write([]byte(text))
 	}))
 	ts.Defer(srv.Close)
 	ts.Value(fakeKey{}).(*fakeAgent).address = srv.Listener.Addr().String()
@@ -113,6 +128,10 @@ func runScript(ts *testscript.TestScript, args []string) int {
 	e.stdout, e.stderr = ts.Stdout(), ts.Stderr()
 	e.client = &http.Client{Transport: transport}
 	e.getenv = ts.Getenv
+	e.terminal = func() bool { return ts.Getenv("TERMINAL") != "" }
+	e.readNode = func(_ context.Context, c agent.Config) (*capture.Node, error) {
+		return nodeAnswer(ts.Getenv("KERNEL"), c)
+	}
 	looks := 0
 	e.readOnce = func(_ context.Context, c agent.Config) (*correlate.Snapshot, error) {
 		looks++
@@ -153,6 +172,8 @@ func (f *fakeAgent) dial(ctx context.Context, network, address string) (net.Conn
 func testEnv(program string) *env {
 	return &env{
 		program:  program,
+		stdin:    strings.NewReader(""),
+		terminal: func() bool { return false },
 		getenv:   func(string) string { return "" },
 		hostname: func() (string, error) { return "test-host", nil },
 		now:      func() time.Time { return time.Date(2026, 3, 1, 12, 0, 7, 0, time.UTC) },

@@ -87,7 +87,13 @@ func (c *comparison) port(p service.PortName, f netfilter.Family) []Difference {
 			out = append(out, d.Difference)
 		}
 	}
-	return append(out, lines(Drift, "this port", c.a.drifts(p, f), c.b.drifts(p, f))...)
+	for _, d := range lines(Drift, "this port", c.a.drifts(p, f), c.b.drifts(p, f)) {
+		// Of Services on a node of which all is wrong at once nothing is said.
+		if d.A != "" && !c.b.silent(f) || d.B != "" && !c.a.silent(f) {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 // aspect is a Difference of rules; expected tells that each node has what the API gives

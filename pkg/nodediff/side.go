@@ -164,6 +164,14 @@ func (s *side) drifts(p service.PortName, f netfilter.Family) []string {
 	return all
 }
 
+// silent reports whether something is wrong with the node that keeps what is wrong with
+// single Services from being told.
+func (s *side) silent(f netfilter.Family) bool {
+	return slices.ContainsFunc(s.drift.Differences, func(d drift.Difference) bool {
+		return d.Family == f && d.Port == service.PortName{} && (d.Kind == drift.JumpMissing || d.Kind == drift.EmptyChain || d.Kind == drift.TwoModes)
+	})
+}
+
 // ownTexts are the node's own addresses and the ranges of its pods: another node has
 // others, rightly.
 func ownTexts(n *capture.Node) map[string]string {
