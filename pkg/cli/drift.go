@@ -107,15 +107,26 @@ func runDrift(ctx context.Context, e *env, o driftOptions) error {
 // driftApart is between the two readings where no agent tells.
 const driftApart = 12 * time.Second
 
-// readDrift asks the agent, or compares twice: what differs both times is drift.
-func readDrift(ctx context.Context, e *env, o sourceOptions) (correlate.DriftReport, error) {
-	source := reportSource[correlate.DriftReport]{
+func driftSource() reportSource[correlate.DriftReport] {
+	return reportSource[correlate.DriftReport]{
 		what: "drift", head: func(r *correlate.DriftReport) *correlate.ReportHead { return &r.ReportHead },
 		make: correlate.NewDriftReport,
 	}
-	first, err := readReport(ctx, e, o, source)
-	if err != nil || first.Source == correlate.SourceAgent || len(first.Pending) == 0 {
+}
+
+// readDrift asks the agent or reads a snapshot, or compares twice.
+func readDrift(ctx context.Context, e *env, o sourceOptions) (correlate.DriftReport, error) {
+	first, err := readReport(ctx, e, o, driftSource())
+	if err != nil || first.Source == correlate.SourceAgent || o.from != "" {
 		return first, err
+	}
+	return confirmDrift(ctx, e, o, first)
+}
+
+// confirmDrift compares a second time: what differs both times is drift.
+func confirmDrift(ctx context.Context, e *env, o sourceOptions, first correlate.DriftReport) (correlate.DriftReport, error) {
+	if len(first.Pending) == 0 {
+		return first, nil
 	}
 	fmt.Fprintf(e.stderr, "%d differences; comparing again in %v\n", len(first.Pending), driftApart)
 	if err := e.sleep(ctx, driftApart); err != nil {

@@ -114,17 +114,14 @@ func maskSnapshot(s *capture.Snapshot, keyFile string) (*capture.Snapshot, error
 	return capture.Mask(s, key)
 }
 
-// takeSnapshot reads this node, or a file.
+// takeSnapshot reads this node, or a file. The node comes last: nothing in the file is
+// later than the time that it has.
 func takeSnapshot(ctx context.Context, e *env, o sourceOptions) (*capture.Snapshot, error) {
 	if o.from != "" {
 		return readSnapshot(e, o)
 	}
-	n, err := readNode(ctx, e, o)
-	if err != nil {
-		return nil, err
-	}
 	s := &capture.Snapshot{
-		Node: n, Version: version.Version, Reports: make(map[string]json.RawMessage), Unreported: make(map[string]string),
+		Version: version.Version, Reports: make(map[string]json.RawMessage), Unreported: make(map[string]string),
 	}
 	if err := takeReports(ctx, e, o, s); err != nil {
 		return nil, err
@@ -134,7 +131,9 @@ func takeSnapshot(ctx context.Context, e *env, o sourceOptions) (*capture.Snapsh
 			fmt.Fprintf(e.stderr, "warning: report %s: %s\n", name, why)
 		}
 	}
-	return s, nil
+	var err error
+	s.Node, err = readNode(ctx, e, o)
+	return s, err
 }
 
 // document is a report as a snapshot holds it.
@@ -142,18 +141,29 @@ type document struct {
 	what string
 	// entries: it is of a reading with those of connection tracking.
 	entries bool
-	make    func(*correlate.Snapshot) ([]byte, error)
+	// make makes it of one reading of the kernel, as its command does.
+	make func(context.Context, *env, sourceOptions, *correlate.Snapshot) (json.RawMessage, error)
 }
 
 // documents are all that a snapshot has.
 func documents() []document {
-	return []document{documentOf(servicesSource(), false), documentOf(conntrackSource(), true), documentOf(dropsSource(), false)}
+	return []document{
+		documentOf(servicesSource(), false, nil), documentOf(conntrackSource(), true, nil), documentOf(dropsSource(), false, nil),
+		documentOf(driftSource(), false, confirmDrift),
+	}
 }
 
-func documentOf[R any](s reportSource[R], entries bool) document {
-	return document{s.what, entries, func(snapshot *correlate.Snapshot) ([]byte, error) {
+// documentOf is a report of a kind, of which more, unless it is nil, is another look.
+func documentOf[R any](s reportSource[R], entries bool, more func(context.Context, *env, sourceOptions, R) (R, error)) document {
+	return document{s.what, entries, func(ctx context.Context, e *env, o sourceOptions, snapshot *correlate.Snapshot) (json.RawMessage, error) {
 		r := s.make(snapshot)
 		s.head(&r).Source = correlate.SourceKernel
+		if more != nil {
+			var err error
+			if r, err = more(ctx, e, o, r); err != nil {
+				return nil, err
+			}
+		}
 		return json.Marshal(r)
 	}}
 }
@@ -200,25 +210,26 @@ func agentDocument(ctx context.Context, e *env, o sourceOptions, what string) (j
 
 // makeReports reads the kernel as the other commands do without an agent.
 func makeReports(ctx context.Context, e *env, o sourceOptions, s *capture.Snapshot, why string) error {
+	fmt.Fprintf(e.stderr, "reports: this node's kernel%s\n", why)
 	readings := make(map[bool]*correlate.Snapshot) // by whether they have entries
 	for _, d := range documents() {
-		snapshot, err := readings[d.entries], error(nil)
-		if snapshot == nil {
+		if readings[d.entries] == nil {
 			o.entries = d.entries
-			snapshot, err = readKernel(ctx, e, o)
+			snapshot, err := readKernel(ctx, e, o)
+			if err != nil {
+				return err // the node cannot be read, either
+			}
+			readings[d.entries] = snapshot
 		}
+		b, err := d.make(ctx, e, o, readings[d.entries])
 		if ctx.Err() != nil {
 			return fmt.Errorf("read %s: %w", d.what, ctx.Err())
 		}
-		if err == nil {
-			readings[d.entries] = snapshot
-			s.Reports[d.what], err = d.make(snapshot)
-		}
 		if err != nil {
-			delete(s.Reports, d.what)
 			s.Unreported[d.what] = err.Error()
+			continue
 		}
+		s.Reports[d.what] = b
 	}
-	fmt.Fprintf(e.stderr, "reports: this node's kernel%s\n", why)
 	return nil
 }

@@ -118,6 +118,12 @@ const events = `{"node":"node-a","time":"2026-03-01T12:00:00Z","source":"agent",
 "events":[{"time":"2026-03-01T11:59:58.5Z","source":"nflog","hook":"FORWARD","refused":true,"reason":"policy","owner":"calico",
 "protocol":"TCP","from":"10.244.1.7:40001","to":"10.244.2.5:8080"}],"groups":[],"policies":[],"witnessed":[]}`
 
+// drifts is a report of drift: how old it is depends on the time.
+const drifts = `{"node":"node-a","time":"2026-03-01T13:00:00Z","source":"agent","kube":{"enabled":true,"synced":true},"collectors":[],
+"kubeProxy":[{"ipFamily":"IPv4","pendingSince":"2026-03-01T12:30:00Z"}],"pending":[],
+"items":[{"namespace":"default","name":"web","portName":"http","protocol":"TCP","ipFamily":"IPv4","kind":"missing_endpoint",
+"detail":"10.244.2.5:8080","since":"2026-03-01T12:00:00Z","remedy":"restart kube-proxy"}]}`
+
 // TestReplay: what a command prints of a snapshot is byte for byte what it printed on
 // the node at that time, in all formats.
 func TestReplay(t *testing.T) {
@@ -137,7 +143,9 @@ func TestReplay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	documents := map[string]string{"/api/v1/services": string(report), "/api/v1/conntrack": string(conntrack), "/api/v1/drops": events}
+	documents := map[string]string{
+		"/api/v1/services": string(report), "/api/v1/conntrack": string(conntrack), "/api/v1/drops": events, "/api/v1/drift": drifts,
+	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if documents[r.URL.Path] == "" {
 			http.NotFound(w, r)
@@ -158,7 +166,7 @@ func TestReplay(t *testing.T) {
 	if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range [][]string{{"services"}, {"services", "-n", "default"}, {"services", "web"}, {"conntrack"}, {"drops"}, {"drops", "-n", "shop"}} {
+	for _, command := range [][]string{{"services"}, {"services", "-n", "default"}, {"services", "web"}, {"conntrack"}, {"drops"}, {"drops", "-n", "shop"}, {"drift"}} {
 		for _, format := range []string{"table", "wide", "json", "yaml"} {
 			args := append(append([]string{}, command...), "-o", format)
 			want, _, wantCode := live(args...)
@@ -171,6 +179,9 @@ func TestReplay(t *testing.T) {
 				t.Errorf("%q says %q", args, said)
 			}
 		}
+	}
+	if got, _, _ := replayed(t, at.Add(time.Hour), "drift", "--from", file); !strings.Contains(got, "60m ") {
+		t.Errorf("drift is not as old as it was:\n%s", got)
 	}
 	if got, _, _ := replayed(t, at, "drops", "--from", file); !strings.Contains(got, "10:59:58.500  FORWARD") {
 		t.Errorf("the time is not that of the node's zone:\n%s", got)
