@@ -89,8 +89,9 @@ var rules = map[string]rule{
 	"pkg/capture":             pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy"),
 	"pkg/nodediff": pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy", "pkg/drift", "pkg/policy",
 		"pkg/capture"),
-	"pkg/ledger": pure("pkg/netfilter", "pkg/service"),
-	"pkg/kube":   {may: []string{"pkg/service"}, not: prometheus},
+	"pkg/explain": pure("pkg/netfilter", "pkg/service", "pkg/ruleset", "pkg/kubeproxy", "pkg/drift", "pkg/capture"),
+	"pkg/ledger":  pure("pkg/netfilter", "pkg/service"),
+	"pkg/kube":    {may: []string{"pkg/service"}, not: prometheus},
 	"pkg/correlate": pure("pkg/netfilter/...", "pkg/service", "pkg/ruleset", "pkg/kubeproxy",
 		"pkg/drift", "pkg/policy", "pkg/ledger"),
 	"pkg/metrics": {
@@ -104,6 +105,7 @@ var rules = map[string]rule{
 	"pkg/cli": {
 		may: []string{
 			"pkg/agent", "pkg/kernel", "pkg/kube", "pkg/ruleset", "pkg/service", "pkg/kubeproxy", "pkg/correlate", "pkg/capture", "pkg/nodediff",
+			"pkg/explain",
 		},
 		not: []string{"github.com/prometheus/client_golang/..."},
 	},

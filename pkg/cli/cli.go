@@ -127,7 +127,7 @@ the kernel holds.`,
 	}
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
-	root.AddCommand(newAgent(e), newServices(e), newDrift(e), newConntrack(e), newDrops(e), newWatch(e),
+	root.AddCommand(newAgent(e), newServices(e), newExplain(e), newDrift(e), newConntrack(e), newDrops(e), newWatch(e),
 		newSnapshot(e), newDiff(e), newVersion(e))
 	if filepath.Base(e.program) == "kubectl-svcscope" {
 		asPlugin(root)

@@ -98,3 +98,11 @@ func writeTable(w io.Writer, rows [][]string) error {
 	}
 	return nil
 }
+
+// clearScreen empties a terminal and goes to its first line.
+func clearScreen(w io.Writer) error {
+	if _, err := io.WriteString(w, "\x1b[H\x1b[2J"); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}

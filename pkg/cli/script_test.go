@@ -44,8 +44,9 @@ var update = flag.Bool("update", false, "write the scripts' expected output")
 //	file EDIT FROM TO        writes a snapshot like another one (editSnapshot)
 //
 // `svcscope agent` prints its configuration and ends. $PROGRAM is argv[0], $KERNEL what a
-// direct reading finds (kernelAnswer), $TERMINAL tells that stdout is one.
+// direct reading finds (kernelAnswer; captured is what the real kube-proxy wrote), $TERMINAL tells that stdout is one.
 func TestScript(t *testing.T) {
+	node := capturedNode(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		UpdateScripts:       *update,
@@ -57,6 +58,7 @@ func TestScript(t *testing.T) {
 				return err
 			}
 			e.Values[fakeKey{}] = &fakeAgent{}
+			e.Values[nodeKey{}] = node
 			e.Setenv("PROGRAM", "/usr/bin/svcscope")
 			e.Setenv("KERNEL", "ok")
 			return os.WriteFile(filepath.Join(e.WorkDir, "report.json"), report, 0o600)
@@ -70,7 +72,10 @@ func TestScript(t *testing.T) {
 	})
 }
 
-type fakeKey struct{}
+type (
+	fakeKey struct{}
+	nodeKey struct{}
+)
 
 // fakeAgent is who listens on the default address: nobody while empty.
 type fakeAgent struct{ address string }
@@ -130,6 +135,9 @@ func runScript(ts *testscript.TestScript, args []string) int {
 	e.getenv = ts.Getenv
 	e.terminal = func() bool { return ts.Getenv("TERMINAL") != "" }
 	e.readNode = func(_ context.Context, c agent.Config) (*capture.Node, error) {
+		if kind, ok := strings.CutPrefix(ts.Getenv("KERNEL"), "captured"); ok {
+			return capturedAnswer(ts.Value(nodeKey{}).(*capture.Node), kind, c)
+		}
 		return nodeAnswer(ts.Getenv("KERNEL"), c)
 	}
 	looks := 0

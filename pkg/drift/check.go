@@ -34,7 +34,7 @@ func (s *side) check(p *port) {
 	c := s.intent.catalog
 	at := &p.service.Ports[p.index]
 	if s.intent.nodeMissing || c.Node.Name == "" {
-		if needsNode(p.service, at, c.EndpointsOf(p.service.PortName(at), s.ipv6()), s.ipv6()) {
+		if NeedsNode(p.service, at, c.EndpointsOf(p.service.PortName(at), s.ipv6()), s.ipv6()) {
 			return // which endpoints are this node's is not known
 		}
 	}

@@ -184,8 +184,9 @@ func ofFamily(addrs []netip.Addr, ipv6 bool) []netip.Addr {
 	return slices.DeleteFunc(slices.Clone(addrs), other)
 }
 
-// needsNode reports whether another node may get other endpoints of a port.
-func needsNode(svc *service.Service, port *service.Port, eps []service.Endpoint, ipv6 bool) bool {
+// NeedsNode reports whether another node may get other endpoints of a port, so that what
+// is expected is not known without the API's Node.
+func NeedsNode(svc *service.Service, port *service.Port, eps []service.Endpoint, ipv6 bool) bool {
 	if svc.InternalLocal || svc.ExternalLocal && svc.ExternallyAccessible(port, ipv6) {
 		return true
 	}
