@@ -50,6 +50,11 @@ func readNode(ctx context.Context, s *sampler) (n *capture.Node, err error) {
 		Name: s.cfg.NodeName, Time: time.Now(), Kernel: s.host.kernel,
 		Unread: make(map[ruleset.Backend]string), IPVS: s.host.ipvs(), Sysctls: s.host.sysctls(),
 	}
+	// Entries before rules: one that is there now and is younger than the rule by which it
+	// was sent on, that rule has counted by the time that it is read.
+	if n.Flows, err = s.nodeFlows(ctx); err != nil {
+		n.Flows, n.FlowsError = nil, err.Error()
+	}
 	unread := s.nodeRules(ctx, n)
 	// Of the API what it says now that the rules were read: what kube-proxy may know of.
 	s.nodeAPI(n)
@@ -58,9 +63,6 @@ func readNode(ctx context.Context, s *sampler) (n *capture.Node, err error) {
 	}
 	if len(n.Unread) == len(s.sources) {
 		return nil, fmt.Errorf("read rules of this node: %w", unread)
-	}
-	if n.Flows, err = s.nodeFlows(ctx); err != nil {
-		n.Flows, n.FlowsError = nil, err.Error()
 	}
 	return n, ctx.Err()
 }
