@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -29,12 +30,21 @@ const (
 // programming measures how long changes of endpoints take from the API into the kernel.
 type programming struct {
 	delays  *metrics.ProgrammingDelays
-	catalog *service.Catalog // of the last announcement
+	catalog *service.Catalog // the last one that was seen
+	told    []announcement   // of which no catalog is known to tell yet
 	waiting map[drift.PortFamily]*unprogrammed
 	// asked is the generation of nf_tables up to which chains were looked at; fresh: a
 	// change has come since.
 	asked uint32
 	fresh bool
+}
+
+// announcement is that the API has changed a Service. A catalog of that version or a later
+// one has the change, and an earlier one may have it.
+type announcement struct {
+	name    service.Name
+	version uint64
+	since   time.Time
 }
 
 // unprogrammed is a port whose endpoints the API has changed.
@@ -45,40 +55,65 @@ type unprogrammed struct {
 	before, want []string
 }
 
-// announce takes the Services that the API has changed, of which next tells the newest.
-func (p *programming) announce(names []service.Name, next *service.Catalog, now time.Time) {
+// announce takes the Services that the API has changed up to a version, and the newest
+// catalog. That has the changes up to a second later.
+func (p *programming) announce(names []service.Name, version uint64, newest *service.Catalog, now time.Time) {
+	for _, name := range names {
+		p.told = append(p.told, announcement{name, version, now})
+	}
 	last := p.catalog
-	p.catalog = next
-	if last == nil || next == nil || !last.Synced || !next.Synced || next.Node.Name == "" {
+	if last == newest {
 		return
 	}
-	for _, name := range names {
-		svc := next.Service(name)
-		if svc == nil {
-			continue
-		}
-		for i := range svc.Ports {
-			for _, f := range families() {
-				p.change(last, next, drift.PortFamily{Port: svc.PortName(&svc.Ports[i]), Family: f}, now)
-			}
-		}
+	p.catalog = newest
+	if last == nil || newest == nil || !last.Synced || !newest.Synced || newest.Node.Name == "" {
+		p.told = nil
+		return
 	}
+	compared := make(map[service.Name]bool)
+	p.told = slices.DeleteFunc(p.told, func(a announcement) bool {
+		changed := !compared[a.name] && p.compare(last, newest, &a)
+		compared[a.name] = true
+		return changed || a.version <= newest.Version
+	})
 }
 
-func (p *programming) change(last, next *service.Catalog, at drift.PortFamily, now time.Time) {
+// compare finds the ports of a Service that are to have other endpoints than before.
+func (p *programming) compare(last, next *service.Catalog, a *announcement) (changed bool) {
+	svc := next.Service(a.name)
+	if svc == nil {
+		maps.DeleteFunc(p.waiting, func(at drift.PortFamily, _ *unprogrammed) bool { return at.Port.Name == a.name })
+		return false
+	}
+	for i := range svc.Ports {
+		for _, f := range families() {
+			at := drift.PortFamily{Port: svc.PortName(&svc.Ports[i]), Family: f}
+			changed = p.change(last, next, at, a.since) || changed
+		}
+	}
+	return changed
+}
+
+// change takes what a port is to have now, where that is another thing.
+func (p *programming) change(last, next *service.Catalog, at drift.PortFamily, since time.Time) bool {
 	before, known := expectedChains(last, at)
 	want, ok := expectedChains(next, at)
 	w := p.waiting[at]
 	switch {
 	case !known || !ok:
 		delete(p.waiting, at)
-	case w != nil && slices.Equal(want, w.before): // taken back
+		return false
+	case slices.Equal(before, want):
+		return false
+	case w == nil:
+		p.waiting[at] = &unprogrammed{since: since, before: before, want: want}
+	case slices.Equal(want, w.before): // taken back
 		delete(p.waiting, at)
-	case w != nil:
+	default:
 		w.want = want
-	case !slices.Equal(before, want):
-		p.waiting[at], p.fresh = &unprogrammed{since: now, before: before, want: want}, true
 	}
+	p.fresh = true
+	return true
 }
 
 // expectedChains are the names of the chains of the endpoints that kube-proxy is to send a

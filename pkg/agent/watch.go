@@ -120,9 +120,10 @@ func (w *watched) expire(now time.Time) {
 
 // announced takes the Services that the API has changed.
 func (s *sampler) announced(now time.Time) {
+	catalog := s.kube.catalog() // first: what it has is among the changes then
 	names, all := s.kube.changes()
 	s.drift.arrivals.note(names, all, now)
-	s.programming.announce(names, s.kube.catalog(), now)
+	s.programming.announce(names, s.kube.told, catalog, now)
 	s.leave(s.gated(now)) // a cluster that grows is not listened to when its rules come
 	if all || len(names) == 0 {
 		return
