@@ -130,34 +130,17 @@ func (w *writing) summary() cost {
 
 // listenerScene is a node whose kube-proxy the test starts and ends.
 type listenerScene struct {
-	t    *testing.T
-	lab  *labtest.Lab
-	argv []string
-	n    string
+	*proxyControl
+	n string
 }
 
 func newListenerScene(t *testing.T, services string) *listenerScene {
 	t.Helper()
-	c := &listenerScene{t: t, n: services, lab: labtest.Start(t, labtest.Options{Args: []string{"--userns=false", "--services=" + services}})}
-	pid := c.stat()[0]
-	c.argv = strings.Split(strings.TrimRight(c.lab.Exec("node1", "cat", "/proc/"+pid+"/cmdline"), "\x00"), "\x00")
-	c.lab.Exec("node1", "kill", pid)
-	c.lab.Expose("changing", "--port=80", "--pods=pod1,pod2,pod3", "--wait=false")
+	lab := labtest.Start(t, labtest.Options{Args: []string{"--userns=false", "--services=" + services}})
+	c := &listenerScene{proxyControl: newProxyControl(t, lab), n: services}
+	c.end()
+	lab.Expose("changing", "--port=80", "--pods=pod1,pod2,pod3", "--wait=false")
 	return c
-}
-
-// stat is /proc/PID/stat of kube-proxy, without its name: PID first, state
-// next.
-func (c *listenerScene) stat() []string {
-	c.t.Helper()
-	out := strings.TrimSpace(c.lab.Exec("node1", "sh", "-c", `for p in /proc/[0-9]*; do
-		case $(tr '\0' ' ' <$p/cmdline) in */kube-proxy\ *) cat $p/stat;; esac; done 2>/dev/null`))
-	pid, rest, ok := strings.Cut(out, " (kube-proxy) ")
-	fields := strings.Fields(rest)
-	if !ok || strings.Contains(out, "\n") || len(fields) < 16 {
-		c.t.Fatalf("kube-proxy's process: found %q", out)
-	}
-	return append([]string{pid}, fields...)
 }
 
 // children is the CPU time of the programs that kube-proxy has started and
@@ -205,7 +188,7 @@ func (c *listenerScene) measure(row map[string]*writing, who string) {
 	for _, kind := range []string{firstLoad, fullSync} {
 		w := entry(row, kind)
 		memory := watchMemory(t)
-		proxy = c.startProxy()
+		proxy = c.start()
 		w.elapsed = append(w.elapsed, c.fullSync(proxy))
 		w.memory = append(w.memory, memory())
 		cpu, system := c.children()
@@ -272,30 +255,6 @@ func entry(row map[string]*writing, kind string) *writing {
 		row[kind] = &writing{}
 	}
 	return row[kind]
-}
-
-func (c *listenerScene) startProxy() *labtest.Process {
-	c.t.Helper()
-	return c.lab.StartProcess("node1", c.argv...)
-}
-
-// fullSync waits for the first rewrite of both families and returns how long
-// IPv4's, which has the Services, took.
-func (c *listenerScene) fullSync(p *labtest.Process) time.Duration {
-	c.t.Helper()
-	took := map[string]time.Duration{}
-	poll(c.t, 10*patience, "kube-proxy's first sync", func() error {
-		for _, s := range p.Syncs(c.t) {
-			if s.Full {
-				took[s.Family] = s.Elapsed
-			}
-		}
-		if len(took) < 2 {
-			return fmt.Errorf("have %v", took)
-		}
-		return nil
-	})
-	return took["IPv4"]
 }
 
 // watchMemory samples the kernel's unreclaimable slab memory, which holds

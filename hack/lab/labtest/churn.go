@@ -14,7 +14,7 @@ import (
 )
 
 // StartChurn changes the endpoints of a Service every second until the process
-// is stopped. args are flags of `lab churn`.
+// is stopped. args are flags of `lab churn`, or names of further Services.
 func (l *Lab) StartChurn(name string, args ...string) *Process {
 	l.t.Helper()
 	return l.start(append([]string{"churn", name}, args...))

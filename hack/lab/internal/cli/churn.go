@@ -18,22 +18,23 @@ type churnOptions struct {
 	churn cluster.Churn
 	name  string
 	pods  string
+	names []string
 }
 
 func churnCommand() *cobra.Command {
 	var o churnOptions
 	cmd := &cobra.Command{
-		Use:   "churn SERVICE --pods POD,POD…",
-		Short: "Change the endpoints of a Service again and again, until Ctrl-C",
+		Use:   "churn SERVICE… --pods POD,POD…",
+		Short: "Change the endpoints of Services again and again, until Ctrl-C",
 		Long: "At each step one of the endpoints goes, another each time, and the one that went before comes\n" +
-			"back. The Service is one that `lab expose` made, with the same flags; it has all its endpoints\n" +
+			"back. A Service is one that `lab expose` made, with the same flags; it has all its endpoints\n" +
 			"again at the end. Prints the number of steps.",
-		Args: cobra.ExactArgs(1),
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !inside() {
 				return relay(o.name, "lan")
 			}
-			o.e.Name = args[0]
+			o.names = args
 			return o.run(cmd.Context(), cmd.OutOrStdout())
 		},
 	}
@@ -59,7 +60,11 @@ func (o *churnOptions) run(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	o.e.Endpoints = splitList(o.pods)
-	o.churn.Services = []cluster.Exposure{o.e}
+	for _, name := range o.names {
+		e := o.e
+		e.Name = name
+		o.churn.Services = append(o.churn.Services, e)
+	}
 	steps, err := o.churn.Run(ctx, c)
 	if err != nil {
 		return err

@@ -115,6 +115,7 @@ func (e Exposure) applySlices(ctx context.Context, c *Client) error {
 		if s == nil {
 			err = c.Delete(ctx, path)
 		} else {
+			stamp(s)
 			err = c.Apply(ctx, path, s)
 		}
 		if err != nil {
@@ -122,6 +123,13 @@ func (e Exposure) applySlices(ctx context.Context, c *Client) error {
 		}
 	}
 	return nil
+}
+
+// stamp says when the endpoints became what they are, as the controller of slices does:
+// kube-proxy tells by it how long changes took.
+func stamp(slice Object) {
+	meta, _ := slice["metadata"].(Object)
+	meta["annotations"] = Object{"endpoints.kubernetes.io/last-change-trigger-time": time.Now().UTC().Format(time.RFC3339Nano)}
 }
 
 func ensureNamespace(ctx context.Context, c *Client, name string) error {
