@@ -125,6 +125,12 @@ func (d *Drift) Counts() []DriftCount {
 		services[k][at.Port.Name] = true
 	}
 	var out []DriftCount
+	for k, n := range places {
+		if !slices.ContainsFunc(d.Proxies, func(p ProxyState) bool { return p.Family == k.family }) {
+			out = append(out, DriftCount{k.kind, k.family, true, n}) // two modes, so that none is recognised
+		}
+	}
+	slices.SortFunc(out, func(a, b DriftCount) int { return cmp.Compare(a.Family, b.Family) })
 	for _, p := range d.Proxies {
 		for _, kind := range drift.NodeKinds() {
 			if kind != drift.NotSyncing || d.Unknown == "" {

@@ -4,6 +4,7 @@ package correlate
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -93,5 +94,22 @@ func TestConfirm(t *testing.T) {
 	}
 	if none := NewDriftReport(&Snapshot{}); none.Unknown != RulesUnread {
 		t.Errorf("unknown %q before rules were compared", none.Unknown)
+	}
+}
+
+// TestTwoModesAreCounted: kube-proxy is not recognised in the family then.
+func TestTwoModesAreCounted(t *testing.T) {
+	both := drift.Drift{Difference: drift.Difference{Family: netfilter.IPv4, Kind: drift.TwoModes, Detail: "iptables and nftables"}}
+	result := &drift.Result{Differences: []drift.Difference{both.Difference}, Families: []netfilter.Family{netfilter.IPv6}}
+	d := NewDrift(&drift.Verdict{Drifts: []drift.Drift{both}}, result, nil, func(service.Name) bool { return true })
+	counts := d.Counts()
+	if got, want := counts[0], (DriftCount{drift.TwoModes, netfilter.IPv4, true, 1}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if n := len(drift.NodeKinds()) + len(drift.ServiceKinds()); len(counts) != 1+n {
+		t.Errorf("%d counts, want 1 and %d of IPv6", len(counts), n)
+	}
+	if i := slices.IndexFunc(counts[1:], func(c DriftCount) bool { return c.Family != netfilter.IPv6 || c.Count != 0 }); i >= 0 {
+		t.Errorf("%+v is counted, too", counts[1+i])
 	}
 }

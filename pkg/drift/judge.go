@@ -159,9 +159,10 @@ func (j *Judge) pace(f netfilter.Family) *pace {
 	return p
 }
 
-// judged reports whether a reading tells if a difference is there.
+// judged reports whether a reading tells if a difference is there. Where rules of two modes
+// are, kube-proxy's own mode is not recognised.
 func (r *Reading) judged(d *Difference) bool {
-	return slices.Contains(r.Result.Families, d.Family) && (r.Current || d.OfNode() && !d.InFlight)
+	return d.Kind == TwoModes || slices.Contains(r.Result.Families, d.Family) && (r.Current || d.OfNode() && !d.InFlight)
 }
 
 // change notes what the API wants otherwise. Changes of a time in which it was not

@@ -27,6 +27,7 @@ var (
 	endpointMissing = Difference{Port: shop, Family: netfilter.IPv4, Kind: MissingEndpoint, Detail: "10.0.0.1:80", InFlight: true}
 	chainEmpty      = Difference{Port: shop, Family: netfilter.IPv4, Kind: EmptyChain, Detail: "KUBE-SVC-X"}
 	jumpGone        = Difference{Family: netfilter.IPv4, Kind: JumpMissing, Detail: "nat PREROUTING → KUBE-SERVICES"}
+	bothModes       = Difference{Family: netfilter.IPv4, Kind: TwoModes, Detail: "iptables and nftables"}
 )
 
 // look is one reading of a test.
@@ -96,6 +97,14 @@ func TestJudge(t *testing.T) {
 			{at: 30, found: gone, want: "jump_missing@15 +jump_missing@15"},
 			{at: 45, found: gone, want: "jump_missing@15"},
 			{at: 60, want: "-jump_missing@15"},
+			{at: 75},
+		}},
+		{"two modes, so that none is recognised", []look{
+			{at: 0, found: missing},
+			{at: 15, found: []Difference{bothModes}, nobody: true, want: "?mode"},
+			{at: 30, found: []Difference{bothModes}, nobody: true, want: "two_modes@15 +two_modes@15 ?mode"},
+			{at: 45, found: []Difference{bothModes}, nobody: true, away: true, want: "two_modes@15 ?mode"},
+			{at: 60, nobody: true, want: "-two_modes@15 ?mode"},
 			{at: 75},
 		}},
 		{"one reading is nothing", []look{

@@ -48,7 +48,7 @@ func driftMetrics() []Metric {
 			Labels: []Label{
 				{Name: "kind", Values: kindValues(drift.NodeKinds()), Question: "What is wrong?"}, family,
 			},
-			When: "kube-proxy's iptables mode is recognised in that family; of kind not_syncing only while the API is followed",
+			When: "kube-proxy's iptables mode is recognised in that family; of kind not_syncing only while the API is followed, and of kind two_modes also while it is told",
 		}),
 		drifting(Metric{
 			Name: "svcscope_kube_proxy_last_commit_timestamp_seconds", Type: Gauge, Unit: unitTimestamp,
