@@ -53,7 +53,9 @@ func foreignRules() []nodeFault {
 func twoModes() nodeFault {
 	return nodeFault{
 		"nftables mode, too", "two_modes",
-		func(s *driftScene) { s.sh("nft add table ip kube-proxy; nft add table ip6 kube-proxy") },
+		func(s *driftScene) {
+			s.sh("for f in ip ip6; do nft add table $f kube-proxy; nft add chain $f kube-proxy services; done")
+		},
 		func(s *driftScene) { s.sh("nft delete table ip kube-proxy; nft delete table ip6 kube-proxy") },
 	}
 }
