@@ -21,7 +21,7 @@ import (
 // insideCommands are what this test binary does in a namespace of the lab, by its
 // first argument.
 func insideCommands() map[string]func([]string) error {
-	return map[string]func([]string) error{conntrackArg: conntrackMain, packetsArg: packetsMain, holdArg: holdMain}
+	return map[string]func([]string) error{conntrackArg: conntrackMain, packetsArg: packetsMain, holdArg: holdMain, objectsArg: objectsMain}
 }
 
 // insideArgv is the command line of one of insideCommands.
