@@ -15,6 +15,7 @@ import (
 // randomService is a Service of chance.
 type randomService struct {
 	name     string
+	number   int
 	rng      *rand.Rand
 	kind     string // ClusterIP, NodePort, LoadBalancer, ExternalName or Headless
 	families []string
@@ -40,7 +41,7 @@ func pick[T any](rng *rand.Rand, from ...T) T { return from[rng.IntN(len(from))]
 // newRandomService makes the Service of a number.
 func newRandomService(rng *rand.Rand, i int) *randomService {
 	s := &randomService{
-		name: fmt.Sprintf("random%03d", i), rng: rng, spec: cluster.Object{}, labels: cluster.Object{}, running: map[bool][]int{},
+		name: fmt.Sprintf("random%03d", i), number: i, rng: rng, spec: cluster.Object{}, labels: cluster.Object{}, running: map[bool][]int{},
 		kind: pick(rng, "ClusterIP", "ClusterIP", "ClusterIP", "NodePort", "NodePort", "LoadBalancer", "LoadBalancer", "LoadBalancer", "Headless", "ExternalName"),
 	}
 	switch s.families = []string{"IPv4", "IPv6"}; rng.IntN(5) {

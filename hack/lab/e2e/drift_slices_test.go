@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/svcscope/svcscope/hack/lab/internal/cluster"
 )
@@ -22,8 +23,9 @@ func (s *randomService) slices(rng *rand.Rand) map[string]cluster.Object {
 		if s.kind == "Headless" {
 			labels["service.kubernetes.io/headless"] = ""
 		}
-		if one(rng, 25) {
-			delete(labels, "kubernetes.io/service-name") // it is nobody's
+		if s.number%9 == 0 && strings.HasSuffix(name, "-1") {
+			// It is nobody's, and was never anybody's: kube-proxy does not hear of that.
+			delete(labels, "kubernetes.io/service-name")
 		}
 		endpoints := []cluster.Object{}
 		for range pick(rng, 0, 1, 1, 2, 3, 6) {
@@ -59,10 +61,10 @@ func (s *randomService) slicePorts(rng *rand.Rand) []cluster.Object {
 	return out
 }
 
-// number is in the address of an endpoint. It has one for itself, or if it is about to end that
+// endpointNumber is in the address of an endpoint. It has one for itself, or if it is about to end that
 // of one that runs, which got it anew. Of others that share one it is chance which
 // kube-proxy takes.
-func (s *randomService) number(rng *rand.Rand, v6, terminating bool) int {
+func (s *randomService) endpointNumber(rng *rand.Rand, v6, terminating bool) int {
 	running := s.running[v6]
 	if terminating && len(running) > 0 && one(rng, 2) {
 		i := rng.IntN(len(running))
@@ -95,8 +97,8 @@ func (s *randomService) endpoint(rng *rand.Rand, v6 bool, hints string) cluster.
 	if terminating || one(rng, 2) {
 		conditions["terminating"] = terminating
 	}
-	number := s.number(rng, v6, terminating)
-	e := cluster.Object{"addresses": []string{endpointAddress(s.name, v6, number)}, "conditions": conditions}
+	number := s.endpointNumber(rng, v6, terminating)
+	e := cluster.Object{"addresses": []string{endpointAddress(s.number, v6, number)}, "conditions": conditions}
 	node := pick(rng, "node1", "node1", "node2", "")
 	if node != "" {
 		e["nodeName"] = node
@@ -115,13 +117,10 @@ func (s *randomService) endpoint(rng *rand.Rand, v6 bool, hints string) cluster.
 	return e
 }
 
-// endpointAddress is one of those that a Service of that name may have: nobody listens
-// there.
-func endpointAddress(service string, v6 bool, number int) string {
-	var i int
-	_, _ = fmt.Sscanf(service, "random%d", &i)
+// endpointAddress is one of those that a Service may have: nobody listens there.
+func endpointAddress(service int, v6 bool, number int) string {
 	if v6 {
-		return fmt.Sprintf("fd00:10:130:%x::%x", i, number)
+		return fmt.Sprintf("fd00:10:130:%x::%x", service+1, number)
 	}
-	return fmt.Sprintf("10.%d.%d.%d", 130+i/250, i%250, number)
+	return fmt.Sprintf("10.%d.%d.%d", 130+service/250, service%250, number)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -68,7 +69,7 @@ func (r *driftReport) settled() error {
 	case len(r.KubeProxy) != len(families):
 		return fmt.Errorf("kube-proxy is recognised in %d families", len(r.KubeProxy))
 	case len(r.Items)+len(r.Pending) > 0:
-		return fmt.Errorf("%d drifts, %d differences: %v", len(r.Items), len(r.Pending), append(r.Items, r.Pending...)[:1])
+		return fmt.Errorf("%d drifts and %d differences: %+v", len(r.Items), len(r.Pending), slices.Concat(r.Items, r.Pending))
 	case r.pendingFor() > 0:
 		return fmt.Errorf("a change has waited for %v", r.pendingFor())
 	}
