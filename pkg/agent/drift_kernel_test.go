@@ -155,7 +155,7 @@ func TestProgrammingOfWhatWasTakenBack(t *testing.T) {
 	p := fakeSampler(&fakeBackend{answers: []answer{{set: emptyRules()}}}, nil, nil).programming
 	now := time.Now()
 	for i, c := range []*service.Catalog{f.catalog(), fewer.catalog()} {
-		p.announce([]service.Name{webPort.Name}, c, now)
+		p.announce([]service.Name{webPort.Name}, 0, c, now)
 		if len(p.waiting) != i {
 			t.Fatalf("%d wait after change %d", len(p.waiting), i)
 		}
@@ -163,11 +163,11 @@ func TestProgrammingOfWhatWasTakenBack(t *testing.T) {
 	if d := p.next(now.Add(time.Minute)); d != time.Minute/programShare {
 		t.Errorf("asked again after %v, want a fiftieth of its age", d)
 	}
-	p.announce([]service.Name{webPort.Name}, f.catalog(), now)
+	p.announce([]service.Name{webPort.Name}, 0, f.catalog(), now)
 	if len(p.waiting) != 0 || p.next(now) != 0 {
 		t.Errorf("%d wait for what was taken back", len(p.waiting))
 	}
-	p.announce([]service.Name{webPort.Name}, fewer.catalog(), now)
+	p.announce([]service.Name{webPort.Name}, 0, fewer.catalog(), now)
 	if p.next(now.Add(programFor+time.Second)) != 0 || len(p.waiting) != 0 {
 		t.Error("it is waited for without end")
 	}
