@@ -83,7 +83,7 @@ func (s *sampler) judge(now time.Time) {
 		Commits: d.commits.See(rules, now), ChangedAt: d.arrivals.of,
 	}
 	for i := range r.Commits {
-		if c := &r.Commits[i]; !c.Half {
+		if c := &r.Commits[i]; !c.Half && result.Writes(c) {
 			d.last[c.Family] = c.Seen
 		}
 	}

@@ -82,6 +82,7 @@ func (r *Result) add(f *family) {
 	}
 	r.Families = append(r.Families, f.family)
 	primary := f.primary()
+	r.Backends[f.family] = primary.view.Backend
 	r.Differences = primary.differences(r.Differences)
 	if len(f.sides) == 2 && common(f.sides[0].view, f.sides[1].view) {
 		r.Differences = append(r.Differences, Difference{

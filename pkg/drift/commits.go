@@ -14,6 +14,8 @@ import (
 // written anew.
 type Commit struct {
 	Family netfilter.Family
+	// Backend holds the rules; empty where that does not matter.
+	Backend ruleset.Backend
 	// After is a time at which it had not come yet, Seen one at which it had. They are
 	// apart as far as readings are, or less where a notice told.
 	After, Seen time.Time
@@ -46,10 +48,10 @@ func (c *Commits) See(rules []Rules, now time.Time) []Commit {
 		key := place{r.View.Backend, r.View.Family}
 		all[key] = w
 		old, known := c.written[key]
-		if !known || w.services == nil {
-			continue
+		if !known || w.services == nil || isEmpty(w.services) {
+			continue // kube-proxy never leaves it empty
 		}
-		commit := Commit{Family: key.family, After: c.last, Seen: now}
+		commit := Commit{Family: key.family, Backend: key.backend, After: c.last, Seen: now}
 		switch {
 		case w.services != old.services && (key.backend == ruleset.Legacy || w.marks != old.marks):
 			out = append(out, commit)

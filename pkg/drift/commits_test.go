@@ -17,18 +17,17 @@ func TestCommits(t *testing.T) {
 	catalog := (&cluster{rng: rng}).catalog(10)
 	written := proxier{catalog: catalog}
 	written.sync()
-	full := []Commit{{Family: netfilter.IPv4, After: at(15), Seen: at(30)}}
-	half := []Commit{{Family: netfilter.IPv4, After: at(15), Seen: at(30), Half: true}}
+	const none, full, half = "", "full", "half"
 	tests := []struct {
 		name        string
 		do          func(n *node)
-		nft, legacy []Commit
+		nft, legacy string
 	}{
-		{"nothing", func(*node) {}, nil, nil},
+		{"nothing", func(*node) {}, none, none},
 		{"a sync", func(n *node) { n.sync(t, catalog, flags{}, rng) }, full, full},
 		{"filter alone", func(n *node) { n.commit("filter", written.filter, nil, false, rng) }, half, half},
 		{"nat, after filter was seen", func(n *node) { n.commit("nat", written.nat, nil, false, rng) }, full, full},
-		{"an edit of KUBE-SERVICES", func(n *node) { n.edit("nat", "KUBE-SERVICES", func(l []string) []string { return l[1:] }) }, nil, full},
+		{"an edit of KUBE-SERVICES", func(n *node) { n.edit("nat", "KUBE-SERVICES", func(l []string) []string { return l[1:] }) }, none, full},
 		{"an edit of a Service's chain", func(n *node) {
 			for chain := range n.lines["nat"] {
 				if len(chain) > 20 {
@@ -36,13 +35,18 @@ func TestCommits(t *testing.T) {
 					return
 				}
 			}
-		}, nil, nil},
+		}, none, none},
+		{"a flush", func(n *node) {
+			for chain := range n.lines["nat"] {
+				n.edit("nat", chain, empty)
+			}
+		}, none, none},
 		{"a REJECT by hand", func(n *node) {
 			n.edit("filter", "KUBE-SERVICES", func(l []string) []string { return append(l, "-d 10.96.0.1 -j REJECT") })
-		}, nil, nil},
+		}, none, none},
 	}
 	for _, tt := range tests {
-		for backend, want := range map[ruleset.Backend][]Commit{ruleset.NFT: tt.nft, ruleset.Legacy: tt.legacy} {
+		for backend, what := range map[ruleset.Backend]string{ruleset.NFT: tt.nft, ruleset.Legacy: tt.legacy} {
 			t.Run(tt.name+"/"+string(backend), func(t *testing.T) {
 				n := newNode(t, netfilter.IPv4)
 				n.set.Backend = backend
@@ -55,6 +59,10 @@ func TestCommits(t *testing.T) {
 				}
 				tt.do(n)
 				n.read(t)
+				var want []Commit
+				if what != none {
+					want = []Commit{{Family: netfilter.IPv4, Backend: backend, After: at(15), Seen: at(30), Half: what == half}}
+				}
 				if diff := cmp.Diff(want, c.See([]Rules{n.rules()}, at(30))); diff != "" {
 					t.Errorf("(-want +got)\n%s", diff)
 				}

@@ -40,6 +40,8 @@ type Result struct {
 	// Families are those in which kube-proxy's iptables mode was recognised: of
 	// others nothing is said.
 	Families []netfilter.Family
+	// Backends are those by which kube-proxy is taken to write them.
+	Backends map[netfilter.Family]ruleset.Backend
 	// Changed are the ports for which the API wants something else than at the last
 	// call; those that came and went, too. None at the first call with a Catalog.
 	Changed []PortFamily
@@ -88,7 +90,7 @@ func (c *Comparer) Compare(in *Input) *Result {
 	}
 	c.ipvs = in.IPVS
 	c.remember(in.Rules)
-	out := &Result{Changed: news.changed}
+	out := &Result{Changed: news.changed, Backends: make(map[netfilter.Family]ruleset.Backend)}
 	sides := make(map[place]*side)
 	for _, f := range [...]netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
 		at := candidates(in, f)
@@ -108,8 +110,14 @@ func (c *Comparer) Compare(in *Input) *Result {
 	c.sides = sides
 	slices.SortFunc(out.Differences, Difference.Compare)
 	out.Differences = slices.Compact(out.Differences)
-	c.last = &Result{Differences: out.Differences, Families: out.Families}
+	c.last = &Result{Differences: out.Differences, Families: out.Families, Backends: out.Backends}
 	return out
+}
+
+// Writes reports whether a commit is kube-proxy's: of two backends it writes one.
+func (r *Result) Writes(c *Commit) bool {
+	b, ok := r.Backends[c.Family]
+	return !ok || c.Backend == "" || c.Backend == b
 }
 
 // same reports whether the rules are those of the last call.

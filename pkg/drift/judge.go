@@ -118,7 +118,9 @@ func NewJudge(grace time.Duration) *Judge {
 // Judge takes the next Reading.
 func (j *Judge) Judge(r *Reading) *Verdict {
 	for i := range r.Commits {
-		j.pace(r.Commits[i].Family).commit(&r.Commits[i])
+		if c := &r.Commits[i]; r.Result.Writes(c) {
+			j.pace(c.Family).commit(c)
+		}
 	}
 	for f, p := range j.families {
 		if !slices.Contains(r.Result.Families, f) {

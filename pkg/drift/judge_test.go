@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -48,11 +49,19 @@ func commit(after, seen float64) Commit {
 	return Commit{Family: netfilter.IPv4, After: at(after), Seen: at(seen)}
 }
 
+// foreign is one of a backend that kube-proxy is not taken to write.
+func foreign(after, seen float64) Commit {
+	c := commit(after, seen)
+	c.Backend = ruleset.Legacy
+	return c
+}
+
 // reading is what the Judge gets.
 func (l *look) reading() *Reading {
 	r := &Reading{Time: at(l.at), Current: !l.away, Commits: l.commits, SlowestSync: l.slowest, Result: &Result{Differences: l.found}}
 	if !l.nobody {
 		r.Result.Families = []netfilter.Family{netfilter.IPv4}
+		r.Result.Backends = map[netfilter.Family]ruleset.Backend{netfilter.IPv4: ruleset.NFT}
 	}
 	if l.changed {
 		r.Result.Changed = []PortFamily{{shop, netfilter.IPv4}}
@@ -106,6 +115,13 @@ func TestJudge(t *testing.T) {
 			{at: 45, found: []Difference{bothModes}, nobody: true, away: true, want: "two_modes@15 ?mode"},
 			{at: 60, nobody: true, want: "-two_modes@15 ?mode"},
 			{at: 75},
+		}},
+		{"rules of the backend that kube-proxy does not write", []look{
+			{at: 0},
+			{at: 15, found: missing, changed: true},
+			{at: 30, found: missing, commits: []Commit{foreign(15, 30)}},
+			{at: 45, found: missing, commits: []Commit{foreign(30, 45)}},
+			{at: 75, found: missing, want: "not_syncing@15 +not_syncing@15"},
 		}},
 		{"one reading is nothing", []look{
 			{at: 0}, {at: 15, found: gone}, {at: 30}, {at: 45, found: gone}, {at: 60},

@@ -218,6 +218,9 @@ func TestTwoBackends(t *testing.T) {
 				if diff := cmp.Diff([]netfilter.Family{netfilter.IPv4}, got.Families); diff != "" {
 					t.Errorf("families (-want +got)\n%s", diff)
 				}
+				if got.Backends[netfilter.IPv4] != ruleset.NFT {
+					t.Errorf("taken for kube-proxy's: %s", got.Backends[netfilter.IPv4])
+				}
 			})
 		}
 	}
@@ -226,6 +229,10 @@ func TestTwoBackends(t *testing.T) {
 	want := []string{"empty_chain default/web:http", "two_backends"}
 	if diff := cmp.Diff(want, describe(got.Differences)); diff != "" {
 		t.Errorf("the better one's faults (-want +got)\n%s", diff)
+	}
+	got = Compare(&Input{Catalog: catalog(t), Rules: []Rules{nft.rules(t, broken.String()), legacy.rules(t, save(lines).String())}})
+	if !got.Writes(&Commit{Family: netfilter.IPv4, Backend: ruleset.Legacy}) || got.Writes(&Commit{Family: netfilter.IPv4, Backend: ruleset.NFT}) {
+		t.Errorf("taken for kube-proxy's: %v, want the better one", got.Backends)
 	}
 }
 
