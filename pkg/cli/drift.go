@@ -147,6 +147,8 @@ func unknownDrift(r *correlate.DriftReport) string {
 	switch {
 	case r.Unknown == correlate.RulesUnread:
 		return "rules could not be read"
+	case r.Unknown == "mode" && r.ProxyMode == "none":
+		return "no rules of kube-proxy are here"
 	case r.Unknown == "mode" && (r.ProxyMode == "iptables" || r.ProxyMode == ""):
 		return "kube-proxy's rules are not recognised here"
 	case r.Unknown == "mode":

@@ -254,7 +254,7 @@ func (s *driftScene) unrecognised() {
 	t.Helper()
 	s.proxy.end()
 	s.lab.Exec("node1", s.proxy.argv[0], "--cleanup")
-	s.awaitUnknown("kube-proxy's rules are not recognised here", "")
+	s.awaitUnknown("no rules of kube-proxy are here", "none")
 	p := s.proxy.start("--proxy-mode=nftables")
 	s.awaitUnknown("kube-proxy's mode here is nftables, whose rules are not compared yet", "nftables")
 	_ = p.Stop() // it ends by the signal
@@ -272,7 +272,7 @@ func (s *driftScene) awaitUnknown(says, mode string) {
 	t := s.t
 	t.Helper()
 	r := s.watch.awaitReading(t, 2*patience, "nothing is judged", time.Now(), func(r *driftReport) error {
-		if r.Unknown != "mode" || mode != "" && r.ProxyMode != mode {
+		if r.Unknown != "mode" || r.ProxyMode != mode {
 			return fmt.Errorf("unknown: %q, the mode: %q", r.Unknown, r.ProxyMode)
 		}
 		return nil
