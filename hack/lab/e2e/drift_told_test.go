@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -96,7 +97,10 @@ func (s *driftScene) round(want map[told]string, begin, end func(), background .
 	said, unsaid := s.lines(driftBegins, want), s.lines(driftEnds, want)
 	mark := s.watch.mark()
 	begin()
-	s.await(want, time.Now(), mark, background)
+	took := s.await(want, time.Now(), mark, background)
+	for _, name := range slices.Sorted(maps.Keys(took)) {
+		result(t, "%s: told after %.1f s (%v between readings, grace %v)", name, took[name].Seconds(), s.interval, s.grace)
+	}
 	if len(background) == 0 { // else there may be more of it at any moment
 		s.checkCommand(want)
 		s.checkMetrics(want)
@@ -135,8 +139,8 @@ func (s *driftScene) lines(message string, of map[told]string) map[told]int {
 
 // await waits until exactly these drifts are told, and fails for every other one in the
 // meantime. Each has to be told within two intervals and the grace, and what a busy machine
-// adds.
-func (s *driftScene) await(want map[told]string, begun time.Time, mark int, background []string) {
+// adds. It returns how long each took, by the names in want.
+func (s *driftScene) await(want map[told]string, begun time.Time, mark int, background []string) (slowest map[string]time.Duration) {
 	t := s.t
 	t.Helper()
 	limit := 2*s.interval + s.grace + busy
@@ -151,21 +155,20 @@ func (s *driftScene) await(want map[told]string, begun time.Time, mark int, back
 		}
 		for of, name := range want {
 			if _, ok := seen[of]; !ok {
-				return fmt.Errorf("%s is not told as %v; told: %v", name, of, seen)
+				r, err := s.watch.last(begun)
+				return fmt.Errorf("%s is not told as %v; told: %v; %+v, %v", name, of, seen, r, err)
 			}
 		}
 		return nil
 	})
 	s.others(want, mark, background)
-	slowest := map[string]time.Duration{}
+	slowest = map[string]time.Duration{}
 	for of, name := range want {
 		if slowest[name] = max(slowest[name], seen[of]); seen[of] > limit {
 			t.Errorf("%s is told as %v after %v, want at most two intervals, the grace and %v", name, of, seen[of], busy)
 		}
 	}
-	for _, name := range sortedNames(slowest) {
-		result(t, "%s: told after %.1f s (%v between readings, grace %v)", name, slowest[name].Seconds(), s.interval, s.grace)
-	}
+	return slowest
 }
 
 // others fails for drifts since a mark that are not among those that are there.
@@ -203,14 +206,6 @@ func (s *driftScene) awaitEnd(want map[told]string, repaired time.Time, mark int
 	}
 }
 
-func sortedNames(m map[string]time.Duration) (names []string) {
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
 // notSyncing is after how long a kube-proxy that writes nothing is told of.
 const notSyncing = time.Minute
 
@@ -237,7 +232,9 @@ func (s *driftScene) stopped() {
 			}
 		}
 	}
-	s.await(want, start.Add(notSyncing), s.watch.mark(), nil)
+	for name, took := range s.await(want, start.Add(notSyncing), s.watch.mark(), nil) {
+		result(t, "%s while endpoints change: told after %.1f s, and nothing of a Service", name, (notSyncing + took).Seconds())
+	}
 	s.checkCommand(want)
 	s.checkMetrics(want)
 	mark = s.watch.mark()

@@ -45,7 +45,7 @@ func (c *proxyControl) stat() []string {
 func (c *proxyControl) find() string {
 	c.t.Helper()
 	return strings.TrimSpace(c.lab.Exec("node1", "sh", "-c", `for p in /proc/[0-9]*; do
-		case $(tr '\0' ' ' <$p/cmdline) in */kube-proxy\ *) cat $p/stat;; esac; done 2>/dev/null; true`))
+		read -r name <$p/comm && [ "$name" = kube-proxy ] && cat $p/stat; done 2>/dev/null; true`))
 }
 
 // end ends kube-proxy and returns when it is gone.
