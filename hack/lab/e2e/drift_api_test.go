@@ -22,10 +22,12 @@ func (s *driftScene) cutOff(what string, rolled []string, proxyToo bool) {
 	}
 	var noticed, back time.Duration
 	readings := s.quiet(what+" without the API", func() {
-		churn := s.startChurn(rolled, 2*time.Second)
+		churn := s.startChurn(rolled[1:], 2*time.Second)
 		time.Sleep(3 * time.Second) // so that the changes are under way
 		start := time.Now()
 		s.cut(proxyToo)
+		// Of this one the agent has heard nothing for long, and kube-proxy may write it at once.
+		s.lab.Expose(rolled[0], "--port=80", "--pods=pod1", "--wait=false")
 		r := s.watch.awaitReading(t, patience, "the agent knows that it is without the API", start, func(r *driftReport) error {
 			if r.Unknown != "api" {
 				return fmt.Errorf("unknown: %q", r.Unknown)
@@ -54,6 +56,7 @@ func (s *driftScene) cutOff(what string, rolled []string, proxyToo bool) {
 		back = r.Time.Sub(healed)
 		time.Sleep(s.grace + 2*s.interval) // changes go on, and what differed at first would be told now
 		stopChurn(t, churn)
+		s.lab.Expose(rolled[0], "--port=80", "--pods=pod1,pod2,pod3")
 		s.settle("after the API was away")
 	}, "api")
 	if noticed > silence+2*s.interval+busy {
