@@ -83,8 +83,8 @@ type Config struct {
 	// Services, and refused.
 	Tap bool
 
-	// DriftGrace is --drift.grace: how long kube-proxy may be quiet after a commit before it
-	// is taken to have written all that it knows.
+	// DriftGrace is --drift.grace: how long kube-proxy has at least to write what the API
+	// has changed.
 	DriftGrace time.Duration
 
 	// Logger gets what changes; nil discards it.

@@ -75,7 +75,7 @@ func newAgent(e *env) *cobra.Command {
 	f.StringVar(&c.NFLOGGroup, "nflog.group", c.NFLOGGroup,
 		"`groups` of NFLOG to read, numbers with commas; auto: those that rules log to and that nobody has held for 10 minutes; none")
 	f.DurationVar(&c.DriftGrace, "drift.grace", c.DriftGrace,
-		"how long kube-proxy may write nothing after a commit before it is taken to have written all; differences that a change of the API explains are no drift until then")
+		"how long kube-proxy has at least to write what the API has changed; differences that a change of the API explains are no drift until then")
 	f.BoolVar(&c.Tap, "tap", c.Tap,
 		"count what is sent to Services, and what rules of kube-proxy refuse, in an nf_tables table of the agent's own (Linux 5.12); its elements count toward --exact.max-rules")
 	logs.bind(cmd)

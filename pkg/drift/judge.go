@@ -60,8 +60,8 @@ type Verdict struct {
 	Waiting map[netfilter.Family]time.Time
 }
 
-// DefaultGrace is how long kube-proxy may be quiet after a commit before it is taken to
-// have written all that it knows.
+// DefaultGrace is how long kube-proxy has at least to write what the API has changed, and
+// the API to tell of what kube-proxy has written.
 const DefaultGrace = 10 * time.Second
 
 const (
@@ -311,21 +311,24 @@ func (j *Judge) lasts(r *Reading, d *Difference, e *entry, p *pace) bool {
 		return true
 	}
 	c := j.changes[PortFamily{d.Port, d.Family}]
-	quiet := max(j.grace, p.echo(r))
-	told := later(r.changedAt(d.Port.Name), c.at)
+	quiet, told := max(j.grace, p.echo(r)), later(r.changedAt(d.Port.Name), c.at)
+	written := p.last.Seen.After(e.before) // so that kube-proxy may have brought it
 	switch {
 	case p.busy(r):
 		return false
-	case c.open && c.at.After(e.before): // the difference came with the change
-		return p.hasWritten(r.Time, c.at, j.grace, quiet) || c.guessed && p.rests(r, c.at)
+	case c.open && c.at.After(e.before): // the difference came with the change, and another one may have come and gone
+		return p.hasWritten(r, c.at, told, j.grace) || c.guessed && p.rests(r, c.at)
 	case c.open: // it came later, by what kube-proxy wrote
-		return p.commits(c.at) > 0 && p.settled(r.Time, later(e.first, told), quiet)
+		return p.hasWritten(r, c.at, later(e.first, told), j.grace)
 	// Nobody has changed the API, as far as is known here: somebody has edited the rules.
-	// But rules of a change that was taken back may come late, and kube-proxy may know of
-	// one that is not known here yet: it then has written.
+	// But rules of a change that was taken back may come late, and be put right later still;
+	// and kube-proxy may know of a change that is not known here yet: it then has written.
 	case !told.Before(e.before.Add(-early - p.echo(r))):
+		if written {
+			quiet = max(quiet, retries)
+		}
 		return p.settled(r.Time, later(e.first, told), quiet)
-	case p.last.Seen.After(e.before):
+	case written:
 		return p.settled(r.Time, e.first, quiet)
 	}
 	return r.Time.Sub(e.first) >= edits

@@ -172,15 +172,24 @@ func TestJudge(t *testing.T) {
 			{at: 0},
 			{at: 15, found: missing, changed: true, told: 14},
 			{at: 18, found: missing, commits: []Commit{commit(16, 16)}},
-			{at: 25.9, found: missing},
-			{at: 26, found: missing, want: "missing_endpoint@15 +missing_endpoint@15"},
+			{at: 26, found: missing}, // it may be at work on the next one
+			{at: 135.9, found: missing},
+			{at: 136, found: missing, want: "missing_endpoint@15 +missing_endpoint@15"},
+		}},
+		{"after a time without syncs the first commit may be of before", []look{
+			{at: 0},
+			{at: 15, found: missing, changed: true, told: 14},
+			{at: 75, found: missing, want: "not_syncing@14 +not_syncing@14"},
+			{at: 90, found: missing, commits: []Commit{commit(84, 90)}, want: "-not_syncing@14"},
+			{at: 215, found: missing},
+			{at: 230, found: missing, want: "missing_endpoint@15 +missing_endpoint@15"},
 		}},
 		{"kube-proxy may be slow: then one commit says less", []look{
 			{at: 0, slowest: 40 * time.Second},
 			{at: 15, found: missing, changed: true, told: 14, slowest: 40 * time.Second},
 			{at: 18, found: missing, commits: []Commit{commit(16, 16)}, slowest: 40 * time.Second},
-			{at: 95, found: missing, slowest: 40 * time.Second},
-			{at: 96, found: missing, slowest: 40 * time.Second, want: "missing_endpoint@15 +missing_endpoint@15"},
+			{at: 215, found: missing, slowest: 40 * time.Second},
+			{at: 216, found: missing, slowest: 40 * time.Second, want: "missing_endpoint@15 +missing_endpoint@15"},
 		}},
 		{"a change that kube-proxy does not write", []look{
 			{at: 0},
@@ -256,14 +265,36 @@ func TestJudge(t *testing.T) {
 			{at: 0},
 			{at: 15, found: []Difference{{Port: shop, Family: netfilter.IPv4, Kind: RejectingWithEndpoints, InFlight: true}}, changed: true, told: 14},
 			{at: 30, found: missing, commits: []Commit{commit(15, 30)}},
-			{at: 39, found: missing},
-			{at: 40, found: missing, want: "missing_endpoint@30 +missing_endpoint@30"},
+			{at: 40, found: missing},
+			{at: 149, found: missing},
+			{at: 150, found: missing, want: "missing_endpoint@30 +missing_endpoint@30"},
 		}},
 		{"what was there at the start waits for commits", []look{
 			{at: 0, found: missing},
 			{at: 15, found: missing},
 			{at: 30, found: missing, commits: []Commit{commit(15, 30)}},
-			{at: 45, found: missing, want: "missing_endpoint@0 +missing_endpoint@0"},
+			{at: 45, found: missing, commits: []Commit{commit(30, 45)}, want: "missing_endpoint@0 +missing_endpoint@0"},
+		}},
+		{"or for one, and nothing for long", []look{
+			{at: 0, found: missing},
+			{at: 30, found: missing, commits: []Commit{commit(15, 30)}},
+			{at: 149, found: missing},
+			{at: 150, found: missing, want: "missing_endpoint@0 +missing_endpoint@0"},
+		}},
+		{"an edit soon after a change: rules of before may come, and a restore may have failed", []look{
+			{at: 0, changed: true, told: 0},
+			{at: 15, changed: true, told: 14, commits: []Commit{commit(14, 15)}},
+			{at: 18, found: missing, told: 14, commits: []Commit{commit(17, 18)}},
+			{at: 30, found: missing, told: 14},
+			{at: 62.9, found: missing, told: 14},
+			{at: 63, found: missing, told: 14, want: "missing_endpoint@18 +missing_endpoint@18"},
+		}},
+		{"unless kube-proxy has written nothing", []look{
+			{at: 0, changed: true, told: 0},
+			{at: 15, changed: true, told: 14, commits: []Commit{commit(14, 15)}},
+			{at: 18, found: missing, told: 14},
+			{at: 27.9, found: missing, told: 14},
+			{at: 28, found: missing, told: 14, want: "missing_endpoint@18 +missing_endpoint@18"},
 		}},
 		{"or for nothing to happen for long", []look{
 			{at: 0, found: missing}, {at: 15, found: missing}, {at: 119, found: missing},
@@ -288,9 +319,9 @@ func TestGraceIsAFlag(t *testing.T) {
 	looks := []look{
 		{at: 0},
 		{at: 15, found: []Difference{endpointMissing}, changed: true},
-		{at: 20, found: []Difference{endpointMissing}, commits: []Commit{commit(16, 16)}},
-		{at: 45, found: []Difference{endpointMissing}},
-		{at: 46, found: []Difference{endpointMissing}, want: "missing_endpoint@15 +missing_endpoint@15"},
+		{at: 20, found: []Difference{endpointMissing}, commits: []Commit{commit(17, 18), commit(18, 19)}},
+		{at: 44.9, found: []Difference{endpointMissing}},
+		{at: 45, found: []Difference{endpointMissing}, want: "missing_endpoint@15 +missing_endpoint@15"},
 	}
 	for i := range looks {
 		if diff := cmp.Diff(looks[i].want, say(j.Judge(looks[i].reading()))); diff != "" {

@@ -16,6 +16,9 @@ type pace struct {
 	// slow is how long changes have waited at least for the commit after them: the
 	// longest, but for what came long ago.
 	slow time.Duration
+	// late is the same, those included that have waited for too long, as far as they may
+	// have waited for a sync.
+	late time.Duration
 	// stuck: a change waits for too long. stuckSince is when that began.
 	stuck      bool
 	stuckSince time.Time
@@ -31,17 +34,20 @@ func (p *pace) commit(c *Commit) {
 		return
 	}
 	p.previous, p.last = p.last, *c
-	took := p.slow - p.slow/4 // a sync that takes long once is forgotten within some commits
+	// A sync that takes long once is forgotten within some commits.
+	p.slow, p.late = p.slow-p.slow/4, p.late-p.late/4
 	if !p.half.IsZero() {
-		took = max(took, c.After.Sub(p.half))
+		p.slow = max(p.slow, c.After.Sub(p.half))
 	}
 	if !p.waiting.IsZero() && !c.After.Before(p.waiting) {
-		if !p.stuck { // else it did not sync
-			took = max(took, c.After.Sub(p.waiting))
+		if waited := c.After.Sub(p.waiting); p.stuck { // maybe it did not sync
+			p.late = max(p.late, min(waited, 2*syncs))
+		} else {
+			p.slow = max(p.slow, waited)
 		}
 		p.waiting = time.Time{}
 	}
-	p.slow, p.half = took, time.Time{}
+	p.half = time.Time{}
 }
 
 // busy reports whether kube-proxy is in the middle of a sync.
@@ -98,16 +104,13 @@ func (p *pace) limit(r *Reading) time.Duration { return max(syncs, slowSyncs*p.s
 
 // echo is for how long rules may still be of what the API wanted before: a sync that began
 // before a change writes them, and the next one takes as long again.
-func (p *pace) echo(r *Reading) time.Duration { return 2 * p.slowest(r) }
+func (p *pace) echo(r *Reading) time.Duration { return 2 * max(p.late, p.slowest(r)) }
 
 // rests reports whether kube-proxy has written nothing for so long that nothing of before a
-// time can still wait for it. Where it was never seen to write, nothing is known of
-// how long it takes: then twice as long.
+// time can still wait for it. How long its next sync takes is not known: longer than
+// others, if it has much to write, and the first one that is slow tells only at its end.
 func (p *pace) rests(r *Reading, since time.Time) bool {
-	if p.last.Seen.IsZero() {
-		return r.Time.Sub(since) >= 2*p.limit(r)
-	}
-	return r.Time.Sub(later(since, p.last.Seen)) >= p.limit(r)
+	return r.Time.Sub(later(since, p.last.Seen)) >= max(2*syncs, p.limit(r), p.echo(r))
 }
 
 // settled reports whether kube-proxy knows of nothing more that it has not written since a
@@ -116,18 +119,24 @@ func (p *pace) settled(now, since time.Time, quiet time.Duration) bool {
 	return now.Sub(since) >= quiet && (p.waiting.IsZero() || p.commits(since) == 2)
 }
 
+// retries is how long kube-proxy may be quiet although it has something to write: it tries a
+// restore that failed again after half a minute (--iptables-sync-period), and that may wait
+// for xtables' lock.
+const retries = 45 * time.Second
+
 // hearsay is how much later than here news of the API may come to kube-proxy.
 const hearsay = 2 * time.Second
 
-// hasWritten reports whether kube-proxy must have written what the API wants since a time:
-// it has made two commits since, of which the second one's sync began when it knew, or one, and has
-// been quiet since with nothing left to write.
-func (p *pace) hasWritten(now, since time.Time, grace, quiet time.Duration) bool {
-	if now.Sub(since) < grace {
+// hasWritten reports whether kube-proxy must have written what the API wants since a
+// change, and the rules of what was found first at a time: it has made two commits since, of
+// which the second one's sync began when it knew, or one after the change, whose sync may have
+// begun before, and rests with nothing left to write.
+func (p *pace) hasWritten(r *Reading, change, first time.Time, grace time.Duration) bool {
+	if r.Time.Sub(first) < grace {
 		return false
 	}
-	if p.commits(since.Add(hearsay)) == 2 {
+	if p.commits(first.Add(hearsay)) == 2 {
 		return true
 	}
-	return p.commits(since) > 0 && p.waiting.IsZero() && now.Sub(p.last.Seen) >= quiet
+	return p.commits(change) > 0 && p.waiting.IsZero() && p.rests(r, first)
 }

@@ -38,7 +38,8 @@ type world struct {
 	commits  Commits
 	judge    *Judge
 	verdicts int
-	slowest  time.Duration
+	// blind: not all commits are seen, as with x_tables.
+	blind bool
 }
 
 // model is kube-proxy's IPv4 proxier.
@@ -52,6 +53,9 @@ type model struct {
 	// takes is how long a sync takes, lag how late the API's news may come.
 	takes func() time.Duration
 	lag   time.Duration
+	// period is --iptables-min-sync-period, and fails tells whether a restore fails.
+	period time.Duration
+	fails  func() bool
 }
 
 type event struct {
@@ -68,12 +72,15 @@ func newWorld(t *testing.T, seed uint64, services int) *world {
 	w.api = w.cluster.catalog(services)
 	w.catalog = w.api
 	w.proxy = model{
-		known: w.api, changes: map[string]bool{}, lag: time.Second,
+		known: w.api, changes: map[string]bool{}, lag: time.Second, period: time.Second,
+		fails: func() bool { return false },
 		takes: func() time.Duration { return 20*time.Millisecond + w.upTo(2*time.Second) },
 	}
 	w.node.sync(t, w.api, flags{}, w.rng)
 	return w
 }
+
+func (w *world) one(of int) bool { return w.rng.IntN(of) == 0 }
 
 func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng.Int64N(int64(d))) }
 
@@ -147,14 +154,14 @@ func (p *model) touch(port service.PortName, catalogs ...*service.Catalog) {
 	}
 }
 
-// sync begins one as soon as it may: a second after the end of the last one.
+// sync begins one as soon as it may: a period after the end of the last one.
 func (w *world) sync() {
 	p := &w.proxy
 	if p.busy || p.down {
 		return
 	}
 	p.busy = true
-	w.after(max(0, p.ended.Add(time.Second).Sub(w.now)), w.begin)
+	w.after(max(0, p.ended.Add(p.period).Sub(w.now)), w.begin)
 }
 
 func (w *world) begin() {
@@ -165,16 +172,31 @@ func (w *world) begin() {
 	writer := proxier{catalog: known}
 	writer.sync()
 	took := p.takes()
+	if p.fails() {
+		w.after(took, w.failed)
+		return
+	}
 	filter := time.Duration(float64(took) * w.rng.Float64())
 	w.after(filter, func() { w.node.commit("filter", writer.filter, changes, full, w.rng) })
 	w.after(took, func() {
 		w.node.commit("nat", writer.nat, changes, full, w.rng)
 		p.busy, p.ended = false, w.now
-		w.slowest = max(w.slowest, took)
 		if len(p.changes) > 0 || p.full {
 			w.sync()
 		}
 	})
+}
+
+// failed ends a sync that wrote nothing, as when another program holds the lock of
+// xtables: the next one writes everything, after 30 seconds or the next change.
+func (w *world) failed() {
+	p := &w.proxy
+	p.busy, p.ended, p.full = false, w.now, true
+	if len(p.changes) > 0 {
+		w.sync()
+		return
+	}
+	w.after(30*time.Second, w.sync)
 }
 
 // read is one of the agent's readings. The API's picture may be of just before the rules',
@@ -183,7 +205,7 @@ func (w *world) read(ok func(*Verdict)) {
 	judge := func(catalog *service.Catalog) {
 		rules := []Rules{w.node.rules()}
 		r := &Reading{
-			Time: w.now, Current: !w.apiDown, Commits: w.commits.See(rules, w.now), SlowestSync: w.slowest,
+			Time: w.now, Current: !w.apiDown, Commits: w.seen(w.commits.See(rules, w.now)),
 			Result:    w.comparer.Compare(&Input{Catalog: catalog, Rules: rules}),
 			ChangedAt: func(n service.Name) time.Time { return w.changed[n] },
 		}
@@ -200,6 +222,11 @@ func (w *world) read(ok func(*Verdict)) {
 	w.run(w.upTo(300 * time.Millisecond))
 	w.node.read(w.t)
 	judge(catalog)
+}
+
+// seen are the commits that the agent sees.
+func (w *world) seen(commits []Commit) []Commit {
+	return slices.DeleteFunc(commits, func(c Commit) bool { return w.blind && (c.Half || w.one(2)) })
 }
 
 // readings makes them at moments of chance, some right after each other, for so long.
