@@ -44,16 +44,35 @@ func candidates(in *Input, f netfilter.Family) family {
 }
 
 // ipvsMode reports whether kube-proxy works in IPVS mode: it has a KUBE-SERVICES there,
-// too, but no chain of a Service. Others have virtual servers as well.
+// too, but no rule in it for a Service. Chains of Services may have been left behind by
+// the iptables mode, whose KUBE-SERVICES leads to KUBE-NODEPORTS unless it was emptied. Others
+// have virtual servers as well.
 func ipvsMode(in *Input) bool {
-	return in.IPVS && !slices.ContainsFunc(in.Rules, func(r Rules) bool {
-		for _, p := range r.View.Ports {
-			if p.Service != nil || p.Local != nil {
-				return true
-			}
-		}
+	if !in.IPVS {
 		return false
-	})
+	}
+	for i := range in.Rules {
+		v := in.Rules[i].View
+		if v.DispatchRules == 0 && hasServices(v) || len(v.Dispatch) > 0 || leadsToNodePorts(in.Rules[i].Set) {
+			return false
+		}
+	}
+	return true
+}
+
+// hasServices reports whether there are chains that only the iptables mode makes.
+func hasServices(v *kubeproxy.View) bool {
+	for _, p := range v.Ports {
+		if p.Service != nil || p.Local != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func leadsToNodePorts(set *ruleset.Ruleset) bool {
+	services := set.Table("nat").Chain(servicesChain())
+	return services != nil && slices.ContainsFunc(services.Rules, func(r ruleset.Rule) bool { return r.Action.Chain == nodePortsChain() })
 }
 
 // present reports whether kube-proxy has written its rules. Before its first sync has come

@@ -256,6 +256,24 @@ func TestModes(t *testing.T) {
 	if got := Compare(&Input{Catalog: catalog(t), IPVS: true, Rules: []Rules{f.rules(t, text)}}); len(got.Differences) > 0 || len(got.Families) > 0 {
 		t.Errorf("IPVS: got %+v", got)
 	}
+	// What the iptables mode has left behind beside it, after a change of the mode.
+	text = "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-" + web + " - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n" +
+		"-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODE-PORT\n-A KUBE-SVC-" + web + " -j KUBE-MARK-MASQ\nCOMMIT\n"
+	if got := Compare(&Input{Catalog: catalog(t), IPVS: true, Rules: []Rules{f.rules(t, text)}}); len(got.Differences) > 0 || len(got.Families) > 0 {
+		t.Errorf("IPVS after the iptables mode: got %+v", got)
+	}
+	// KUBE-SERVICES was emptied, or left with its last rule, while somebody has virtual servers.
+	for name, text := range map[string]string{
+		"emptied":     lines.in("nat", func(s save) save { return s.without("-A KUBE-SERVICES") }).String(),
+		"but for one": lines.in("nat", func(s save) save { return s.without("-A KUBE-SERVICES", "cluster IP") }).String(),
+		"without nodes": lines.in("nat", func(s save) save {
+			return s.without("-A KUBE-SERVICES", "-j KUBE-S").without("-A KUBE-SERVICES", "-j KUBE-EXT").without("-A KUBE-SERVICES", "-j KUBE-FW").without("-A KUBE-NODEPORTS")
+		}).String(),
+	} {
+		if got := Compare(&Input{Catalog: catalog(t), IPVS: true, Rules: []Rules{f.rules(t, text)}}); len(got.Differences) == 0 || len(got.Families) != 1 {
+			t.Errorf("%s: got %+v", name, got)
+		}
+	}
 	// Virtual servers of somebody else change nothing.
 	if got := Compare(&Input{Catalog: catalog(t), IPVS: true, Rules: []Rules{f.rules(t, f.text(t))}}); len(got.Differences) > 0 || len(got.Families) != 1 {
 		t.Errorf("keepalived: got %+v", got)
