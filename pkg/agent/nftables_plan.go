@@ -56,7 +56,7 @@ func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 		for j := range t.Chains {
 			c := &t.Chains[j].Chain
 			var as *ruleset.Chain
-			if as, next = known.ChainNear(next, c.Name); few || wants(c, as) || f.refused.rules.Known(t.Name, c.Name) {
+			if as, next = known.ChainNear(next, c.Name); few || wants(c, as) || f.rules.View.Stale(c.Name) || f.refused.rules.Known(t.Name, c.Name) {
 				chains = append(chains, c)
 			}
 		}

@@ -38,28 +38,17 @@ func readBalance(chain *ruleset.Chain) balance {
 		switch {
 		case kind != kubeproxy.KindEndpoint:
 			b.foreign = b.foreign || ends(&r.Action)
-		case returning(r) == nil:
+		case kubeproxy.Returning(r) == nil:
 			b.shares = append(b.shares, r)
 			b.to[r.Action.Chain] = true
 		case len(b.shares) == 0: // below the shares no client would come to it
 			if b.sticky == nil {
 				b.sticky = make(map[string]*ruleset.Recent)
 			}
-			b.sticky[r.Action.Chain] = returning(r)
+			b.sticky[r.Action.Chain] = kubeproxy.Returning(r)
 		}
 	}
 	return b
-}
-
-// returning is the condition of a rule that takes clients that come back; nil of
-// others.
-func returning(r *ruleset.Rule) *ruleset.Recent {
-	for _, m := range r.Matches {
-		if recent, ok := m.(ruleset.Recent); ok && !recent.Set && !recent.Not {
-			return &recent
-		}
-	}
-	return nil
 }
 
 // balance compares one chain. older are sets that are as good.

@@ -79,6 +79,7 @@ func (v *View) updateNAT(nat *ruleset.Table, d *ruleset.Delta) {
 		if e, ok := v.endpoints[name]; ok {
 			hashes[e.port] = true
 			delete(v.endpoints, name)
+			delete(v.stale, name)
 		}
 	}
 	for _, c := range d.Changed {
@@ -111,6 +112,7 @@ func (v *View) readEndpoint(c *ruleset.Chain) string {
 		delete(v.missing, c.Name)
 	}
 	e.rules = endpointRules(c)
+	delete(v.stale, c.Name)
 	v.endpoints[c.Name] = e
 	return e.port
 }
@@ -258,23 +260,38 @@ func (v *View) addEndpoints(nat *ruleset.Table, p *PortChains) {
 	for j := range p.EndpointJumps() {
 		i, known := p.endpoint(j.Target, seen)
 		if !known {
-			if nat.Chain(j.Target) == nil {
+			sep := nat.Chain(j.Target)
+			if sep == nil {
 				if v.missing == nil {
 					v.missing = make(map[string]string)
 				}
 				v.missing[j.Target] = p.Hash
 			}
-			p.Endpoints = append(p.Endpoints, EndpointChains{
-				Chain: j.Target, SEP: nat.Chain(j.Target), Addr: v.Address(j.Target),
-			})
-			if e, ok := v.endpoints[j.Target]; ok && e.port != p.Hash {
-				e.port = p.Hash
-				v.endpoints[j.Target] = e
-			}
+			p.Endpoints = append(p.Endpoints, EndpointChains{Chain: j.Target, SEP: sep, Addr: v.Address(j.Target)})
+			v.endpointOf(p, sep, &j)
 		}
 		if e := &p.Endpoints[i]; !e.Addr.IsValid() || !p.Named {
 			p.readEndpointComment(e, j.Rule)
 		}
+	}
+}
+
+// endpointOf notes, of a KUBE-SEP chain that was read, that a port leads to it, and whether it
+// is stale.
+func (v *View) endpointOf(p *PortChains, sep *ruleset.Chain, j *Jump) {
+	e, ok := v.endpoints[j.Target]
+	if !ok {
+		return
+	}
+	if e.port != p.Hash {
+		e.port = p.Hash
+		v.endpoints[j.Target] = e
+	}
+	if sep != nil && sep.Unread && !e.rules.Remembers && Returning(j.Rule) != nil {
+		if v.stale == nil {
+			v.stale = make(map[string]bool)
+		}
+		v.stale[j.Target] = true
 	}
 }
 

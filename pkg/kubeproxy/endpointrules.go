@@ -31,3 +31,14 @@ func notes(r *ruleset.Rule, list string) bool {
 	}
 	return false
 }
+
+// Returning is the condition of a rule that takes clients that come back; nil of
+// others.
+func Returning(r *ruleset.Rule) *ruleset.Recent {
+	for _, m := range r.Matches {
+		if recent, ok := m.(ruleset.Recent); ok && !recent.Set && !recent.Not {
+			return &recent
+		}
+	}
+	return nil
+}

@@ -65,3 +65,39 @@ func TestAPortIsReplacedWithItsEndpointsChains(t *testing.T) {
 		t.Errorf("got %+v", after.Endpoints)
 	}
 }
+
+// TestAnEndpointsChainIsStale: affinity that comes tells that a chain whose rules are not kept
+// was written anew.
+func TestAnEndpointsChainIsStale(t *testing.T) {
+	const head = "-A KUBE-SVC-" + webHash
+	const dnat = "-A " + sep + " -p tcp -m tcp -j DNAT --to-destination 10.180.0.1:80\n"
+	rs := parse(t, netfilter.IPv4, nat(head+" -j "+sep+"\n"+dnat))
+	v := NewView(rs)
+	chain := rs.Table("nat").Chain(sep)
+	chain.Rules, chain.Unread = nil, true
+	now := parse(t, netfilter.IPv4, nat(head+" -m recent --rcheck --seconds 600 --reap --name "+sep+" --rsource -j "+sep+"\n"+head+" -j "+sep+"\n"))
+	service := now.Table("nat").Chain("KUBE-SVC-" + webHash)
+	update := func(changed *ruleset.Chain) {
+		t.Helper()
+		var chains []*ruleset.Chain
+		for _, c := range rs.Table("nat").Chains {
+			if c.Name == changed.Name {
+				c = changed
+			}
+			chains = append(chains, c)
+		}
+		rs.Tables = []*ruleset.Table{ruleset.NewTable("nat", 0, chains)}
+		v.Update(rs, []ruleset.Delta{{Table: "nat", Changed: []*ruleset.Chain{changed}}})
+	}
+	update(service)
+	if got, ok := v.EndpointRules(sep); ok || !v.Stale(sep) {
+		t.Errorf("of a chain that was written anew: got %+v", got)
+	}
+	if v.Address(sep) != netip.MustParseAddrPort("10.180.0.1:80") {
+		t.Errorf("its address is forgotten")
+	}
+	update(parse(t, netfilter.IPv4, nat(head+" -j "+sep+"\n"+dnat)).Table("nat").Chain(sep))
+	if got, ok := v.EndpointRules(sep); !ok || v.Stale(sep) || got.Remembers {
+		t.Errorf("read again: known %v, got %+v", ok, got)
+	}
+}

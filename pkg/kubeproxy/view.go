@@ -42,6 +42,9 @@ type View struct {
 	// missing has the KUBE-SEP chains that a port jumps to and that are not known
 	// yet, with the port's hash: a reading of some chains finds such.
 	missing map[string]string
+	// stale has the KUBE-SEP chains that were written anew since they were read, as what
+	// leads to them tells.
+	stale map[string]bool
 }
 
 // endpointChain is a KUBE-SEP chain that was read.
@@ -64,11 +67,16 @@ type EndpointRules struct {
 }
 
 // EndpointRules returns what a KUBE-SEP chain does; ok is false where it was never
-// read. It is known when the chain's rules are not kept, too.
+// read, or is Stale. It is known when the chain's rules are not kept, too.
 func (v *View) EndpointRules(chain string) (r EndpointRules, ok bool) {
 	e, ok := v.endpoints[chain]
-	return e.rules, ok
+	return e.rules, ok && !v.stale[chain]
 }
+
+// Stale reports whether a KUBE-SEP chain has to be read again: the rules that lead to it
+// want affinity, and those of the chain, which are not kept, did not note clients. The
+// rest of it is what its name is a hash of.
+func (v *View) Stale(chain string) bool { return v.stale[chain] }
 
 // Address is where a KUBE-SEP chain sends to; not valid where it was not read.
 func (v *View) Address(chain string) netip.AddrPort { return v.endpoints[chain].rules.To }
