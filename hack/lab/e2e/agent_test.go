@@ -148,6 +148,12 @@ func (m metrics) sum(name string, labels map[string]string) (total float64, n in
 // eventually waits for a condition, which says what is still missing.
 func eventually(t *testing.T, what string, cond func() error) {
 	t.Helper()
+	within(t, patience, what, cond)
+}
+
+// within waits for a condition that may take longer than most.
+func within(t *testing.T, patience time.Duration, what string, cond func() error) {
+	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
 		err := cond()

@@ -19,7 +19,7 @@ type fault struct {
 // faults by the names that dashboards and alerts know them by.
 func faults() map[string]fault {
 	all := map[string]fault{}
-	for _, some := range []map[string]fault{trafficFaults(), dropFaults(), agentFaults(), rulesetFaults(), proxyFaults()} {
+	for _, some := range []map[string]fault{trafficFaults(), dropFaults(), agentFaults(), rulesetFaults(), proxyFaults(), driftFaults()} {
 		maps.Copy(all, some)
 	}
 	return all

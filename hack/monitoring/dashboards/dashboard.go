@@ -30,7 +30,7 @@ const (
 // All returns the dashboards in their current form, in the order in which a
 // reader would go through them.
 func All() []Dashboard {
-	all := []Dashboard{overview(), service(), drops(), conntrack(), ruleGrowth(), agents()}
+	all := []Dashboard{overview(), service(), drift(), drops(), conntrack(), ruleGrowth(), agents()}
 	for i := range all {
 		all[i].Links = linksFrom(all[i].UID, all)
 	}

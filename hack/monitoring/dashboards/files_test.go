@@ -123,7 +123,7 @@ type empty struct {
 // scenarios are the faults by which the lab fills such panels.
 var scenarios = []string{
 	"no_endpoints", "no_local_endpoints", "conntrack_full", "entries_astray", "series_cap", "api_down", "agent_down", "undecoded",
-	"ruleset_change", "ruleset_storm", "proxy_hangs", "lock_busy", "invalid_packets", "policy_drops", "nflog_lost", "nflog_held",
+	"ruleset_change", "ruleset_storm", "proxy_hangs", "proxy_stands", "endpoints_change", "jumps_missing", "rules_edited", "lock_busy", "invalid_packets", "policy_drops", "nflog_lost", "nflog_held",
 }
 
 // optional are panels that are empty until something is switched on, which

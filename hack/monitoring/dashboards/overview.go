@@ -8,11 +8,11 @@ func overview() Dashboard {
 	return newDashboard(heading{
 		uid: overviewUID, title: "Cluster overview",
 		description: "Is every node observed, which Services get connections or refusals, which nodes are near a limit, " +
-			"and do the nodes' rules have as many endpoints as the API?",
+			"and are the nodes' rules what the API wants?",
 		from: "now-1h", refresh: "1m", variables: namespaceVariables(),
 	},
-		section{"Is every node observed?", []Panel{
-			silentAgents(), failingSources(), notSynced(), oldestReading(),
+		section{"Is every node observed, and as the API wants it?", []Panel{
+			silentAgents(), failingSources(), notSynced(), oldestReading(), driftingNodes(),
 			versions(), proxyModes(),
 		}},
 		section{"Who gets connections, and who is refused?", []Panel{
@@ -21,14 +21,14 @@ func overview() Dashboard {
 		section{"Which nodes are near a limit?", []Panel{topUtilisation(), lossesByNode("Packets lost in conntrack, top 10",
 			"Open the Conntrack overflow dashboard, which tells the causes apart.")}},
 		section{"Do the nodes agree with the API and with each other?", []Panel{
-			differingEndpoints(), ruleSpread(), changes("Ruleset changes"),
+			driftingServices(), ruleSpread(), changes("Ruleset changes"),
 		}},
 	)
 }
 
 func silentAgents() Panel {
 	return stat(spec{
-		title: "Agents gone silent", unit: "none", w: 6, h: 4,
+		title: "Agents gone silent", unit: "none", w: 5, h: 4,
 		shows: "Agents that answered within the last hour and do not now. A node that left the cluster counts for that hour too.",
 		bad:   "Anything but 0 while no node is being removed.",
 		next:  "Open Prometheus' targets page for the scrape error, then the pod's log and last state.",
@@ -43,7 +43,7 @@ func silentAgents() Panel {
 
 func failingSources() Panel {
 	return stat(spec{
-		title: "Failing sources", unit: "none", w: 6, h: 4,
+		title: "Failing sources", unit: "none", w: 5, h: 4,
 		shows: "Nodes on which the last reading of a source failed, by source.",
 		bad:   "Anything but 0: the metrics of that source are missing or old there.",
 		next:  "Read the agent's log on such a node; a missing capability is the usual cause.",
@@ -55,7 +55,7 @@ func failingSources() Panel {
 
 func notSynced() Panel {
 	return stat(spec{
-		title: "Nodes without the API", unit: "none", w: 6, h: 4,
+		title: "Nodes without the API", unit: "none", w: 5, h: 4,
 		shows: "Agents that take names and endpoints from the rules alone, since they do not follow the Kubernetes API. " +
 			"All of them with kube: never.",
 		bad:   "Anything but 0 where the API should be followed: differences between API and rules are not seen there.",
@@ -68,13 +68,26 @@ func notSynced() Panel {
 
 func oldestReading() Panel {
 	return stat(spec{
-		title: "Oldest reading", unit: "s", w: 6, h: 4,
+		title: "Oldest reading", unit: "s", w: 5, h: 4,
 		shows: "Age of the oldest numbers that an agent serves.",
 		bad:   "More than a few sampling intervals (15 s each by default): the agent answers but no longer reads.",
 		next:  "Read that agent's log; see the duration of its sources in svcscope_collector_duration_seconds.",
 		steps: warnAt(60, 300),
 		targets: []Target{over(
 			`max by (cluster) (time() - svcscope_snapshot_timestamp_seconds{@on})`, "{{cluster}}")},
+	})
+}
+
+func driftingNodes() Panel {
+	return stat(spec{
+		title: "Nodes with drift", unit: "none", w: 4, h: 4,
+		shows: "Nodes whose rules are not what kube-proxy should have made of the API. Nothing where no node is compared, as in mode nftables.",
+		bad:   "Anything but 0: Services do not work there, or not as they should.",
+		next:  "Open the Drift dashboard: it tells the kinds, the Services and the nodes.",
+		steps: redFrom(1),
+		targets: []Target{over(
+			`count by (cluster) (max by (@node) (svcscope_node_drift{@on}) > 0 or max by (@node) (svcscope_drifting_services{@on}) > 0)
+			 or 0 * count by (cluster) (svcscope_node_drift{@on})`, "{{cluster}}")},
 	})
 }
 

@@ -220,3 +220,16 @@ func deviation() Panel {
 			nodeLegend)},
 	})
 }
+
+func differingEndpoints() Panel {
+	return timeseries(spec{
+		title: "Endpoints more or fewer than in the API, top 10", unit: "short", w: 8, h: 8,
+		shows: "By how many endpoints a node's rules differ from the API, summed over Services and ports. " + onlyNumbers +
+			" Nodes are compared where the API is followed and kube-proxy's mode is iptables.",
+		bad:   "Anything but 0 for more than a minute: kube-proxy on that node is late, stuck or gone.",
+		next:  "Look at kube-proxy on that node; the Service dashboard shows which Service differs where.",
+		steps: redFrom(1),
+		targets: []Target{over(
+			`topk(10, `+endpointDifference("@node", "@ns")+`)`, nodeLegend)},
+	})
+}

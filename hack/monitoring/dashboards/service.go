@@ -10,12 +10,12 @@ const serviceByNode = `sum by (@node) (rate(svcscope_service_connections_total{@
 func service() Dashboard {
 	return newDashboard(heading{
 		uid: serviceUID, title: "Service",
-		description: "One Service: its connections, what is refused and why, whether every node has as many endpoints as the API, " +
+		description: "One Service: its connections, what is refused and why, whether every node's rules are what the API wants, " +
 			"and what it costs in rules.",
 		from: "now-1h", refresh: "1m", variables: serviceVariables(),
 	},
 		section{"How is it doing?", []Panel{
-			serviceConnections(), serviceRefused(), serviceReach(), serviceDifference(), serviceCost(),
+			serviceConnections(), serviceRefused(), serviceReach(), serviceDrift(), serviceCost(),
 		}},
 		section{"Where do its connections come from and go to?", []Panel{
 			serviceVia(), servicePorts(), serviceNodes(), serviceEndpoints(),
@@ -61,15 +61,15 @@ func serviceReach() Panel {
 	})
 }
 
-func serviceDifference() Panel {
+func serviceDrift() Panel {
 	return stat(spec{
-		title: "Endpoints more or fewer", unit: "none", w: 5, h: 4,
-		shows: "By how many endpoints the nodes' rules differ from the API, summed over ports, IP families and nodes. " + onlyNumbers,
-		bad:   "Anything but 0 for more than a minute.",
-		next:  "The table of nodes below shows where; look at kube-proxy there.",
+		title: "Drift: nodes by kind", unit: "none", w: 5, h: 4, noValue: "none known",
+		shows: "Nodes on which rules of the Service are not what kube-proxy should have made of the API, by what is wrong.",
+		bad:   "Any. One node: its rules were edited, or its kube-proxy has missed a change. All: kube-proxy cannot do what the Service asks for.",
+		next:  driftDocs + "; svcscope drift in a node's agent tells since when, and which rule.",
 		steps: redFrom(1),
 		targets: []Target{over(
-			`sum by (cluster) (`+endpointDifference("@node", "@its")+`)`, "{{cluster}}")},
+			`count by (cluster, kind) (max by (@node, kind) (svcscope_service_drift{@its}))`, "{{kind}} {{cluster}}")},
 	})
 }
 

@@ -25,16 +25,16 @@ func endpointDifference(by, selector string) string {
 // onlyNumbers is what the reader of a comparison of endpoints must know.
 const onlyNumbers = "Numbers are compared: a pod in place of another is not seen."
 
-func differingEndpoints() Panel {
+func driftingServices() Panel {
 	return timeseries(spec{
-		title: "Endpoints more or fewer than in the API, top 10", unit: "short", w: 8, h: 8,
-		shows: "By how many endpoints a node's rules differ from the API, summed over Services and ports. " + onlyNumbers +
-			" Nodes are compared where the API is followed and kube-proxy's mode is iptables.",
-		bad:   "Anything but 0 for more than a minute: kube-proxy on that node is late, stuck or gone.",
-		next:  "Look at kube-proxy on that node; the Service dashboard shows which Service differs where.",
+		title: "Services that drift by node, top 10", unit: "short", w: 8, h: 8,
+		shows: "Services whose rules on a node are not what the API wants, although kube-proxy has had its time; the more, the more kinds. " +
+			"Nodes are compared where the API is followed and kube-proxy's mode is iptables.",
+		bad:   "Anything but 0.",
+		next:  "svcscope drift in that node's agent lists them, since when, and what to do: mostly to restart kube-proxy, and to find out who writes rules.",
 		steps: redFrom(1),
 		targets: []Target{over(
-			`topk(10, `+endpointDifference("@node", "@ns")+`)`, nodeLegend)},
+			`topk(10, sum by (@node) (max by (@node, kind) (svcscope_drifting_services{@on})))`, nodeLegend)},
 	})
 }
 

@@ -18,7 +18,7 @@ type valueTest struct {
 }
 
 func valueTests() []valueTest {
-	return slices.Concat(ruleValues(), conntrackValues(), nodeValues(), tableValues(), shareValues(), agentValues(), dropValues())
+	return slices.Concat(ruleValues(), conntrackValues(), nodeValues(), tableValues(), shareValues(), agentValues(), dropValues(), driftValues(), programmingValues())
 }
 
 func ruleValues() []valueTest {
@@ -112,7 +112,7 @@ func nodeValues() []valueTest {
 			want:   []toolSample{{`{cluster="x"}`, 2}},
 		},
 		{
-			name: "endpoints on one side only", uid: overviewUID, panel: "Endpoints more or fewer than in the API, top 10", interval: "1m", at: "5m",
+			name: "endpoints on one side only", uid: rulesUID, panel: "Endpoints more or fewer than in the API, top 10", interval: "1m", at: "5m",
 			series: []toolSeries{
 				{endpoints("only-api", "api"), "3x5"},
 				{synced("only-api"), "1x5"},

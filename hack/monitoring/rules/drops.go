@@ -5,13 +5,6 @@ package rules
 func dropAlerts() []alert {
 	return []alert{
 		{
-			name: "SvcscopeRefusedDespiteEndpoints", severity: warning, hold: "10m",
-			expr:    despiteEndpoints,
-			summary: "A node refuses packets to a Service that has endpoints",
-			description: theNode + ` refuses {{ $value | printf "%.2f" }} packets a second to Service {{ $labels.service_namespace }}/{{ $labels.service_name }} ` +
-				`for want of endpoints, although the API has some for it: the node's rules are old.`,
-		},
-		{
 			name: "SvcscopeInvalidDrops", severity: info, hold: "15m",
 			expr:    invalidDrops,
 			summary: "A node drops more packets of no known connection than it used to",
@@ -34,17 +27,6 @@ func dropAlerts() []alert {
 		},
 	}
 }
-
-// despiteEndpoints looks at each port by itself: another port of the Service may have
-// none. A Service whose endpoints come and go has some now and then, and rules that are
-// late by seconds; what is summed in _other cannot be told apart.
-const despiteEndpoints = `
-sum by (` + byNode + `, service_namespace, service_name) (
-  rate(svcscope_service_rejected_packets_total{reason="no_endpoints", service_name!="_other"}[5m]) > 0
-  and ignoring (reason, source)
-  svcscope_service_endpoints{source="api"} > 0
-)
-`
 
 // invalidDrops asks for a rise over the hour before and after this time of yesterday:
 // some nodes have many by right, as those to which a load balancer sends the end of

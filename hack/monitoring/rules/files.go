@@ -43,6 +43,7 @@ func alertRules() file {
 		alertGroup("growth", growthAlerts()),
 		alertGroup("ruleset", rulesetAlerts()),
 		alertGroup("services", serviceAlerts()),
+		alertGroup("drift", driftAlerts()),
 		alertGroup("drops", dropAlerts()),
 		alertGroup("agent", agentAlerts()),
 	}}

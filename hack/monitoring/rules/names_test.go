@@ -4,6 +4,7 @@ package rules
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,10 +20,15 @@ var (
 	labelReference = regexp.MustCompile(`\$labels\.(\w+)`)
 )
 
+// catalog returns the metrics by name, histograms by that of their buckets.
 func catalog() map[string]metrics.Metric {
 	all := map[string]metrics.Metric{}
 	for _, section := range metrics.Catalog() {
 		for _, m := range section.Metrics {
+			if m.Type == metrics.Histogram {
+				m.Name += "_bucket"
+				m.Labels = append(slices.Clone(m.Labels), metrics.Label{Name: "le"})
+			}
 			all[m.Name] = m
 		}
 	}

@@ -87,8 +87,13 @@ func TestUnitTestsNoticeLostGuards(t *testing.T) {
 		{"last week's INVALID packets are not looked at", "drops-days.yaml", "they rise on one node, and are as they were on others", strings.NewReplacer("offset 167h", "offset 700h")},
 		{"groups that no rule logs to", "drops.yaml", "a group that others hold on two nodes, one to which no rule logs, and a restart", strings.NewReplacer(`svcscope_collector_success{collector="nflog"} == 0`, `svcscope_collector_success{collector="nflog"}`)},
 		{"one burst of events", "drops.yaml", "events are lost on one node, a few on another, once on a third", strings.NewReplacer("    for: 15m\n", "    for: 5m\n")},
-		{"a sum of Services", "drops.yaml", "a Service is refused although the API has endpoints for it", strings.NewReplacer(`, service_name!="_other"`, "")},
-		{"names from the rules only", "ruleset.yaml", "where one side is not known nothing differs, and neither do pods that come and go", strings.NewReplacer("(svcscope_kube_synced == 1)", "svcscope_kube_synced")},
+		{"a node beside others although it is compared with the API", "ruleset.yaml", "where rules are compared with the API, other nodes' say nothing", strings.NewReplacer("unless on (cluster, job, instance) svcscope_drifting_services", "")},
+		{"two backends told twice", "ruleset.yaml", "both backends, beyond the half hour in which kube-proxy is moved", strings.NewReplacer(`(svcscope_node_drift{kind="two_backends"} > 0)`, `(svcscope_node_drift{kind="two_backends"} > 1)`)},
+		{"one burst of late changes", "drift.yaml", "changes come late on one node, once on another", strings.NewReplacer("    for: 15m\n", "    for: 5m\n")},
+		{"a ruleset that is being mended", "drift.yaml", "what kube-proxy mends, and what it does not yet", strings.NewReplacer("    for: 1m\n", "", "    for: 2m\n", "", "    for: 5m\n", "")},
+		{"other modes", "drift.yaml", "nodes that are not judged", strings.NewReplacer(`svcscope_node_info{proxy_mode="iptables"}`, "svcscope_node_info")},
+		{"what other alerts tell", "drift.yaml", "nodes that are not judged", strings.NewReplacer(`collector=~"kube|legacy|nftables"`, `collector="kube"`)},
+		{"an API that is not wanted", "drift.yaml", "nodes that are not judged", strings.NewReplacer("(svcscope_kube_synced == 1)", "svcscope_kube_synced")},
 		{"agents by their job", "agent.yaml", "agents that answer in jobs of other names", strings.NewReplacer("absent(svcscope_build_info)", `absent(up{job="svcscope"})`)},
 	}
 	for _, tc := range tests {

@@ -14,7 +14,6 @@ func recordingRules() file {
 		{Name: "svcscope-services.rules", Rules: []rule{
 			record("service:svcscope_connections:rate5m", connections),
 			record("service:svcscope_refused_packets:rate5m", refused),
-			record("node_service:svcscope_endpoints:difference", difference),
 		}},
 		{Name: "svcscope-drops.rules", Rules: []rule{
 			record("node:svcscope_invalid_drops:rate10m", invalid),
@@ -41,28 +40,6 @@ sum by (cluster, service_namespace, service_name) (rate(svcscope_service_connect
 
 const refused = `
 sum by (cluster, service_namespace, service_name, reason) (rate(svcscope_service_rejected_packets_total[5m]))
-`
-
-// difference exists only while the numbers of a Service port's endpoints
-// differ, and only where both sides are known: names from the API, rules read,
-// mode iptables. One endpoint in place of another makes no difference.
-const difference = `
-sum without (source) (
-  (
-      (
-          svcscope_service_endpoints{source="api"}
-        - ignoring (source)
-          svcscope_service_endpoints{source="kernel"}
-      ) != 0
-    or
-      (svcscope_service_endpoints{source="api"} unless ignoring (source) svcscope_service_endpoints{source="kernel"})
-    or
-      (-svcscope_service_endpoints{source="kernel"} unless ignoring (source) svcscope_service_endpoints{source="api"})
-  )
-  and on (` + onTarget + `) (svcscope_kube_synced == 1)
-  and on (` + onTarget + `) svcscope_counting_method{what="connections", method=~"rules|notices"}
-  unless on (` + onTarget + `) (svcscope_collector_success{collector=~"legacy|nftables"} == 0)
-)
 `
 
 const invalid = `

@@ -13,7 +13,7 @@ func rulesetAlerts() []alert {
 		},
 		{
 			name: "SvcscopeTwoBackends", severity: warning, hold: "30m",
-			expr:    `svcscope_node_info{backend="legacy,nft"} == 1`,
+			expr:    twoBackends,
 			summary: "A node has kube-proxy rules in both iptables backends",
 			description: theNode + ` has kube-proxy chains in legacy iptables and in nf_tables. Both are in force, and one of them is ` +
 				`no longer kept up to date.`,
@@ -38,18 +38,12 @@ func rulesetAlerts() []alert {
 			description: theNode + ` has writers that wait for the xtables lock or hold it {{ $value | humanizePercentage }} of the time, more than ` +
 				`{{ __LOCK_OPEN_SHARE__ | humanizePercentage }}: kube-proxy and others stand in line, and rules are late.`,
 		},
-		{
-			name: "SvcscopeEndpointsDiffer", severity: warning, hold: "5m",
-			expr:    endpointsDiffer,
-			summary: "A node's rules have more or fewer endpoints than the API",
-			description: theNode + ` has {{ $value | humanize }} Service ports whose number of endpoints in the kernel has not been that of the API for 15 minutes: ` +
-				`connections go to endpoints that are gone, or new ones get none. Only numbers are compared: a pod in place of another is not seen.`,
-		},
 	}
 }
 
 // rulesDiffer asks for three nodes, or there is no median to differ from, and
-// for 50 rules, the work of a few Services with local endpoints.
+// for 50 rules, the work of a few Services with local endpoints. Where a node's rules
+// are compared with the API, other nodes' say nothing more.
 const rulesDiffer = `
 max by (` + byNode + `) (
   abs(
@@ -64,6 +58,13 @@ max by (` + byNode + `) (
     count by (cluster, backend, ip_family, table) (svcscope_rules{owner="kube-proxy"}) > 2
   )
 )
+unless on (` + onTarget + `) svcscope_drifting_services
+`
+
+// twoBackends leaves those that serve the same addresses to SvcscopeTwoRulesets.
+const twoBackends = `
+svcscope_node_info{backend="legacy,nft"} == 1
+unless on (` + onTarget + `) (svcscope_node_drift{kind="two_backends"} > 0)
 `
 
 // noKubeProxy is silent in a cluster whose nodes are all without: there
@@ -82,17 +83,6 @@ sum by (` + byNode + `) (rate(svcscope_ruleset_changes_total{backend="nft"}[10m]
 // lockBusy exists only where the file of the lock is watched.
 const lockBusy = `
 max by (` + byNode + `) (rate(svcscope_xtables_lock_open_seconds_total[5m])) > __LOCK_OPEN_SHARE__
-`
-
-// endpointsDiffer counts the ports whose numbers differ now, 5 and 10 minutes ago: a
-// cluster where pods come and go has some that differ at any time, never the
-// same. What is summed in _other cannot be told apart.
-const endpointsDiffer = `
-count by (` + byNode + `) (
-  node_service:svcscope_endpoints:difference{service_name!="_other"}
-  and node_service:svcscope_endpoints:difference offset 5m
-  and node_service:svcscope_endpoints:difference offset 10m
-) > 0
 `
 
 func serviceAlerts() []alert {

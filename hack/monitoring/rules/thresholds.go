@@ -29,6 +29,7 @@ func thresholds() []threshold {
 		{"blindShare", 0.5, "share of the time whose counts rewrites may take along"},
 		{"refusedPackets", 0.1, "packets a second that a Service may refuse"},
 		{"invalidDrops", 10, "packets of no known connection a second that a node may drop"},
+		{"programmingDelay", 30, "seconds in which 99 % of the changes of endpoints should be in a node's rules"},
 	}
 }
 
