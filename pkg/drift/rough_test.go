@@ -11,7 +11,7 @@ import (
 // TestBegunInTheMiddle: an agent that begins, or begins again, while kube-proxy is behind
 // says nothing of Services.
 func TestBegunInTheMiddle(t *testing.T) {
-	for _, seed := range seeds[:15] {
+	for _, seed := range seeds[:min(15, len(seeds))] {
 		for _, slow := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d/slow %v", seed, slow), func(t *testing.T) {
 				w := newWorld(t, seed, 12)
@@ -28,7 +28,7 @@ func TestBegunInTheMiddle(t *testing.T) {
 
 // TestFailingRestores: what kube-proxy could not write, it writes half a minute later.
 func TestFailingRestores(t *testing.T) {
-	for _, seed := range seeds[:15] {
+	for _, seed := range seeds[:min(15, len(seeds))] {
 		for _, every := range []time.Duration{2 * time.Second, 40 * time.Second} {
 			t.Run(fmt.Sprintf("%d/a change each %s", seed, every/2), func(t *testing.T) {
 				w := newWorld(t, seed, 12)
@@ -44,7 +44,7 @@ func TestFailingRestores(t *testing.T) {
 
 // TestRareSyncs: kube-proxy may be told to write rarely.
 func TestRareSyncs(t *testing.T) {
-	for _, seed := range seeds[:15] {
+	for _, seed := range seeds[:min(15, len(seeds))] {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(t, seed, 12)
 			w.proxy.period = 30 * time.Second
@@ -56,7 +56,7 @@ func TestRareSyncs(t *testing.T) {
 
 // TestBlind: of x_tables every second commit of a small cluster is not seen.
 func TestBlind(t *testing.T) {
-	for _, seed := range seeds[:15] {
+	for _, seed := range seeds[:min(15, len(seeds))] {
 		for _, every := range []time.Duration{300 * time.Millisecond, 4 * time.Second, 40 * time.Second} {
 			t.Run(fmt.Sprintf("%d/a change each %s", seed, every/2), func(t *testing.T) {
 				w := newWorld(t, seed, 12)
