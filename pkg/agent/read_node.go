@@ -78,11 +78,15 @@ func (s *sampler) nodeRules(ctx context.Context, n *capture.Node) error {
 			errs = append(errs, err)
 		}
 		for _, f := range slices.Concat(src.families(), src.refusers()) {
-			// Tables that packets of both families pass are told of where there are any.
-			if !f.read || f.set.Family == netfilter.FamilyINet && len(f.set.Tables) == 0 {
+			if !f.read {
 				continue
 			}
-			n.Rules = append(n.Rules, capture.Rules{Set: f.set})
+			set := withoutTap(f.set)
+			// Tables that packets of both families pass are told of where there are any.
+			if set.Family == netfilter.FamilyINet && len(set.Tables) == 0 {
+				continue
+			}
+			n.Rules = append(n.Rules, capture.Rules{Set: set})
 			if i := slices.Index(families(), f.set.Family); i >= 0 {
 				native[i] = native[i] || f.set.Backend == ruleset.NFT && f.set.Table(correlate.NativeTable) != nil
 			}
@@ -95,6 +99,16 @@ func (s *sampler) nodeRules(ctx context.Context, n *capture.Node) error {
 	}
 	slices.SortStableFunc(n.Rules, func(a, b capture.Rules) int { return rank(a.Set.Family) - rank(b.Set.Family) })
 	return errors.Join(errs...)
+}
+
+// withoutTap leaves out the table of an agent, of which nothing is read.
+func withoutTap(rs *ruleset.Ruleset) *ruleset.Ruleset {
+	if rs.Backend != ruleset.NFT || rs.Table(kernel.TapTable) == nil {
+		return rs
+	}
+	rest := *rs
+	rest.Tables = slices.DeleteFunc(slices.Clone(rs.Tables), func(t *ruleset.Table) bool { return isTap(rs.Family, t.Name) })
+	return &rest
 }
 
 func backendOf(src *ruleSource) ruleset.Backend { return src.families()[0].set.Backend }

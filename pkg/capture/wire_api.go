@@ -109,14 +109,14 @@ func (w *wireAPI) catalog() (*service.Catalog, error) {
 		s := service.Service(one.serviceFields)
 		s.Name = service.Name{Namespace: one.Namespace, Name: one.ServiceName}
 		if i > 0 && c.Services[i-1].Name.Compare(s.Name) >= 0 {
-			return nil, fmt.Errorf("Service %s: Services are not sorted by namespace and name", s.Name)
+			return nil, fmt.Errorf("Service %q: Services are not sorted by namespace and name", s.Name)
 		}
 		for j := range one.Ports {
 			port := service.Port(one.Ports[j].portFields)
 			s.Ports = append(s.Ports, port)
 			endpoints, err := one.Ports[j].endpoints()
 			if err != nil {
-				return nil, fmt.Errorf("Service %s, port %s: %w", s.Name, port.Name, err)
+				return nil, fmt.Errorf("Service %q, port %q: %w", s.Name, port.Name, err)
 			}
 			if len(endpoints) > 0 {
 				c.Endpoints[s.PortName(&port)] = endpoints

@@ -76,7 +76,7 @@ func (w *wireHeader) check() error {
 	case w.Format != format:
 		return errors.New("not a snapshot of svcscope")
 	case w.FormatVersion != FormatVersion:
-		return fmt.Errorf("format version %d, and this svcscope reads %d: it was made by svcscope %s", w.FormatVersion, FormatVersion, w.Svcscope)
+		return fmt.Errorf("format version %d, and this svcscope reads %d: it was made by svcscope %q", w.FormatVersion, FormatVersion, w.Svcscope)
 	case w.Time.IsZero():
 		return errors.New("it has no time")
 	}

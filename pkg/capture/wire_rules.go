@@ -135,7 +135,7 @@ func (w *wireRules) rules() (Rules, error) {
 		for j := range t.Chains {
 			c, err := t.Chains[j].chain()
 			if err != nil {
-				return Rules{}, fmt.Errorf("table %s, chain %s: %w", t.Name, t.Chains[j].Name, err)
+				return Rules{}, fmt.Errorf("table %q, chain %q: %w", t.Name, t.Chains[j].Name, err)
 			}
 			chains = append(chains, c)
 		}

@@ -31,7 +31,7 @@ func writeDiff(w io.Writer, r *nodediff.Report) error {
 	if len(r.Node)+len(r.Services) == 0 {
 		b.WriteString("\nnothing differs\n")
 	}
-	if _, err := io.WriteString(w, b.String()); err != nil {
+	if _, err := io.WriteString(w, printable(b.String())); err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}
 	return nil

@@ -9,7 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -49,7 +53,7 @@ func readSnapshot(e *env, o sourceOptions) (*capture.Snapshot, error) {
 		return nil, err
 	}
 	e.snapshot, e.now = s, func() time.Time { return s.Node.Time }
-	fmt.Fprintf(e.stderr, "source: %s%s\n", snapshotText(o.from, s), kubeNote(nodeKube(s.Node)))
+	fmt.Fprintf(e.stderr, "source: %s%s\n", snapshotText(o.from, s), printable(kubeNote(nodeKube(s.Node))))
 	return s, nil
 }
 
@@ -85,7 +89,17 @@ func snapshotText(name string, s *capture.Snapshot) string {
 	if s.Mask != "" {
 		masked = ", its addresses masked"
 	}
-	return fmt.Sprintf("snapshot %s of node %s, read %s%s", fileText(name), s.Node.Name, s.Node.Time.Format(time.RFC3339), masked)
+	return fmt.Sprintf("snapshot %s of node %s, read %s%s", fileText(name), printable(s.Node.Name), s.Node.Time.Format(time.RFC3339), masked)
+}
+
+// printable is a text of somebody else's file without what would control a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 // readSnapshotReport takes a report out of a snapshot: the document that the node gave.
@@ -97,14 +111,53 @@ func readSnapshotReport[R any](e *env, o sourceOptions, s reportSource[R]) (R, e
 	}
 	b, ok := snapshot.Reports[s.what]
 	if !ok {
-		err = errors.New(cmp.Or(snapshot.Unreported[s.what], "it has none"))
-	} else if err = json.Unmarshal(b, &r); err == nil && s.head(&r).Source == "" {
+		err = errors.New(cmp.Or(printable(snapshot.Unreported[s.what]), "it has none"))
+	} else if err = json.Unmarshal(printableJSON(b), &r); err == nil && s.head(&r).Source == "" {
 		err = errors.New("not a report of " + s.what)
 	}
 	if err != nil {
 		return r, fmt.Errorf("read %s from snapshot %s: %w", s.what, fileText(o.from), err)
 	}
 	return r, nil
+}
+
+// printableJSON is a JSON text in whose strings there is nothing that would control a
+// terminal. Of what a node gives nothing changes.
+func printableJSON(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		n := 1
+		switch r, size := utf8.DecodeRune(b); {
+		case b[0] == '\\' && len(b) > 1:
+			if n = 2; b[1] == 'u' {
+				n = min(6, len(b))
+			}
+			if controls(b[:n]) {
+				out, b = append(out, `\ufffd`...), b[n:]
+				continue
+			}
+		case unicode.IsControl(r) && size > 1, r == 0x7f:
+			out, b = append(out, `\ufffd`...), b[size:]
+			continue
+		default:
+			n = size
+		}
+		out, b = append(out, b[:n]...), b[n:]
+	}
+	return out
+}
+
+// controls reports whether an escape in a JSON string is a control character, but for
+// those that end lines and columns.
+func controls(escape []byte) bool {
+	switch escape[1] {
+	case 'b', 'f', 'r':
+		return true
+	case 'u':
+		n, err := strconv.ParseUint(string(escape[2:]), 16, 16)
+		return err == nil && unicode.IsControl(rune(n)) && n != '\n' && n != '\t'
+	}
+	return false
 }
 
 // isTerminal reports whether people would see what is written.

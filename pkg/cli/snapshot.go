@@ -123,7 +123,8 @@ func takeSnapshot(ctx context.Context, e *env, o sourceOptions) (*capture.Snapsh
 	s := &capture.Snapshot{
 		Version: version.Version, Reports: make(map[string]json.RawMessage), Unreported: make(map[string]string),
 	}
-	if err := takeReports(ctx, e, o, s); err != nil {
+	of, err := takeReports(ctx, e, o, s)
+	if err != nil {
 		return nil, err
 	}
 	for _, name := range capture.ReportNames() {
@@ -131,9 +132,13 @@ func takeSnapshot(ctx context.Context, e *env, o sourceOptions) (*capture.Snapsh
 			fmt.Fprintf(e.stderr, "warning: report %s: %s\n", name, why)
 		}
 	}
-	var err error
-	s.Node, err = readNode(ctx, e, o)
-	return s, err
+	if s.Node, err = readNode(ctx, e, o); err != nil {
+		return nil, err
+	}
+	if of != s.Node.Name {
+		fmt.Fprintf(e.stderr, "warning: the reports are of node %s, and the rules of node %s\n", of, s.Node.Name)
+	}
+	return s, nil
 }
 
 // document is a report as a snapshot holds it.
@@ -169,20 +174,21 @@ func documentOf[R any](s reportSource[R], entries bool, more func(context.Contex
 }
 
 // takeReports asks the agent for all reports, or makes them of what the kernel has where
-// there is none, and says on stderr which it did.
-func takeReports(ctx context.Context, e *env, o sourceOptions, s *capture.Snapshot) error {
+// there is none, and says on stderr which it did. It returns the name of the node that
+// they are of.
+func takeReports(ctx context.Context, e *env, o sourceOptions, s *capture.Snapshot) (node string, err error) {
 	if o.agent == noAgent {
 		return makeReports(ctx, e, o, s, "")
 	}
 	for i, d := range documents() {
-		b, err := agentDocument(ctx, e, o, d.what)
+		b, of, err := agentDocument(ctx, e, o, d.what)
 		switch {
 		case err == nil:
-			s.Reports[d.what] = b
+			s.Reports[d.what], node = b, of
 		case i > 0: // it answers, and has not this one
 			s.Unreported[d.what] = err.Error()
 		case o.explicit || ctx.Err() != nil:
-			return withRemedy(fmt.Errorf("read %s from agent %s: %w", d.what, shown(o.agent), err), agentRemedy(err))
+			return "", withRemedy(fmt.Errorf("read %s from agent %s: %w", d.what, shown(o.agent), err), agentRemedy(err))
 		case errors.Is(err, syscall.ECONNREFUSED):
 			return makeReports(ctx, e, o, s, " (no agent at "+shown(o.agent)+")")
 		default:
@@ -190,46 +196,44 @@ func takeReports(ctx context.Context, e *env, o sourceOptions, s *capture.Snapsh
 		}
 	}
 	fmt.Fprintf(e.stderr, "reports: agent at %s\n", shown(o.agent))
-	return nil
+	return node, nil
 }
 
-// agentDocument is a report of the agent, byte for byte.
-func agentDocument(ctx context.Context, e *env, o sourceOptions, what string) (json.RawMessage, error) {
-	var b json.RawMessage
+// agentDocument is a report of the agent, byte for byte, and the node that it is of.
+func agentDocument(ctx context.Context, e *env, o sourceOptions, what string) (b json.RawMessage, node string, err error) {
 	if err := getJSON(ctx, e.client, strings.TrimSuffix(o.agent, "/")+"/api/v1/"+what, &b); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var head struct {
+		Node   string                 `json:"node"`
 		Source correlate.ReportSource `json:"source"`
 	}
 	if err := json.Unmarshal(b, &head); err != nil || head.Source == "" {
-		return nil, errors.New("decode answer: not a report of " + what)
+		return nil, "", errors.New("decode answer: not a report of " + what)
 	}
-	return b, nil
+	return b, head.Node, nil
 }
 
 // makeReports reads the kernel as the other commands do without an agent.
-func makeReports(ctx context.Context, e *env, o sourceOptions, s *capture.Snapshot, why string) error {
+func makeReports(ctx context.Context, e *env, o sourceOptions, s *capture.Snapshot, why string) (node string, err error) {
 	fmt.Fprintf(e.stderr, "reports: this node's kernel%s\n", why)
 	readings := make(map[bool]*correlate.Snapshot) // by whether they have entries
 	for _, d := range documents() {
 		if readings[d.entries] == nil {
 			o.entries = d.entries
-			snapshot, err := readKernel(ctx, e, o)
-			if err != nil {
-				return err // the node cannot be read, either
+			if readings[d.entries], err = readKernel(ctx, e, o); err != nil {
+				return "", err // the node cannot be read, either
 			}
-			readings[d.entries] = snapshot
 		}
 		b, err := d.make(ctx, e, o, readings[d.entries])
 		if ctx.Err() != nil {
-			return fmt.Errorf("read %s: %w", d.what, ctx.Err())
+			return "", fmt.Errorf("read %s: %w", d.what, ctx.Err())
 		}
 		if err != nil {
 			s.Unreported[d.what] = err.Error()
 			continue
 		}
-		s.Reports[d.what] = b
+		s.Reports[d.what], node = b, readings[d.entries].Node.Name
 	}
-	return nil
+	return node, nil
 }

@@ -222,3 +222,28 @@ func TestReadNodeFromSnapshot(t *testing.T) {
 		t.Errorf("it says %q, want %q", said.String(), want)
 	}
 }
+
+// TestPrintable: a file of somebody else does not control the terminal, and what is a
+// node's own text stays.
+func TestPrintable(t *testing.T) {
+	for text, want := range map[string]string{
+		"shop/web → 10.0.0.1:80\n\tnext": "shop/web → 10.0.0.1:80\n\tnext", "\x1b[2Jgone\r": "\ufffd[2Jgone\ufffd", "\u009b2J": "\ufffd2J",
+	} {
+		if got := printable(text); got != want {
+			t.Errorf("%q became %q", text, got)
+		}
+		b, err := json.Marshal(map[string]string{"a": text, `q"\`: `\u001b "quoted" <>`})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]string
+		if err := json.Unmarshal(printableJSON(b), &got); err != nil || got["a"] != want || got[`q"\`] != `\u001b "quoted" <>` {
+			t.Errorf("%s became %q, %v", b, got, err)
+		}
+	}
+	for _, damaged := range []string{`\`, `"\u1`, `"\`, "\xff\xc2"} {
+		if got := printableJSON([]byte(damaged)); json.Valid(got) {
+			t.Errorf("%q became %q", damaged, got)
+		}
+	}
+}
