@@ -37,7 +37,7 @@ func readBalance(chain *ruleset.Chain) balance {
 		kind, _ := kubeproxy.ParseChain(r.Action.Chain)
 		switch {
 		case kind != kubeproxy.KindEndpoint:
-			b.foreign = b.foreign || ends(&r.Action)
+			b.foreign = b.foreign || r.Action.Ends()
 		case kubeproxy.Returning(r) == nil:
 			b.shares = append(b.shares, r)
 			b.to[r.Action.Chain] = true
@@ -175,7 +175,7 @@ func (c *check) endpoints(b *balance, names map[string]netip.AddrPort) {
 		case !known || !b.to[name]:
 		case r.Rules == 0:
 			c.add(finding{kind: EmptyChain, detail: name})
-		case r.To != addr || !r.Hairpin:
+		case r.To != addr || r.Cut || !r.Hairpin:
 			c.add(finding{kind: WrongTarget, detail: name})
 		case c.want.Affinity && !r.Remembers:
 			c.add(finding{kind: AffinityMissing, detail: name, inFlight: true})

@@ -112,7 +112,7 @@ func (c *check) readExternal() (e external) {
 				e.last = kind
 			}
 		default:
-			e.foreign = e.foreign || ends(&r.Action)
+			e.foreign = e.foreign || r.Action.Ends()
 		}
 	}
 	return e
@@ -171,7 +171,7 @@ func (c *check) asRanges(fw *ruleset.Chain) bool {
 		switch {
 		case kind == kubeproxy.KindExternal && hash == c.want.Hash:
 			in[source(r)] = true
-		case kind == kubeproxy.KindService, kind == kubeproxy.KindLocal, kind == kubeproxy.KindExternal, ends(&r.Action):
+		case kind == kubeproxy.KindService, kind == kubeproxy.KindLocal, kind == kubeproxy.KindExternal, r.Action.Ends():
 			return false
 		}
 	}

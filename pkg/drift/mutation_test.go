@@ -241,6 +241,16 @@ var mutations = []struct {
 	{"an endpoint's connections to itself are not masqueraded", func(s save) save {
 		return s.without("-A "+s.endpoint(nodeport, 0), "-j KUBE-MARK-MASQ")
 	}, []string{"wrong_target default/nodeport"}},
+	{"a rule of an endpoint's chain returns", func(s save) save {
+		return s.before("-A "+s.endpoint(nodeport, 0)+" -j RETURN", "-A "+s.endpoint(nodeport, 0), "-j DNAT")
+	}, []string{"wrong_target default/nodeport"}},
+	{"an endpoint's DNAT takes some packets only", func(s save) save {
+		return s.replaced("-p tcp", "-m mark --mark 0x1 -p tcp", "-A "+s.endpoint(nodeport, 0), "-j DNAT")
+	}, []string{"wrong_target default/nodeport"}},
+	{"a rule after an endpoint's DNAT", func(s save) save {
+		i := s.find(0, "-A "+s.endpoint(nodeport, 0), "-j DNAT")
+		return slices.Insert(slices.Clone(s), i+1, "-A "+s.endpoint(nodeport, 0)+" -j RETURN")
+	}, nil},
 	{"a probability is edited", func(s save) save {
 		return s.replaced("0.50000000000", "0.90000000000", "-A KUBE-SVC-"+web)
 	}, []string{"wrong_probability default/web:http"}},

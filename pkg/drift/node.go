@@ -3,8 +3,6 @@
 package drift
 
 import (
-	"strings"
-
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/ruleset"
@@ -167,7 +165,7 @@ func masquerades(c *ruleset.Chain) bool {
 		switch {
 		case r.Action.Kind == ruleset.Masquerade && onMark:
 			return true
-		case always && ends(&r.Action):
+		case always && r.Action.Ends():
 			return false
 		}
 	}
@@ -184,23 +182,8 @@ func marks(c *ruleset.Chain) bool {
 		if r.Action.Kind == ruleset.SetMark {
 			return true
 		}
-		if ends(&r.Action) {
+		if r.Action.Ends() {
 			return false
-		}
-	}
-	return false
-}
-
-// ends reports whether no rule that comes after in the chain sees the packet.
-func ends(a *ruleset.Action) bool {
-	switch a.Kind {
-	case ruleset.Accept, ruleset.Drop, ruleset.Return, ruleset.Queue, ruleset.DNAT, ruleset.SNAT, ruleset.Masquerade,
-		ruleset.Reject:
-		return true
-	case ruleset.OtherKind:
-		switch strings.ToUpper(a.Details().Name) {
-		case "REDIRECT", "REDIR", "NETMAP", "TPROXY":
-			return true
 		}
 	}
 	return false

@@ -49,7 +49,7 @@ func shadowing(v *kubeproxy.View, c *ruleset.Chain, rules []ruleset.Rule, below 
 	var out []string
 	for i := range rules {
 		r := &rules[i]
-		if !ends(&r.Action) || !decidable(r) {
+		if !r.Action.Ends() || !decidable(r) {
 			continue
 		}
 		if slices.ContainsFunc(v.Dispatch, func(d kubeproxy.Dispatch) bool { return below(i, &d) && meets(r, &d.Frontend) }) {

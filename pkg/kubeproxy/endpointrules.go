@@ -15,11 +15,33 @@ func endpointRules(c *ruleset.Chain) EndpointRules {
 		case r.Action.Kind == ruleset.DNAT && !out.To.IsValid():
 			out.To = r.Action.Details().To
 			out.Remembers = notes(r, c.Name)
+			out.Cut = out.Cut || conditional(r)
 		case r.Action.Chain == ChainMarkMasq:
 			out.Hairpin = true
+		case !out.To.IsValid():
+			out.Cut = out.Cut || r.Action.Ends()
 		}
 	}
 	return out
+}
+
+// conditional reports whether a DNAT rule asks for more than a protocol. What is not decoded is
+// taken to hold.
+func conditional(r *ruleset.Rule) bool {
+	for _, m := range r.Matches {
+		switch m := m.(type) {
+		case ruleset.Protocol, ruleset.Unknown:
+		case ruleset.Recent:
+			if !m.Set {
+				return true
+			}
+		default:
+			if ruleset.MayFail(m) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // notes reports whether a rule puts the client into the list of that name.

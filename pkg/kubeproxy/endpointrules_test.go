@@ -27,6 +27,8 @@ func TestEndpointRules(t *testing.T) {
 		{"with another list", "-A " + sep + " -p tcp -m recent --set --name other --rsource -m tcp -j DNAT --to-destination 10.180.0.1:80\n", EndpointRules{To: to, Rules: 1}},
 		{"without DNAT", "-A " + sep + " -s 10.180.0.1/32 -j KUBE-MARK-MASQ\n", EndpointRules{Rules: 1, Hairpin: true}},
 		{"empty", "", EndpointRules{}},
+		{"a rule before DNAT ends packets", "-A " + sep + " -s 10.1.0.0/16 -j ACCEPT\n-A " + sep + " -p tcp -m tcp -j DNAT --to-destination 10.180.0.1:80\n", EndpointRules{To: to, Rules: 2, Cut: true}},
+		{"DNAT asks for more", "-A " + sep + " -p tcp -m tcp --sport 7 -j DNAT --to-destination 10.180.0.1:80\n", EndpointRules{To: to, Rules: 1, Cut: true}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -61,6 +61,8 @@ type EndpointRules struct {
 	Rules int
 	// Hairpin: a rule has the endpoint's connections to itself masqueraded.
 	Hairpin bool
+	// Cut: not every packet comes to the DNAT rule, or matches it.
+	Cut bool
 	// Remembers: the DNAT rule notes the client in the list of the chain's name, to
 	// which the affinity rules of KUBE-SVC and KUBE-SVL look.
 	Remembers bool

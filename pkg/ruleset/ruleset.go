@@ -4,6 +4,7 @@ package ruleset
 
 import (
 	"net/netip"
+	"strings"
 
 	"github.com/svcscope/svcscope/pkg/netfilter"
 )
@@ -229,6 +230,21 @@ func (a Action) Details() Details {
 		return Details{}
 	}
 	return *a.More
+}
+
+// Ends reports whether no rule that comes after in the chain sees the packet. Where the
+// packet goes to another chain it may come back.
+func (a *Action) Ends() bool {
+	switch a.Kind {
+	case Accept, Drop, Return, Queue, DNAT, SNAT, Masquerade, Reject:
+		return true
+	case OtherKind:
+		switch strings.ToUpper(a.Details().Name) {
+		case "REDIRECT", "REDIR", "NETMAP", "TPROXY":
+			return true
+		}
+	}
+	return false
 }
 
 // SetDetails sets More.
