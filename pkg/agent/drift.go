@@ -77,7 +77,7 @@ func (s *sampler) judge(now time.Time) {
 		}
 	}
 	state, rules := s.kube.state(), s.driftRules()
-	result := d.comparer.Compare(&drift.Input{Catalog: s.catalog, NodeMissing: state.noNode, Rules: rules, IPVS: s.host.ipvs()})
+	result := d.comparer.Compare(&drift.Input{Catalog: s.catalog, NodeMissing: state.unplaced, Rules: rules, IPVS: s.host.ipvs()})
 	r := drift.Reading{
 		Time: now, Result: result, Current: state.services && s.catalog != nil && s.catalog.Synced,
 		Commits: d.commits.See(rules, now), ChangedAt: d.arrivals.of,

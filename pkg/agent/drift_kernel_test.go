@@ -184,3 +184,26 @@ func delays(t *testing.T, s *sampler, ipFamily string) uint64 {
 	}
 	return 0
 }
+
+// TestDriftWithoutTheNode: where the API does not tell the node's zone, hints for zones say
+// nothing of what the rules should be.
+func TestDriftWithoutTheNode(t *testing.T) {
+	f := ipv4()
+	kerneltest.Run(t, func(t *testing.T) {
+		all := f
+		f.endpoints = f.endpoints[:1] // of the zone that kube-proxy knows
+		all.load(t, "nft")
+		f.restore(t, "nft", f.chains())
+		s, api, _ := drifting(t, &all)
+		for i, zone := range []string{"a", "b"} {
+			api.catalog.Endpoints[webPort][i].ForZones = []string{zone}
+		}
+		for _, refused := range []bool{true, false} {
+			api.state.NodeRefused = refused
+			pending := slices.DeleteFunc(judged(t, s, time.Now()).Pending, func(d drift.Difference) bool { return d.OfNode() })
+			if len(pending) > 0 == refused {
+				t.Errorf("refused %v: %v", refused, pending)
+			}
+		}
+	})
+}

@@ -63,6 +63,7 @@ type kubeState struct {
 	// services: Services and endpoints are followed now, if not the Node.
 	services bool
 	noNode   bool // the API has no Node of the configured name
+	unplaced bool // where the node is, it does not tell: it has none, or refuses it
 	err      string
 	until    time.Time // the first list is held back until then
 	last     time.Time
@@ -245,7 +246,7 @@ func (k *kube) state() kubeState {
 	if api.Current {
 		k.last = time.Now()
 	}
-	s.services = api.ServicesCurrent
+	s.services, s.unplaced = api.ServicesCurrent, api.NodeMissing || api.NodeRefused
 	s.current, s.noNode, s.err, s.until, s.last = api.Current, api.NodeMissing, api.Err, api.WaitUntil, k.last
 	return s
 }

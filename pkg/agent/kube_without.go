@@ -12,9 +12,9 @@ import (
 
 // apiState is how the watch of the API goes.
 type apiState struct {
-	Synced, Current, ServicesCurrent, NodeMissing bool
-	Err                                           string
-	WaitUntil                                     time.Time
+	Synced, Current, ServicesCurrent, NodeMissing, NodeRefused bool
+	Err                                                        string
+	WaitUntil                                                  time.Time
 }
 
 // errNoAPI says that there will be no API.

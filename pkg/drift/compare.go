@@ -26,7 +26,7 @@ type Input struct {
 	// looked for.
 	Catalog *service.Catalog
 	// NodeMissing: the API has no Node of Catalog's node name, so that it is not known
-	// which endpoints are local.
+	// which endpoints are local, or does not let it be read, so that its zone is not known.
 	NodeMissing bool
 	Rules       []Rules
 	// IPVS is true where the kernel has virtual servers of IPVS.

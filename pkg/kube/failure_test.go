@@ -99,14 +99,14 @@ func TestForbiddenNodeCostsOnlyTheNode(t *testing.T) {
 	w := start(t, f, nil)
 	until(t, w, "catalog", func() bool { return w.Synced() && describe(w.Catalog()) == webOnly })
 	until(t, w, "Services and endpoints are followed", func() bool { return w.State().ServicesCurrent })
-	if s := w.State(); s.Current || !strings.Contains(s.Err, "node") {
+	if s := w.State(); s.Current || !s.NodeRefused || !strings.Contains(s.Err, "node") {
 		t.Errorf("state %+v", s)
 	}
 	if diff := cmp.Diff(service.Node{Name: "node-1"}, w.Catalog().Node); diff != "" {
 		t.Errorf("node (-want +got):\n%s", diff)
 	}
 	f.setFailure("nodes", 0)
-	until(t, w, "node", func() bool { return w.State().Current && w.Catalog().Node.Zone == "zone-a" })
+	until(t, w, "node", func() bool { return w.State().Current && !w.State().NodeRefused && w.Catalog().Node.Zone == "zone-a" })
 }
 
 func TestDownAtStart(t *testing.T) {

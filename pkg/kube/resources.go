@@ -105,6 +105,7 @@ func (w *Watcher) node() *cache.Reflector {
 // only, and a role without nodes must not cost all names. Needs mu.
 func (w *Watcher) nodeRefused(k kind, err error) {
 	if k == nodeKind && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
+		w.tables.refused = true
 		w.tables.hasListed(nodeKind)
 		notify(w.dirty)
 		notify(w.announced)

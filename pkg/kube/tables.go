@@ -38,6 +38,7 @@ type tables struct {
 	slices   map[service.Name]*slice // by the slice's own name
 	node     service.Node
 	nodeless bool        // the API has no Node of that name
+	refused  bool        // the API does not let it be read
 	listed   [kinds]bool // a complete list has arrived
 
 	pending     map[service.Name]parts
@@ -194,7 +195,7 @@ func (t *tables) replaceSlices(list []*slice) {
 
 // setNode takes nil where the API has no such Node.
 func (t *tables) setNode(n *service.Node) {
-	t.nodeless = n == nil && t.nodeName != ""
+	t.nodeless, t.refused = n == nil && t.nodeName != "", false
 	if n == nil {
 		n = &service.Node{Name: t.nodeName}
 	}

@@ -64,6 +64,9 @@ type State struct {
 	// configured name: not before the first answer, and not without a name.
 	// Most likely the name is wrong; zones and local endpoints are then unknown.
 	NodeMissing bool
+	// NodeRefused is true while the API does not let the Node be read, so that its zone
+	// is not known, as with a role without nodes.
+	NodeRefused bool
 	// Err is the last failure of a resource that is not followed now, with
 	// operation and resource; without one, what is wrong with NodeMissing;
 	// empty while all is well.
@@ -283,7 +286,7 @@ func (w *Watcher) update(change func()) {
 }
 
 func (w *Watcher) nextState() *State {
-	s := &State{Synced: w.Synced(), WaitUntil: w.waiting, NodeMissing: w.tables.nodeless}
+	s := &State{Synced: w.Synced(), WaitUntil: w.waiting, NodeMissing: w.tables.nodeless, NodeRefused: w.tables.refused}
 	s.ServicesCurrent = s.Synced && w.followed[servicesKind] && w.followed[slicesKind]
 	s.Current = s.ServicesCurrent && w.followed[nodeKind] &&
 		(!w.cfg.Pods || w.followed[podsKind]) && (!w.cfg.Policies || w.followed[policiesKind])
