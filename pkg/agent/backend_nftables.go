@@ -131,6 +131,7 @@ func (b *nftablesBackend) commit(p *pass) {
 		if !p.whole {
 			continue
 		}
+		b.known[f].at = p.begun
 		for _, t := range b.known[f].set.Tables { // all that moved was read
 			b.known[f].saw(t.Name)
 		}
@@ -226,7 +227,7 @@ func (b *nftablesBackend) close() error { return errors.Join(b.notices.leave(), 
 
 // begin starts one attempt.
 func (b *nftablesBackend) begin(a rulesAttempt) *pass {
-	p := &pass{attempt: a, backend: b, stages: make(map[netfilter.Family]*ruleset.Stage), moved: make(map[string]bool)}
+	p := &pass{attempt: a, backend: b, begun: time.Now(), stages: make(map[netfilter.Family]*ruleset.Stage), moved: make(map[string]bool)}
 	for f, m := range b.mirrors {
 		p.stages[f] = m.Stage()
 	}
@@ -240,6 +241,7 @@ type pass struct {
 	stages  map[netfilter.Family]*ruleset.Stage
 	headed  bool
 	whole   bool // all that may have moved or changed is read
+	begun   time.Time
 	tables  []nftables.TableContent
 	moved   map[string]bool
 	watched *watched // what has been rewritten is dropped from it

@@ -101,7 +101,7 @@ func (s *sampler) driftRules() []drift.Rules {
 	for _, src := range s.sources {
 		for _, f := range src.families() {
 			if f.read && !f.away {
-				all = append(all, drift.Rules{View: f.rules.View, Set: f.set, NFTablesMode: f.rules.NFTablesMode})
+				all = append(all, drift.Rules{View: f.rules.View, Set: f.set, NFTablesMode: f.rules.NFTablesMode, Age: time.Since(f.at)})
 			}
 		}
 	}

@@ -20,7 +20,8 @@ type familyRules struct {
 	set      *ruleset.Ruleset
 	rules    correlate.Rules
 	counters *correlate.Counters
-	read     bool // the rules were read at least once
+	read     bool      // the rules were read at least once
+	at       time.Time // when the newest reading of nat began, of which rules tells
 	// What the ledger has not been told yet: everything, or the ports by the
 	// hash in their chains' names.
 	whole   bool

@@ -84,6 +84,9 @@ func (f *legacyFamily) use(r *reading) error {
 	for i := range r.tables {
 		t := &r.tables[i]
 		f.sight[t.table.name] = t.begin // as sessionTable.good
+		if t.table.name == "nat" {
+			f.at = t.begin
+		}
 		f.rests(t.table.name, t.done)
 	}
 	return nil

@@ -31,11 +31,13 @@ type Commit struct {
 // one. A Judge waits longer for what is not seen. The zero value is ready.
 type Commits struct {
 	written map[place]written
-	last    time.Time
 }
 
 // written has the chains of one backend and family by which a sync is known.
-type written struct{ services, marks, forward *ruleset.Chain }
+type written struct {
+	services, marks, forward *ruleset.Chain
+	read                     time.Time // when they were what they are, at least
+}
 
 // See takes a reading, and returns the commits since the one before.
 func (c *Commits) See(rules []Rules, now time.Time) []Commit {
@@ -44,14 +46,17 @@ func (c *Commits) See(rules []Rules, now time.Time) []Commit {
 	for i := range rules {
 		r := &rules[i]
 		nat := r.Set.Table("nat")
-		w := written{nat.Chain(servicesChain()), nat.Chain(kubeproxy.ChainMarkMasq), r.Set.Table("filter").Chain(kubeproxy.ChainForward)}
+		w := written{
+			nat.Chain(servicesChain()), nat.Chain(kubeproxy.ChainMarkMasq), r.Set.Table("filter").Chain(kubeproxy.ChainForward),
+			now.Add(-r.Age),
+		}
 		key := place{r.View.Backend, r.View.Family}
 		all[key] = w
 		old, known := c.written[key]
 		if !known || w.services == nil || isEmpty(w.services) {
 			continue // kube-proxy never leaves it empty
 		}
-		commit := Commit{Family: key.family, Backend: key.backend, After: c.last, Seen: now}
+		commit := Commit{Family: key.family, Backend: key.backend, After: old.read, Seen: now}
 		switch {
 		case w.services != old.services && (key.backend == ruleset.Legacy || w.marks != old.marks):
 			out = append(out, commit)
@@ -60,6 +65,6 @@ func (c *Commits) See(rules []Rules, now time.Time) []Commit {
 			out = append(out, commit)
 		}
 	}
-	c.written, c.last = all, now
+	c.written = all
 	return out
 }

@@ -4,6 +4,7 @@ package drift
 
 import (
 	"slices"
+	"time"
 
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
@@ -18,6 +19,9 @@ type Rules struct {
 	// NFTablesMode is true where a table of kube-proxy's nftables mode is present in
 	// this family.
 	NFTablesMode bool
+	// Age is for how long they have been read at most: what was written since is not in
+	// them.
+	Age time.Duration
 }
 
 // Input is one moment of a node.
