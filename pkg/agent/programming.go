@@ -47,12 +47,20 @@ type announcement struct {
 	since   time.Time
 }
 
-// unprogrammed is a port whose endpoints the API has changed.
-type unprogrammed struct {
+// unprogrammed are the changes of a port's endpoints that the rules do not have yet, in the
+// order in which they came. While endpoints come and go all the time the rules never are what
+// the API says at any one moment: each change is looked for by itself.
+type unprogrammed struct{ changes []endpointChange }
+
+// maxUnprogrammed is how many of a port are told apart.
+const maxUnprogrammed = 64
+
+// endpointChange is one of them.
+type endpointChange struct {
 	since time.Time
-	// before and want are the chains of the endpoints that the port had and is to have,
-	// in order.
-	before, want []string
+	// left has the endpoints' chains to which rules are to lead, true, or are not to any
+	// more, and do not or do as far as is known.
+	left map[string]bool
 }
 
 // announce takes the Services that the API has changed up to a version, and the newest
@@ -98,22 +106,63 @@ func (p *programming) compare(last, next *service.Catalog, a *announcement) (cha
 func (p *programming) change(last, next *service.Catalog, at drift.PortFamily, since time.Time) bool {
 	before, known := expectedChains(last, at)
 	want, ok := expectedChains(next, at)
-	w := p.waiting[at]
 	switch {
 	case !known || !ok:
 		delete(p.waiting, at)
 		return false
 	case slices.Equal(before, want):
 		return false
-	case w == nil:
-		p.waiting[at] = &unprogrammed{since: since, before: before, want: want}
-	case slices.Equal(want, w.before): // taken back
+	case p.waiting[at] == nil:
+		p.waiting[at] = &unprogrammed{}
+	}
+	if p.waiting[at].add(before, want, since); len(p.waiting[at].changes) == 0 {
 		delete(p.waiting, at)
-	default:
-		w.want = want
 	}
 	p.fresh = true
 	return true
+}
+
+// add takes what a port had and is to have now, both in order. What earlier changes have
+// not brought yet, and is taken back, is not waited for.
+func (w *unprogrammed) add(before, want []string, since time.Time) {
+	left := make(map[string]bool)
+	missing := func(from, names []string, there bool) {
+		for _, name := range names {
+			if _, ok := slices.BinarySearch(from, name); !ok {
+				left[name] = there
+			}
+		}
+	}
+	missing(before, want, true)
+	missing(want, before, false)
+	for i := range w.changes {
+		maps.DeleteFunc(w.changes[i].left, func(name string, was bool) bool {
+			there, again := left[name]
+			back := again && there != was
+			if back {
+				delete(left, name)
+			}
+			return back
+		})
+	}
+	w.done(func(*endpointChange) {})
+	switch n := len(w.changes); {
+	case len(left) == 0:
+	case n < maxUnprogrammed:
+		w.changes = append(w.changes, endpointChange{since, left})
+	default:
+		maps.Copy(w.changes[n-1].left, left)
+	}
+}
+
+// done drops the changes of which nothing is left.
+func (w *unprogrammed) done(tell func(*endpointChange)) {
+	w.changes = slices.DeleteFunc(w.changes, func(c endpointChange) bool {
+		if len(c.left) == 0 {
+			tell(&c)
+		}
+		return len(c.left) == 0
+	})
 }
 
 // expectedChains are the names of the chains of the endpoints that kube-proxy is to send a
@@ -146,9 +195,15 @@ func (p *programming) found(at drift.PortFamily, chains []string, now time.Time)
 	if w == nil {
 		return
 	}
-	slices.Sort(chains)
-	if slices.Equal(slices.Compact(chains), w.want) {
-		p.delays.Observe(at.Family, now.Sub(w.since))
+	leads := make(map[string]bool, len(chains))
+	for _, name := range chains {
+		leads[name] = true
+	}
+	for i := range w.changes {
+		maps.DeleteFunc(w.changes[i].left, func(name string, there bool) bool { return leads[name] == there })
+	}
+	w.done(func(c *endpointChange) { p.delays.Observe(at.Family, now.Sub(c.since)) })
+	if len(w.changes) == 0 {
 		delete(p.waiting, at)
 	}
 }
@@ -157,10 +212,10 @@ func (p *programming) found(at drift.PortFamily, chains []string, now time.Time)
 func (p *programming) next(now time.Time) time.Duration {
 	youngest := time.Duration(-1)
 	for at, w := range p.waiting {
-		age := now.Sub(w.since)
-		if age > programFor {
+		w.changes = slices.DeleteFunc(w.changes, func(c endpointChange) bool { return now.Sub(c.since) > programFor })
+		if len(w.changes) == 0 {
 			delete(p.waiting, at)
-		} else if youngest < 0 || age < youngest {
+		} else if age := now.Sub(w.changes[len(w.changes)-1].since); youngest < 0 || age < youngest {
 			youngest = age
 		}
 	}
@@ -172,7 +227,7 @@ func (p *programming) next(now time.Time) time.Duration {
 
 // programmed looks whether what waits has come, and returns when to look again.
 func (s *sampler) programmed(ctx context.Context) time.Duration {
-	p := &s.programming
+	p, begin := &s.programming, time.Now()
 	if len(p.waiting) > 0 {
 		s.legacy.programmed(p, time.Now())
 		if s.nft.ready {
@@ -180,7 +235,12 @@ func (s *sampler) programmed(ctx context.Context) time.Duration {
 			_ = s.nft.programmed(ctx, p)
 		}
 	}
-	return p.next(time.Now())
+	now := time.Now()
+	next := p.next(now)
+	if next == 0 {
+		return 0
+	}
+	return max(next, watchShare*now.Sub(begin))
 }
 
 // programmed looks at what the last readings have brought.

@@ -69,22 +69,27 @@ func TestProgrammingWaitsForTheCatalog(t *testing.T) {
 		want  string // since which step what is waited for
 	}{
 		{"nothing changes", []step{{quiet, 1, 1, []byte{2}, nil}}, ""},
-		{"the catalog has it at once", []step{{told, 2, 2, []byte{2, 3}, nil}}, "1: 2 3"},
-		{"the catalog comes later", []step{{told, 2, 1, []byte{2}, nil}, {quiet, 2, 2, []byte{2, 3}, nil}}, "1: 2 3"},
+		{"the catalog has it at once", []step{{told, 2, 2, []byte{2, 3}, nil}}, "1: +3"},
+		{"the catalog comes later", []step{{told, 2, 1, []byte{2}, nil}, {quiet, 2, 2, []byte{2, 3}, nil}}, "1: +3"},
 		{"another change is announced before", []step{
 			{told, 2, 1, []byte{2}, nil}, {told, 3, 1, []byte{2}, nil}, {quiet, 3, 3, []byte{3}, nil},
-		}, "1: 3"},
-		{"the catalog has it before its version", []step{{told, 3, 2, []byte{2, 3}, nil}, {quiet, 3, 3, []byte{2, 3}, nil}}, "1: 2 3"},
+		}, "1: -2 +3"},
+		{"the catalog has it before its version", []step{{told, 3, 2, []byte{2, 3}, nil}, {quiet, 3, 3, []byte{2, 3}, nil}}, "1: +3"},
 		{"of two changes the catalog has one", []step{
 			{told, 2, 1, []byte{2}, nil}, {told, 3, 2, []byte{2, 3}, nil}, {quiet, 3, 3, []byte{3}, nil},
-		}, "1: 3"},
+		}, "1: +3, 2: -2"},
 		{"the first one is written before the second", []step{
 			{told, 2, 1, []byte{2}, nil}, {told, 3, 2, []byte{2, 3}, []byte{2, 3}}, {quiet, 3, 3, []byte{3}, nil},
-		}, "2: 3"},
+		}, "2: -2"},
 		{"it is no change of endpoints", []step{{told, 2, 1, []byte{2}, nil}, {quiet, 2, 2, []byte{2}, nil}, {quiet, 4, 4, []byte{3}, nil}}, ""},
 		{"taken back", []step{{told, 2, 2, []byte{2, 3}, nil}, {told, 3, 3, []byte{2}, nil}}, ""},
+		{"in part taken back", []step{{told, 2, 2, []byte{3, 4}, nil}, {told, 3, 3, []byte{2, 4}, nil}}, "1: +4"},
+		{"in part written", []step{{told, 2, 2, []byte{3, 4}, []byte{2, 3}}}, "1: -2 +4"},
+		{"the rules follow, and are never what is said at the time", []step{
+			{told, 2, 2, []byte{2, 3}, []byte{2}}, {told, 3, 3, []byte{2, 3, 4}, []byte{2, 3}}, {told, 4, 4, []byte{3, 4, 5}, []byte{2, 3, 4}},
+		}, "3: -2 +5"},
 		{"written", []step{{told, 2, 2, []byte{2, 3}, []byte{2, 3}}}, ""},
-		{"another one is written", []step{{told, 2, 2, []byte{2, 3}, []byte{3}}}, "1: 2 3"},
+		{"another one is written", []step{{told, 2, 2, []byte{2, 3}, []byte{2, 4}}}, "1: +3"},
 		{"the Service goes", []step{{told, 2, 2, []byte{2, 3}, nil}, {told, 3, 3, nil, nil}}, ""},
 		{"the Service is new", []step{{told, 2, 2, nil, nil}, {told, 3, 3, []byte{2}, nil}}, ""},
 	}
@@ -109,23 +114,28 @@ func TestProgrammingWaitsForTheCatalog(t *testing.T) {
 					p.found(at, programmingChains(s.programs), now)
 				}
 			}
-			var got string
+			var got []string
 			for _, w := range p.waiting {
-				got += fmt.Sprintf("%d: %s", int(w.since.Sub(start).Seconds()), describeChains(w.want))
+				for _, c := range w.changes {
+					got = append(got, fmt.Sprintf("%d: %s", int(c.since.Sub(start).Seconds()), describeChange(&c)))
+				}
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			if diff := cmp.Diff(tt.want, strings.Join(got, ", ")); diff != "" {
 				t.Errorf("waiting (-want +got)\n%s", diff)
 			}
 		})
 	}
 }
 
-// describeChains are the endpoints of which chains are, by the last byte.
-func describeChains(chains []string) string {
+// describeChange is which endpoints are to come (+) and to go (-), by the last byte.
+func describeChange(c *endpointChange) string {
 	var out []string
 	for e := range byte(10) {
-		if slices.Contains(chains, kubeproxy.EndpointChain(webPort, programmingEndpoint(e))) {
-			out = append(out, fmt.Sprint(e))
+		switch there, ok := c.left[kubeproxy.EndpointChain(webPort, programmingEndpoint(e))]; {
+		case ok && there:
+			out = append(out, fmt.Sprintf("+%d", e))
+		case ok:
+			out = append(out, fmt.Sprintf("-%d", e))
 		}
 	}
 	return strings.Join(out, " ")
