@@ -64,16 +64,17 @@ func alertCases() map[string]alertCase {
 	}
 }
 
-// phases are faults that are there together. Those with an agent of their own
-// come last, one by one.
+// phases are faults that are there together. A full table comes first: when the load has
+// gone on for two minutes, as many of its entries end as begin, and make room. Those with
+// an agent of their own come last, one by one.
 func phases() [][]string {
 	return [][]string{
+		{"rules_high", "conntrack_full"},
 		{"no_endpoints", "no_local_endpoints", "rules_growth", "two_backends", "entries_astray", "proxy_stands"},
 		{"programming_slow", "rules_edited", "ranges_lost"},
 		{"rules_shadowed", "two_rulesets"},
 		{"jumps_missing"},
 		{"ruleset_storm", "undecoded", "conntrack_growing", "lock_busy", "invalid_packets", "nflog_lost"},
-		{"rules_high", "conntrack_full"},
 		{"series_cap"},
 		{"nflog_held"},
 		{"api_down"},
