@@ -133,7 +133,7 @@ func (d *Drift) Counts() []DriftCount {
 	slices.SortFunc(out, func(a, b DriftCount) int { return cmp.Compare(a.Family, b.Family) })
 	for _, p := range d.Proxies {
 		for _, kind := range drift.NodeKinds() {
-			if kind != drift.NotSyncing || d.Unknown == "" {
+			if d.Unknown == "" || kind != drift.NotSyncing && kind != drift.ExtraDispatch {
 				out = append(out, DriftCount{kind, p.Family, true, places[key{kind, p.Family, true}]})
 			}
 		}

@@ -57,8 +57,8 @@ func TestDriftIsOfServices(t *testing.T) {
 		t.Errorf("%d counts, want %d", got, want)
 	}
 	d.Unknown = drift.APIUnknown
-	if got, want := len(d.Counts()), len(drift.NodeKinds())-1; got != want {
-		t.Errorf("%d counts without the API, want the node's %d: not_syncing is told by the API, too", got, want)
+	if got, want := len(d.Counts()), len(drift.NodeKinds())-2; got != want {
+		t.Errorf("%d counts without the API, want the node's %d: two kinds are told by the API, too", got, want)
 	}
 }
 

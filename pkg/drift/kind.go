@@ -14,7 +14,7 @@ import (
 type Kind string
 
 // The kinds of one Service port. EmptyChain is also of the node, where a chain
-// of all Services is meant.
+// of all Services is meant, and ExtraDispatch, where nothing tells whose chains.
 const (
 	// MissingDispatch: nothing sends packets to an address of the port on.
 	MissingDispatch Kind = "missing_dispatch"

@@ -12,7 +12,7 @@ func ServiceKinds() []Kind {
 
 // NodeKinds returns the kinds of the node.
 func NodeKinds() []Kind {
-	return []Kind{JumpMissing, JumpShadowed, TwoBackends, TwoModes, MasqueradeMissing, EmptyChain, NotSyncing}
+	return []Kind{JumpMissing, JumpShadowed, TwoBackends, TwoModes, MasqueradeMissing, EmptyChain, ExtraDispatch, NotSyncing}
 }
 
 // Remedy is what to do, in a few words; docs/drift.md has more.
