@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/svcscope/svcscope/pkg/agent"
+	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/explain"
 	"github.com/svcscope/svcscope/pkg/service"
 )
@@ -48,6 +50,9 @@ const explainExamples = `  # the way of connections to web in the namespace shop
   # one port, and the commands that show the same numbers
   svcscope explain -n kube-system kube-dns:dns --commands
 
+  # with the last changes of its rules
+  svcscope explain -n shop web --history
+
   # again every 2 seconds
   svcscope explain -n shop web --watch
 
@@ -59,6 +64,7 @@ type explainOptions struct {
 	source   sourceOptions
 	commands bool
 	watch    bool
+	history  string // the agent to ask for it; empty: none
 	interval time.Duration
 	format   string
 }
@@ -77,6 +83,7 @@ func newExplain(e *env) *cobra.Command {
 	cmd.Flags().BoolVar(&o.commands, "commands", false, "below each number a command that shows the same one")
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "again and again, until it is interrupted")
 	cmd.Flags().DurationVar(&o.interval, "interval", 2*time.Second, "time between two looks with --watch")
+	history := cmd.Flags().Bool("history", false, "the last changes of its rules too, from the agent on this node ($"+agentEnv+")")
 	fromFlag(cmd, &o.source)
 	kube := kubeFlags(cmd, &o.source.direct)
 	output := outputFlag(cmd)
@@ -85,7 +92,12 @@ func newExplain(e *env) *cobra.Command {
 		o.query = explain.Query{Service: service.Name{Namespace: *namespace, Name: name}, Port: port}
 		o.format, o.source.direct.Kube = output.value, agent.KubeMode(kube.value)
 		o.source.clash = o.source.clashing(cmd)
+		if *history {
+			o.history = cmp.Or(e.getenv(agentEnv), defaultAgent)
+		}
 		switch {
+		case *history && o.source.from != "":
+			return &usageError{errors.New("--history is what an agent has seen: not with --from")}
 		case o.interval <= 0:
 			return &usageError{errors.New("--interval must be more than 0")}
 		case o.watch && o.source.from != "":
@@ -127,9 +139,30 @@ func explainOnce(ctx context.Context, e *env, o explainOptions) error {
 		return withRemedy(err, "give svcscope the API, which knows the Services: --kubeconfig file")
 	case err != nil:
 		return err
-	case o.format == formatJSON || o.format == formatYAML:
-		return writeObject(e.stdout, o.format, report)
 	}
+	all := explained{Report: report}
+	if o.history != "" {
+		changes, err := readHistory(ctx, e, o.history, o.query.Service)
+		if err != nil {
+			return err
+		}
+		all.History = &changes.Items
+	}
+	if o.format == formatJSON || o.format == formatYAML {
+		return writeObject(e.stdout, o.format, all)
+	}
+	return writeExplained(e, o, &all)
+}
+
+// explained is what -o json prints.
+type explained struct {
+	*explain.Report
+	// History is absent where it was not asked for.
+	History *[]correlate.RuleChangeReport `json:"history,omitempty"`
+}
+
+// writeExplained prints it as text.
+func writeExplained(e *env, o explainOptions, all *explained) error {
 	tty := e.terminal()
 	out := explain.Options{Width: lineWidth, Commands: o.commands, Dim: tty}
 	if o.format == formatWide {
@@ -140,5 +173,8 @@ func explainOnce(ctx context.Context, e *env, o explainOptions) error {
 			return err
 		}
 	}
-	return explain.Write(e.stdout, report, out)
+	if err := explain.Write(e.stdout, all.Report, out); err != nil || all.History == nil {
+		return err
+	}
+	return writeHistory(e.stdout, *all.History)
 }

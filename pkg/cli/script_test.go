@@ -108,7 +108,7 @@ func scriptAgent(ts *testscript.TestScript, neg bool, args []string) {
 		special["/api/v1/"+name] = ts.ReadFile(file)
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !slices.Contains([]string{"/api/v1/services", "/api/v1/conntrack", "/api/v1/drops", "/api/v1/drift"}, r.URL.Path) {
+		if !slices.Contains([]string{"/api/v1/services", "/api/v1/conntrack", "/api/v1/drops", "/api/v1/drift", "/api/v1/history"}, r.URL.Path) {
 			http.NotFound(w, r)
 			return
 		}
