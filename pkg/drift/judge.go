@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -324,7 +325,7 @@ func (j *Judge) lasts(r *Reading, d *Difference, e *entry, p *pace) bool {
 	// But rules of a change that was taken back may come late, and be put right later still;
 	// and kube-proxy may know of a change that is not known here yet: it then has written.
 	case !told.Before(e.before.Add(-early - p.echo(r))):
-		if written {
+		if written && p.last.Backend != ruleset.Legacy { // there it may have been an edit
 			quiet = max(quiet, retries)
 		}
 		return p.settled(r.Time, later(e.first, told), quiet)

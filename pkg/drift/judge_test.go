@@ -289,6 +289,13 @@ func TestJudge(t *testing.T) {
 			{at: 62.9, found: missing, told: 14},
 			{at: 63, found: missing, told: 14, want: "missing_endpoint@18 +missing_endpoint@18"},
 		}},
+		{"in x_tables an edit looks like a sync", []look{
+			{at: 0, changed: true, told: 0},
+			{at: 15, changed: true, told: 14, commits: []Commit{commit(14, 15)}},
+			{at: 18, found: missing, told: 14, commits: []Commit{{Family: netfilter.IPv4, Backend: ruleset.Legacy, After: at(17), Seen: at(18)}}},
+			{at: 27.9, found: missing, told: 14},
+			{at: 28, found: missing, told: 14, want: "missing_endpoint@18 +missing_endpoint@18"},
+		}},
 		{"unless kube-proxy has written nothing", []look{
 			{at: 0, changed: true, told: 0},
 			{at: 15, changed: true, told: 14, commits: []Commit{commit(14, 15)}},
