@@ -195,7 +195,7 @@ func (s *driftScene) checkMetrics(want map[told]string) {
 			s.t.Errorf("svcscope_node_drift%v is %v, want some: %t", one.labels, one.value, wanted)
 		}
 	}
-	serviceKinds, nodeKinds := 12, 7
+	serviceKinds, nodeKinds := 12, 8
 	if _, ok := want[told{kind: "two_modes", family: "IPv4"}]; ok { // none is recognised
 		serviceKinds, nodeKinds = 0, 1
 	}
