@@ -15,13 +15,19 @@ type nodeFault struct {
 	begin, end func(*driftScene)
 }
 
-// flushes are those that kube-proxy repairs, when it starts or at its next sync.
-func flushes() []nodeFault {
+// kubeProxyFaults are those of the rules that kube-proxy writes at every sync, and those that it
+// repairs when it starts.
+func kubeProxyFaults() []nodeFault {
 	restart := func(s *driftScene) { s.proxy.restart() }
 	all := []nodeFault{
 		{"flush of nat", "jump_missing", func(s *driftScene) { s.both("-t nat -F") }, restart},
 		// kube-proxy writes it at every sync.
 		{"dispatch emptied", "empty_chain", func(s *driftScene) { s.both("-t nat -F KUBE-SERVICES") }, func(s *driftScene) { s.changeEndpoints() }},
+		ofRules("dispatch to chains of nobody", "extra_dispatch", func(r *savedRules) (begin, end []string) {
+			const chain = "KUBE-SVC-AAAAAAAAAAAAAAAA"
+			rule := "KUBE-SERVICES -d " + r.external() + " -p tcp -m tcp --dport 80 -j " + chain
+			return []string{"-N " + chain, "-I " + rule}, []string{"-D " + rule, "-X " + chain}
+		}),
 	}
 	if long() {
 		all = append(all, nodeFault{"flush of filter", "jump_missing", func(s *driftScene) { s.both("-t filter -F") }, restart})

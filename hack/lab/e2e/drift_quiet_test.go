@@ -112,7 +112,7 @@ func (s *driftScene) loadAtOnce() {
 func (s *driftScene) slowProxy(rolled []string) {
 	t := s.t
 	t.Helper()
-	least, during, allowed := 15*time.Second, 40*time.Second, []string(nil)
+	least, during, allowed := 15*time.Second, 33*time.Second, []string(nil)
 	if long() {
 		least, during, allowed = time.Minute, 10*time.Minute, []string{"not_syncing"}
 	}

@@ -25,6 +25,8 @@ type driftScene struct {
 	watch *driftWatch
 	// changes counts those of rolled.
 	changes int
+	// listed is when the agent knew what the API has.
+	listed time.Time
 	// interval and grace are the agent's.
 	interval, grace time.Duration
 }
@@ -45,6 +47,7 @@ func newDriftScene(t *testing.T, backend string, interval, grace time.Duration, 
 	expose(s.lab)
 	s.agent = startAgent(t, s.lab, "--kubeconfig="+s.kubeconfig(), "--interval="+interval.String(), "--drift.grace="+grace.String())
 	s.watch = watchDrift(t, s.lab.Forward("node1:10988"))
+	s.listed = time.Now()
 	s.settle("before anything happens")
 	return s
 }

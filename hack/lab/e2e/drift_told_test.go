@@ -37,12 +37,13 @@ func TestDriftTold(t *testing.T) {
 				}
 				exposeMany(lab, []string{donor, rolled}, "--pods=pod1,pod2,pod3")
 			})
+			s.rest()
 			s.checkCommand(nil)
 			s.checkMetrics(nil)
 			for _, faults := range faultRounds() {
 				s.serviceRound(faults, services)
 			}
-			for _, f := range flushes() {
+			for _, f := range kubeProxyFaults() {
 				s.nodeRound(&f)
 			}
 			two := twoModes()
@@ -57,6 +58,14 @@ func TestDriftTold(t *testing.T) {
 			s.unrecognised()
 		})
 	}
+}
+
+// rest waits until the API has told nothing new for so long that no sync of kube-proxy of before
+// can bring what differs: with less the agent tells later.
+func (s *driftScene) rest() {
+	s.t.Helper()
+	const still = 15 * time.Second
+	s.watch.awaitReading(s.t, still+patience, "the node is at rest", s.listed.Add(still), (*driftReport).settled)
 }
 
 // faultRounds are the faults that are there at the same time: in a long run each is alone.
