@@ -65,6 +65,13 @@ func driftFaults() map[string]fault {
 		"ranges_lost": {
 			begin: func(m *monitored) {
 				m.lab.Expose("ranges", "--port=80", "--type=LoadBalancer", "--load-balancer-ip=198.51.100.7", "--source-range=192.168.50.0/24", "--ip-families=v4")
+				// An edit before the agent has read what was written may be kube-proxy's for two minutes.
+				eventually(m.t, "the agent has read the Service's rules", func() error {
+					if n, _ := m.agent.metrics().sum("svcscope_service_rules", map[string]string{"service_name": "ranges"}); n == 0 {
+						return errors.New("it has not")
+					}
+					return nil
+				})
 				m.sh("fw=" + chainOf("ranges loadbalancer IP") + "; iptables -t nat -I $fw -j KUBE-EXT-${fw#KUBE-FW-}")
 				m.awaitDrift("svcscope_service_drift", "source_ranges_missing")
 			},
