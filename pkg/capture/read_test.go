@@ -12,8 +12,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
 // with returns entries in which the text of one is another.
@@ -207,21 +205,30 @@ func useful(t *testing.T, s *Snapshot) {
 	}
 }
 
+// FuzzRead damages the entries one by one: the frame around them is of the standard
+// library, and has check sums.
 func FuzzRead(f *testing.F) {
-	for _, s := range []*Snapshot{smallSnapshot(f), realSnapshot(f, ruleset.NFT)} {
-		z, err := gzip.NewReader(bytes.NewReader(written(f, s)))
-		if err != nil {
-			f.Fatal(err)
+	var texts [][]byte
+	for _, e := range unpacked(f, written(f, smallSnapshot(f))) {
+		if !strings.HasSuffix(e.name, saveExt) {
+			texts = append(texts, []byte(e.text))
 		}
-		plain, err := io.ReadAll(z)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(plain)
 	}
-	f.Fuzz(func(t *testing.T, plain []byte) {
-		if s := survive(t, plain); s != nil {
-			useful(t, s)
+	f.Add(texts[0], texts[1], texts[2], texts[3], texts[4])
+	f.Fuzz(func(t *testing.T, header, rules, api, flows, report []byte) {
+		in := &reading{most: readLimits()}
+		for _, e := range []struct {
+			name string
+			b    []byte
+		}{
+			{headerEntry, header}, {"rules/nft-ipv4.json", rules}, {apiEntry, api}, {flowsEntry, flows}, {"reports/services.json", report},
+		} {
+			if in.entry(e.name, e.b) != nil {
+				return
+			}
+		}
+		if in.complete() == nil {
+			useful(t, in.snapshot)
 		}
 	})
 }
