@@ -61,7 +61,7 @@ func readNode(ctx context.Context, s *sampler) (n *capture.Node, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("read rules of this node: %w", err)
 	}
-	if len(n.Unread) == len(s.sources) {
+	if len(n.Rules) == 0 {
 		return nil, fmt.Errorf("read rules of this node: %w", unread)
 	}
 	return n, ctx.Err()
