@@ -101,6 +101,10 @@ func TestRulesThatDiffer(t *testing.T) {
 			`shop/web:http IPv4: endpoint 10.77.1.2:8080, its chain: "to 10.77.1.2:8080, its own masqueraded, 2 rules", "to 10.77.1.9:8080, its own masqueraded, 2 rules"`,
 			`shop/web:http IPv4: drift this port: "", "wrong_target ` + sep + `"`,
 		}},
+		{"what an endpoint's chain lets through", "-A " + sep + " -p tcp", "-A " + sep + " -p tcp -m tcp --dport 22 -j DROP\n-A " + sep + " -p tcp", []string{
+			`shop/web:http IPv4: endpoint 10.77.1.2:8080, its chain: "to 10.77.1.2:8080, its own masqueraded, 2 rules", "to 10.77.1.2:8080, its own masqueraded, not for every packet, 3 rules"`,
+			`shop/web:http IPv4: drift this port: "", "wrong_target ` + sep + `"`,
+		}},
 		{"a share", "--probability 0.50000000000", "--probability 0.25000000000", []string{
 			`shop/web:http IPv4: chain KUBE-SVC: "-m statistic --mode random --probability 0.50000000000 -j 10.77.1.2:8080", ""`,
 			`shop/web:http IPv4: chain KUBE-SVC: "", "-m statistic --mode random --probability 0.25000000000 -j 10.77.1.2:8080"`,

@@ -98,6 +98,9 @@ func (p *port) endpointRules(other *port) map[string]string {
 		if r.Remembers {
 			text += ", remembers clients"
 		}
+		if r.Cut {
+			text += ", not for every packet"
+		}
 		out[p.endpoint(name)+", its chain"] = fmt.Sprintf("%s, %d rules", text, r.Rules)
 	}
 	return out
