@@ -4,6 +4,7 @@ package labtest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,11 +47,15 @@ type Sync struct {
 	Family string
 	// Full is true where all of kube-proxy's chains were written.
 	Full bool
-	// Elapsed is how long it took.
+	// End is when it was over, and Elapsed how long it took.
+	End     time.Time
 	Elapsed time.Duration
 }
 
-var syncLine = regexp.MustCompile(`"(Syncing iptables rules|SyncProxyRules complete)" ipFamily="(IPv[46])" (?:fullSync=(true|false)|elapsed="([^"]+)")`)
+// Begin is when it began.
+func (s Sync) Begin() time.Time { return s.End.Add(-s.Elapsed) }
+
+var syncLine = regexp.MustCompile(`^I(\d{4} [\d:.]+) .*"(Syncing iptables rules|SyncProxyRules complete)" ipFamily="(IPv[46])" (?:fullSync=(true|false)|elapsed="([^"]+)")`)
 
 // Syncs returns all that kube-proxy has completed so far, oldest first.
 func (l *Lab) Syncs() []Sync {
@@ -68,6 +73,15 @@ func (p *Process) Syncs(t testing.TB) []Sync {
 	return parseSyncs(t, p.Output())
 }
 
+// StartWatcher starts a client of the API that has the server send it what
+// kube-proxy asks for, and does nothing with it.
+func (l *Lab) StartWatcher(where string) *Process {
+	l.t.Helper()
+	p := l.StartProcess(where, "lab", "__watch", l.Info.Kubeconfig)
+	p.WaitOutput(l.t, "watching")
+	return p
+}
+
 // StartListener starts a listener on the notices of nf_tables that does
 // nothing but read them.
 func (l *Lab) StartListener(where string) *Process {
@@ -76,6 +90,9 @@ func (l *Lab) StartListener(where string) *Process {
 	p.WaitOutput(l.t, "listening")
 	return p
 }
+
+// klogTime is how klog writes the time, without the year.
+const klogTime = "0102 15:04:05.000000"
 
 // parseSyncs reads kube-proxy's log. Without a line that begins a sync there
 // was none: kube-proxy completes it without rules before it has the API's list.
@@ -87,17 +104,18 @@ func parseSyncs(t testing.TB, log string) []Sync {
 		m := syncLine.FindStringSubmatch(line)
 		switch {
 		case m == nil:
-		case m[3] != "":
-			begun[m[2]] = &Sync{Family: m[2], Full: m[3] == "true"}
-		case begun[m[2]] != nil:
-			d, err := time.ParseDuration(m[4])
-			if err != nil {
+		case m[4] != "":
+			begun[m[3]] = &Sync{Family: m[3], Full: m[4] == "true"}
+		case begun[m[3]] != nil:
+			d, err := time.ParseDuration(m[5])
+			end, err2 := time.ParseInLocation(klogTime, m[1], time.Local)
+			if err := errors.Join(err, err2); err != nil {
 				t.Fatalf("kube-proxy's log: %q: %v", line, err)
 			}
-			s := begun[m[2]]
-			s.Elapsed = d
+			s := begun[m[3]]
+			s.End, s.Elapsed = end, d
 			out = append(out, *s)
-			delete(begun, m[2])
+			delete(begun, m[3])
 		}
 	}
 	return out

@@ -16,7 +16,11 @@ I1124 13:07:27.893692     114 proxier.go:649] "SyncProxyRules complete" ipFamily
 I1124 13:07:28.114881     114 proxier.go:649] "SyncProxyRules complete" ipFamily="IPv4" elapsed="1m2.5s"
 I1124 13:07:28.000681     114 proxier.go:655] "Syncing iptables rules" ipFamily="IPv4" fullSync=false
 `)
-	want := []Sync{{Family: "IPv6", Full: true, Elapsed: 778754975}, {Family: "IPv4", Full: true, Elapsed: 62500 * time.Millisecond}}
+	at := func(us int) time.Time { return time.Date(0, 11, 24, 13, 7, 0, us*1000, time.Local) }
+	want := []Sync{
+		{Family: "IPv6", Full: true, End: at(27893692), Elapsed: 778754975},
+		{Family: "IPv4", Full: true, End: at(28114881), Elapsed: 62500 * time.Millisecond},
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("syncs: %v, want %v", got, want)
 	}

@@ -68,6 +68,7 @@ func internalCommands() map[string]func([]string) error {
 		instance.SuperviseSubcommand: dir(instance.SuperviseMain),
 		forwardSubcommand:            dir(forwardMain),
 		listenSubcommand:             listenMain,
+		watchSubcommand:              dir(watchMain),
 	}
 }
 
