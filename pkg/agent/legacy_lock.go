@@ -107,6 +107,15 @@ func (l *legacyLock) lasting(now time.Time) bool {
 	return l.sessions != nil && l.sessions.opened > 1 && now.Sub(l.sessions.begin) >= lastingFrom
 }
 
+// idle is from when on a writer that is still at work does not keep tables from being
+// looked at; the zero time where none is.
+func (l *legacyLock) idle() time.Time {
+	if !l.held() {
+		return time.Time{}
+	}
+	return l.sessions.idle()
+}
+
 // wrote returns when a writer began to write the rules that a reading finds new,
 // as far as is known: with the last sessions.
 func (l *legacyLock) wrote(read time.Time) time.Time {

@@ -114,10 +114,34 @@ func (b *legacyBackend) wants(f *legacyFamily, l *tableLooks, again bool) bool {
 		return false
 	}
 	if f.lock.busy(now) && !(0 < l.cost && l.cost <= cheap && f.lock.lasting(now)) && !f.missed(l, now) || b.inTheWay(f, l.cost, now) {
-		l.rest = now.Add(watchEvery)
+		l.rest = f.patient(l, now)
 		return false
 	}
 	return true
+}
+
+// patient is when to ask again whether to look at a table that is left alone. When a
+// session ends nothing is looked at for some time anyway; what costs next to nothing
+// may be looked at as soon as another writer waits.
+func (f *legacyFamily) patient(l *tableLooks, now time.Time) time.Time {
+	if 0 < l.cost && l.cost <= cheap {
+		return now.Add(legacyEvery)
+	}
+	at := now.Add(afterwards)
+	quiet, near := f.pace.expect(now, f.all)
+	if quiet > 0 {
+		at = earlier(at, now.Add(quiet))
+	}
+	if near {
+		at = earlier(at, l.last.Add(oneSync))
+	}
+	if free := f.lock.idle(); free.After(now) {
+		at = earlier(at, free)
+	}
+	if soon := now.Add(watchEvery); at.Before(soon) {
+		return soon
+	}
+	return at
 }
 
 // apart returns how long a dear look has to wait, so that no writer meets it.
@@ -175,9 +199,12 @@ func (f *legacyFamily) rests(table string, now time.Time) {
 // paused returns how long to leave a table alone after a look of that cost.
 func (f *legacyFamily) paused(cost time.Duration, now time.Time) time.Duration {
 	quiet, near := f.pace.expect(now, f.all)
+	beside := f.lock.sessions != nil && !f.slow()
 	switch {
-	case near && f.all <= longLook && !f.slow() && f.lock.sessions != nil:
-		return legacyBeside
+	case near && beside: // the session is read in, too
+		return max(legacyBeside, legacyLong*cost)
+	case beside:
+		return max(2*legacyBeside, legacyShare*cost, quiet)
 	case near && cost <= cheap: // often enough, and the processor is needed
 		return legacyEvery
 	case near && cost <= longLook:

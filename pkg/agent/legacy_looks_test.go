@@ -77,19 +77,19 @@ func TestLooksAfterSessions(t *testing.T) {
 	}
 }
 
-// TestLooksBesideSessions: where a writer's session is watched and its tables are small,
-// looks before it are rarer.
+// TestLooksBesideSessions: where a writer's session is watched, looks before it are rarer.
 func TestLooksBesideSessions(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		lock bool
 		nat  time.Duration
-		want time.Duration
+		want time.Duration // at filter, which costs next to nothing
+		own  time.Duration // at nat
 	}{
-		{"nothing is watched", false, ms, legacyEvery},
-		{"a small table", true, ms, legacyBeside},
-		{"a larger one", true, 2 * longLook, legacyEvery},
-		{"one that takes long", true, 2 * dearLook, legacyEvery},
+		{"nothing is watched", false, ms, legacyEvery, legacyEvery / 2},
+		{"a small table", true, ms, legacyBeside, legacyBeside},
+		{"a larger one", true, 2 * longLook, legacyBeside, 2 * longLook * legacyLong},
+		{"one that takes long", true, 2 * dearLook, legacyEvery, 2 * dearLook * legacyLong},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b, _, _ := looked(t, tt.lock)
@@ -102,7 +102,43 @@ func TestLooksBesideSessions(t *testing.T) {
 				f.pace.wrote(now.Add(time.Duration(i-4) * time.Second))
 			}
 			if got := f.paused(cheap, now); got != tt.want {
-				t.Errorf("%v between looks, want %v", got, tt.want)
+				t.Errorf("%v between looks at filter, want %v", got, tt.want)
+			}
+			if got := f.paused(tt.nat, now); got != tt.own {
+				t.Errorf("%v between looks at nat, want %v", got, tt.own)
+			}
+		})
+	}
+}
+
+// TestLooksWait: a table that is left alone as a writer is at work is not asked for all the time.
+func TestLooksWait(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		cost time.Duration
+		pace time.Duration // since the last write of one a second; 0: no pace
+		want time.Duration
+	}{
+		{"after the session", 5 * ms, 0, afterwards},
+		{"cheap, and a writer may come to wait", cheap, 0, legacyEvery},
+		{"until a write is expected", 5 * ms, 960 * ms, time.Second - time.Second/paceLead - 7500*time.Microsecond - 960*ms},
+		{"as it is expected", 5 * ms, time.Second, afterwards},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, _, _ := looked(t, true)
+			f, now := b.family(netfilter.IPv4), time.Now()
+			b.lock.take(kernel.LockEvent{Kind: kernel.LockOpened, At: now.Add(-5 * ms)}, true, now)
+			l := f.look("nat")
+			l.cost, l.last = tt.cost, now.Add(-5*ms)
+			f.expect([]string{"nat"})
+			f.pace.last, f.pace.gaps = time.Time{}, nil
+			for i := range 4 {
+				if tt.pace > 0 {
+					f.pace.wrote(now.Add(time.Duration(i-3)*time.Second - tt.pace))
+				}
+			}
+			if got := f.patient(l, now).Sub(now); got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
 			}
 		})
 	}

@@ -256,8 +256,11 @@ func (s *sessions) held() bool { return s.opened > 0 }
 // busy reports whether a writer is at work for whose session readings are
 // planned: in one of usual length no other one writes.
 func (s *sessions) busy(now time.Time) bool {
-	return s.held() && now.Sub(s.begin) < max(heldFor, s.longest())
+	return s.held() && now.Before(s.idle())
 }
+
+// idle is from when on the session at hand, if it still lasts, is not one of usual length.
+func (s *sessions) idle() time.Time { return s.begin.Add(max(heldFor, s.longest())) }
 
 // longest is the longest session of the last ones; 0 while none is known.
 func (s *sessions) longest() time.Duration {

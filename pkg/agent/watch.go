@@ -34,9 +34,10 @@ const (
 	watchEvery  = 2 * time.Millisecond
 	watchShare  = 10
 	legacyEvery = 10 * time.Millisecond
-	// legacyBeside is between two looks at small tables while a write is expected that
-	// is also read in: the writer's session is watched. Looks are for the sessions that
-	// are missed, and take a processor from a sync that is as short.
+	// legacyBeside is between two looks while a write is expected that is also read
+	// in: the writer's session is watched. Looks are for the sessions that are missed,
+	// and take a processor from a sync that may be under way already. Twice that where
+	// none is expected.
 	legacyBeside = 2 * legacyEvery
 	legacyShare  = 20
 	legacyNear   = 4
