@@ -86,12 +86,14 @@ func (l *legacyLock) drain(now time.Time) {
 	}
 }
 
-// read notes a reading of a table.
-func (l *legacyLock) read(r tableRead) {
+// read notes a reading of a table, and reports whether a writer was at work, as far as
+// is known.
+func (l *legacyLock) read(r tableRead) (writing bool) {
 	l.drain(time.Now())
 	if l.sessions != nil && (r.table.name == "nat" || r.table.name == "filter") { // where kube-proxy counts
-		l.sessions.read(r)
+		return l.sessions.read(r)
 	}
+	return false
 }
 
 // busy reports whether a writer is at work for whose session readings are

@@ -98,7 +98,7 @@ func (f *legacyFamily) used(t *tableReading) {
 	spend(&l.cost, t.done.Sub(t.begin))
 	l.read = t.end
 	t.changed = !t.delta.Same() || t.delta.Fell
-	f.lock.read(t.tableRead)
+	f.counters.Writing(t.table.name, f.lock.read(t.tableRead))
 }
 
 // deltas are those of the tables that were read.

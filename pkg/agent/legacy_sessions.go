@@ -33,11 +33,10 @@ const (
 	// about to write the next one, or to go on with its sync, on processors that
 	// readings would take. What a new rule counts until then is not lost.
 	afterwards = 50 * time.Millisecond
-	// heldFor is how long a session keeps what is watched from being read, at least:
-	// longer, while it is no longer than the longest of the last ones.
+	// heldFor is the least of how long a session keeps what is watched from being
+	// read: as long as the longest of the last ones.
 	heldFor = 100 * time.Millisecond
-	// lastingFrom is when a session has taken long: what costs next to nothing is
-	// read in it again and again.
+	// lastingFrom is when a session has taken long: what is cheap is looked at in it.
 	lastingFrom = 20 * time.Millisecond
 	// lengthsKept is how many lengths of sessions are remembered.
 	lengthsKept = 16
@@ -65,10 +64,10 @@ const (
 // before, to the closing. It is fed with what happens and asked what is next; it
 // has no clock of its own.
 //
-// A table is read once in a session, to know what rules have counted before the
-// writer replaces them, again where it lasts longer than usual, and once after it. Where that costs too much of the
-// session, or the writer of the table keeps a pace and is not due yet (some writes
-// are early: what costs next to nothing is read all the same), only after it; never after one that was too short to write it.
+// A table is read in a session, to know what rules have counted before the writer
+// replaces them, and again where it lasts. Where that costs too much of it, or the
+// writer keeps a pace and is not due yet (some writes are early: what costs next to
+// nothing is read all the same), only once after it; never after one too short to write it.
 type sessions struct {
 	opened int       // descriptors of the lock file
 	heard  time.Time // the last event
@@ -326,8 +325,8 @@ type tableRead struct {
 }
 
 // read takes a reading that was made, whoever asked for it. All events up to
-// its end were told before.
-func (s *sessions) read(r tableRead) {
+// its end were told before. It reports whether a writer was at work.
+func (s *sessions) read(r tableRead) (inSession bool) {
 	t := s.tables[r.table]
 	if t == nil {
 		t = &sessionTable{until: firstEnd}
@@ -335,7 +334,7 @@ func (s *sessions) read(r tableRead) {
 	}
 	spend(&t.cost, r.end.Sub(r.begin))
 	closed := t.longest > 0 && !t.over.After(r.end) // since the last reading, and before this one
-	inSession := s.held() || s.end.After(r.begin)
+	inSession = s.held() || s.end.After(r.begin)
 	late := inSession && r.changed && !closed
 	t.late = t.late || late
 	switch {
@@ -365,6 +364,7 @@ func (s *sessions) read(r tableRead) {
 	if r.begin.After(t.over) {
 		t.due = time.Time{}
 	}
+	return inSession
 }
 
 // replan has a table read again while the session goes on that has not written it yet:

@@ -18,6 +18,7 @@ import (
 type Counters struct {
 	digests map[ledger.ChainName]chainIDs
 	unnamed map[string]bool
+	writing map[string]bool
 }
 
 // chainIDs are the identities of the rules of one chain.
@@ -28,8 +29,11 @@ type chainIDs struct {
 
 // NewCounters returns an empty one.
 func NewCounters() *Counters {
-	return &Counters{digests: make(map[ledger.ChainName]chainIDs), unnamed: make(map[string]bool)}
+	return &Counters{digests: make(map[ledger.ChainName]chainIDs), unnamed: make(map[string]bool), writing: make(map[string]bool)}
 }
+
+// Writing notes whether a writer was at work when an x_tables table was read last.
+func (c *Counters) Writing(table string, writing bool) { c.writing[table] = writing }
 
 // Unnamed returns the hashes of ports that had no name when they were read
 // last. The map is the Counters' own.
@@ -114,6 +118,7 @@ func (c *Counters) builder(rs *ruleset.Ruleset, names *Names) *readingBuilder {
 		// kubeproxy.ReadRank; an x_tables blob has KUBE-EXT before KUBE-SVC.
 		ConnectionsFirst: rs.Backend == ruleset.NFT,
 		Dips:             rs.Backend == ruleset.Legacy,
+		Writing:          c.writing,
 	}}
 	b.witnesses()
 	return b

@@ -16,6 +16,8 @@ const (
 	// not pass for a reset, because all that was counted before would be counted
 	// again.
 	dipLooks, dipMillis = 3, 100
+	// While a writer is at work it takes more: what is read after it tells.
+	writingFlood, writingLooks = 10 * dipFlood, 10
 )
 
 // standing is how a table of x_tables stands in a reading; the zero value is
@@ -58,7 +60,7 @@ func (s *source) stand(r *Reading, now time.Time) map[string]standing {
 	}
 	stand := make(map[string]standing, len(tables))
 	for name, t := range tables {
-		st := t.standing()
+		st := t.standing(r.Writing[name])
 		st.at = uint32(now.Sub(s.start).Milliseconds())
 		stand[name] = st
 	}
@@ -98,9 +100,11 @@ func (t *standTally) counter(c *counter, value uint64) {
 	}
 }
 
-func (t *standTally) standing() standing {
+func (t *standTally) standing(writing bool) standing {
 	var st standing
 	switch {
+	case writing && t.stands <= writingFlood:
+		st.needed = writingLooks
 	case t.stands > dipFlood:
 	case t.stands > dipMost:
 		st.needed = 1

@@ -50,6 +50,12 @@ func reading(s Source, counters ...Counter) Reading {
 	return Reading{Source: s, Counters: counters, ConnectionsFirst: s == nft, Dips: s == leg}
 }
 
+// writing has a reading made while a writer is at work.
+func writing(r Reading) Reading {
+	r.Writing = map[string]bool{"nat": true, "filter": true}
+	return r
+}
+
 // digests gives counters the identities of x_tables rules.
 func digests(counters []Counter) []Counter {
 	counters = slices.Clone(counters)
@@ -163,6 +169,16 @@ func TestSequences(t *testing.T) {
 				reading(leg, conn(1, 4), conn(2, 6)),
 			},
 			want: "cluster 10 external 0 refused 0",
+		},
+		{
+			name: "a writer that waits for a processor within its dip",
+			readings: []Reading{
+				reading(leg, conn(1, 70), conn(2, 5)), reading(leg, conn(1, 70), conn(2, 5)),
+				writing(reading(leg, conn(1, 0), conn(2, 0))), writing(reading(leg, conn(1, 9), conn(2, 6))),
+				writing(reading(leg, conn(1, 18), conn(2, 12))), writing(reading(leg, conn(1, 27), conn(2, 18))),
+				reading(leg, conn(1, 100), conn(2, 25)),
+			},
+			want: "cluster 50 external 0 refused 0",
 		},
 		{
 			name: "two dips in a row that empty the table are no reset",

@@ -129,6 +129,10 @@ type Reading struct {
 	// old values in a second call. Such a value is held until a witness or
 	// later readings tell.
 	Dips bool
+	// Writing are the tables, of those with dips, that were read while a writer was
+	// at work: such a reading may lie in a dip, however long the writer has to wait
+	// for a processor.
+	Writing map[string]bool
 }
 
 // Commit is what the notices of one or more nf_tables commits tell, in their
