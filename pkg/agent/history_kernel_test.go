@@ -69,6 +69,13 @@ func TestHistory(t *testing.T) {
 						t.Errorf("%+v, want %s", last, step.what)
 					}
 				}
+				_, all := ask("")
+				_, one := ask("?namespace=shop&name=web")
+				if len(one.Items) == 0 || !slices.EqualFunc(all.Items, one.Items, func(a, b correlate.RuleChangeReport) bool {
+					return a.Time.Equal(b.Time) && a.Namespace == "shop" && a.Name == "web" && a.What == b.What
+				}) {
+					t.Errorf("of all Services %+v, of the only one %+v", all.Items, one.Items)
+				}
 				if code, _ := ask("?name=web"); code != http.StatusBadRequest {
 					t.Errorf("without a namespace: status %d", code)
 				}

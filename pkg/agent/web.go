@@ -118,12 +118,12 @@ func bound(places chan struct{}, next http.Handler) http.Handler {
 	})
 }
 
-// ruleHistory serves the last changes of the rules of one Service.
+// ruleHistory serves the last changes of the rules of one Service, or of all.
 func ruleHistory(s *sampler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := service.Name{Namespace: r.URL.Query().Get("namespace"), Name: r.URL.Query().Get("name")}
-		if name.Namespace == "" || name.Name == "" {
-			http.Error(w, "want a Service: ?namespace=NAMESPACE&name=NAME", http.StatusBadRequest)
+		if (name.Namespace == "") != (name.Name == "") {
+			http.Error(w, "want a Service: ?namespace=NAMESPACE&name=NAME, or neither for all", http.StatusBadRequest)
 			return
 		}
 		report(s, func(snapshot *correlate.Snapshot) any {

@@ -28,6 +28,6 @@ type Snapshot struct {
 }
 
 // ReportNames are those of the reports that a file may hold.
-func ReportNames() []string { return []string{"services", "conntrack", "drops", "drift"} }
+func ReportNames() []string { return []string{"services", "conntrack", "drops", "drift", "history"} }
 
 func isReport(name string) bool { return slices.Contains(ReportNames(), name) }

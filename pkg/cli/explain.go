@@ -6,8 +6,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,11 +38,13 @@ their rule was written. A connection that is older than its rule goes on by its
 entry: TRACKED may be more than DNAT.
 
 "Differs" is where the rules are not what the API wants, by this one look: a change
-that kube-proxy has not written yet differs, too. It needs what the agent needs: UID
-0 and CAP_NET_ADMIN in the node's network namespace. Rules of the iptables mode are
-explained; in other modes what the API wants and connection tracking has is told.
+that kube-proxy has not written yet differs, too. Where an agent on this node answers,
+it tells what of that is drift, and since when; --history has its word on the last
+changes of the Service's rules. All else is read here, and needs what the agent needs:
+UID 0 and CAP_NET_ADMIN in the node's network namespace. Rules of the iptables mode
+are explained; in other modes what the API wants and connection tracking has is told.
 
-wide does not cut lines at 100 columns.`
+Lines are at most 100 columns long; wide does not break them.`
 
 const explainExamples = `  # the way of connections to web in the namespace shop
   svcscope explain -n shop web
@@ -51,7 +53,7 @@ const explainExamples = `  # the way of connections to web in the namespace shop
   svcscope explain -n kube-system kube-dns:dns --commands
 
   # with the last changes of its rules
-  svcscope explain -n shop web --history
+  svcscope explain shop/web --history
 
   # again every 2 seconds
   svcscope explain -n shop web --watch
@@ -64,7 +66,7 @@ type explainOptions struct {
 	source   sourceOptions
 	commands bool
 	watch    bool
-	history  string // the agent to ask for it; empty: none
+	history  bool
 	interval time.Duration
 	format   string
 }
@@ -73,7 +75,7 @@ func newExplain(e *env) *cobra.Command {
 	var o explainOptions
 	o.source.direct = agent.DefaultConfig()
 	cmd := &cobra.Command{
-		Use:     "explain SERVICE[:PORT]",
+		Use:     "explain [NAMESPACE/]SERVICE[:PORT]",
 		Short:   "The way of connections to a Service through this node's rules",
 		Long:    explainHelp,
 		Example: explainExamples,
@@ -83,21 +85,25 @@ func newExplain(e *env) *cobra.Command {
 	cmd.Flags().BoolVar(&o.commands, "commands", false, "below each number a command that shows the same one")
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "again and again, until it is interrupted")
 	cmd.Flags().DurationVar(&o.interval, "interval", 2*time.Second, "time between two looks with --watch")
-	history := cmd.Flags().Bool("history", false, "the last changes of its rules too, from the agent on this node ($"+agentEnv+")")
+	cmd.Flags().BoolVar(&o.history, "history", false, "the last changes of its rules too, as the agent on this node has seen them")
+	cmd.Flags().StringVar(&o.source.agent, "agent", defaultAgent,
+		"`URL` of the agent on this node, which knows since when rules differ and their history, instead of $"+agentEnv+`; "none" asks none`)
 	fromFlag(cmd, &o.source)
 	kube := kubeFlags(cmd, &o.source.direct)
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, port, _ := strings.Cut(args[0], ":")
-		o.query = explain.Query{Service: service.Name{Namespace: *namespace, Name: name}, Port: port}
+		sel := selection(args[0], *namespace)
+		o.query = explain.Query{Service: service.Name{Namespace: sel.Namespace, Name: sel.Name}, Port: sel.Port}
 		o.format, o.source.direct.Kube = output.value, agent.KubeMode(kube.value)
 		o.source.clash = o.source.clashing(cmd)
-		if *history {
-			o.history = cmp.Or(e.getenv(agentEnv), defaultAgent)
+		if o.source.explicit = cmd.Flags().Changed("agent"); !o.source.explicit {
+			o.source.agent = cmp.Or(e.getenv(agentEnv), o.source.agent)
 		}
 		switch {
-		case *history && o.source.from != "":
-			return &usageError{errors.New("--history is what an agent has seen: not with --from")}
+		case sel.Name == "":
+			return &usageError{fmt.Errorf("%q names no Service", args[0])}
+		case o.history && o.source.agent == noAgent && o.source.from == "":
+			return &usageError{errors.New("--history is what an agent has seen: not with --agent none")}
 		case o.interval <= 0:
 			return &usageError{errors.New("--interval must be more than 0")}
 		case o.watch && o.source.from != "":
@@ -140,13 +146,16 @@ func explainOnce(ctx context.Context, e *env, o explainOptions) error {
 	case err != nil:
 		return err
 	}
+	if report.Differs() {
+		recallDrift(ctx, e, o.source, report)
+	}
 	all := explained{Report: report}
-	if o.history != "" {
-		changes, err := readHistory(ctx, e, o.history, o.query.Service)
+	if o.history {
+		changes, err := readHistory(ctx, e, &o, report)
 		if err != nil {
 			return err
 		}
-		all.History = &changes.Items
+		all.History = &changes
 	}
 	if o.format == formatJSON || o.format == formatYAML {
 		return writeObject(e.stdout, o.format, all)
@@ -176,5 +185,5 @@ func writeExplained(e *env, o explainOptions, all *explained) error {
 	if err := explain.Write(e.stdout, all.Report, out); err != nil || all.History == nil {
 		return err
 	}
-	return writeHistory(e.stdout, *all.History)
+	return writeHistory(e.stdout, *all.History, out.Width)
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/svcscope/svcscope/pkg/agent"
 	"github.com/svcscope/svcscope/pkg/capture"
 	"github.com/svcscope/svcscope/pkg/explain"
+	"github.com/svcscope/svcscope/pkg/internal/iptsave"
 	"github.com/svcscope/svcscope/pkg/internal/realcluster"
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/ruleset"
@@ -60,10 +62,37 @@ func capturedAnswer(n *capture.Node, kind string, c agent.Config) (*capture.Node
 		return nil, &kernel.CapabilityError{Op: "list chains of table nat (IPv4)", Cap: "CAP_NET_ADMIN", Err: syscall.EPERM}
 	case "-half":
 		out.Unread = map[ruleset.Backend]string{ruleset.Legacy: "read table nat: ipt_entry at offset 336: need 112 bytes, have 40"}
+	case "-edited": // in both families nothing leads to the endpoint whose address ends with 11
+		out.Rules = nil
+		for _, r := range realcluster.All() {
+			if r.Backend != ruleset.NFT {
+				continue
+			}
+			text, err := r.Text()
+			if err != nil {
+				return nil, err
+			}
+			for _, endpoint := range []string{`.11:8080"`, `:11]:8080"`} {
+				text = withoutLine(text, "-A KUBE-SVC-IFSGUVPJVX5CWNQP", endpoint)
+			}
+			set, err := iptsave.Parse(r.Family, r.Backend, text)
+			if err != nil {
+				return nil, err
+			}
+			out.Rules = append(out.Rules, capture.Rules{Set: set})
+		}
 	case "-nftables":
 		out.Rules = []capture.Rules{{Set: &ruleset.Ruleset{Backend: ruleset.NFT, Family: n.Rules[0].Set.Family}, NFTablesMode: true}}
 	}
 	return &out, nil
+}
+
+// withoutLine deletes the lines that have all parts.
+func withoutLine(text string, parts ...string) string {
+	lacks := func(line string) bool {
+		return slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(line, p) })
+	}
+	return strings.Join(slices.DeleteFunc(strings.SplitAfter(text, "\n"), func(l string) bool { return !lacks(l) }), "")
 }
 
 // TestExplainWatches: it reads the node again at each interval, says only once where

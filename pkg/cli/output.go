@@ -3,12 +3,15 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
@@ -75,7 +78,7 @@ func writeObject(w io.Writer, format string, v any) error {
 		b, err = yaml.Marshal(v)
 	} else {
 		b, err = json.MarshalIndent(v, "", "  ")
-		b = append(b, '\n')
+		b = append(escapeControls(b), '\n')
 	}
 	if err != nil {
 		return fmt.Errorf("format %s: %w", format, err)
@@ -86,6 +89,24 @@ func writeObject(w io.Writer, format string, v any) error {
 	return nil
 }
 
+// escapeControls is a JSON text in which what would control a terminal, and JSON lets
+// stand, is written by its number.
+func escapeControls(b []byte) []byte {
+	controls := func(r rune) bool { return r > 0x1f && unicode.IsControl(r) }
+	if !bytes.ContainsFunc(b, controls) {
+		return b
+	}
+	var out []byte
+	for _, r := range string(b) {
+		if controls(r) {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out
+}
+
 // writeTable writes rows, the first of which is the header, in columns two
 // spaces apart.
 func writeTable(w io.Writer, rows [][]string) error {
@@ -94,6 +115,48 @@ func writeTable(w io.Writer, rows [][]string) error {
 		fmt.Fprintln(tw, strings.Join(row, "\t"))
 	}
 	if err := tw.Flush(); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}
+
+// writeFolded writes rows as writeTable does, and what others have said in them so that it
+// does not control the terminal. The last cell of a row that is longer than width, unless
+// that is 0, stands in lines below it.
+func writeFolded(w io.Writer, rows [][]string, width int) error {
+	const gap, indent = "  ", "    "
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, row := range rows {
+		line, last := "", printable(row[len(row)-1])
+		for i, cell := range row[:len(row)-1] {
+			line += printable(cell) + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)) + gap
+		}
+		if width == 0 || utf8.RuneCountInString(line+last) <= width {
+			b.WriteString(strings.TrimRight(line+last, " ") + "\n")
+			continue
+		}
+		b.WriteString(strings.TrimRight(line, " "))
+		at := width // of a line that is full
+		for word := range strings.FieldsSeq(last) {
+			if at+1+utf8.RuneCountInString(word) > width {
+				b.WriteString("\n" + indent)
+				at = len(indent)
+			} else {
+				b.WriteString(" ")
+				at++
+			}
+			b.WriteString(word)
+			at += utf8.RuneCountInString(word)
+		}
+		b.WriteString("\n")
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}
 	return nil

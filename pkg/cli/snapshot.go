@@ -128,7 +128,7 @@ func takeSnapshot(ctx context.Context, e *env, o sourceOptions) (*capture.Snapsh
 		return nil, err
 	}
 	for _, name := range capture.ReportNames() {
-		if why := s.Unreported[name]; why != "" {
+		if why := s.Unreported[name]; why != "" && why != noHistory {
 			fmt.Fprintf(e.stderr, "warning: report %s: %s\n", name, why)
 		}
 	}
@@ -141,12 +141,16 @@ func takeSnapshot(ctx context.Context, e *env, o sourceOptions) (*capture.Snapsh
 	return s, nil
 }
 
+// noHistory is why a snapshot has no history where no agent answers.
+const noHistory = "no agent was there, which alone has seen changes"
+
 // document is a report as a snapshot holds it.
 type document struct {
 	what string
 	// entries: it is of a reading with those of connection tracking.
 	entries bool
-	// make makes it of one reading of the kernel, as its command does.
+	// make makes it of one reading of the kernel, as its command does; nil of what only an
+	// agent knows.
 	make func(context.Context, *env, sourceOptions, *correlate.Snapshot) (json.RawMessage, error)
 }
 
@@ -154,7 +158,7 @@ type document struct {
 func documents() []document {
 	return []document{
 		documentOf(servicesSource(), false, nil), documentOf(conntrackSource(), true, nil), documentOf(dropsSource(), false, nil),
-		documentOf(driftSource(), false, confirmDrift),
+		documentOf(driftSource(), false, confirmDrift), {what: historySource().what},
 	}
 }
 
@@ -219,6 +223,10 @@ func makeReports(ctx context.Context, e *env, o sourceOptions, s *capture.Snapsh
 	fmt.Fprintf(e.stderr, "reports: this node's kernel%s\n", why)
 	readings := make(map[bool]*correlate.Snapshot) // by whether they have entries
 	for _, d := range documents() {
+		if d.make == nil {
+			s.Unreported[d.what] = noHistory
+			continue
+		}
 		if readings[d.entries] == nil {
 			o.entries = d.entries
 			if readings[d.entries], err = readKernel(ctx, e, o); err != nil {

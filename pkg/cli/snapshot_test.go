@@ -104,6 +104,8 @@ func editSnapshot(s *capture.Snapshot, edit string) error {
 		return nil
 	case "noapi":
 		s.Node.Catalog = nil
+	case "nftables":
+		s.Node.Rules[0].NFTablesMode = true
 	case "noreports":
 		s.Reports, s.Unreported = nil, map[string]string{"drops": "503 Service Unavailable"}
 	default:
@@ -119,10 +121,15 @@ const events = `{"node":"node-a","time":"2026-03-01T12:00:00Z","source":"agent",
 "protocol":"TCP","from":"10.244.1.7:40001","to":"10.244.2.5:8080"}],"groups":[],"policies":[],"witnessed":[]}`
 
 // drifts is a report of drift: how old it is depends on the time.
-const drifts = `{"node":"node-a","time":"2026-03-01T13:00:00Z","source":"agent","kube":{"enabled":true,"synced":true},"collectors":[],
+const drifts = `{"node":"test-host","time":"2026-03-01T13:00:00Z","source":"agent","kube":{"enabled":true,"synced":true},"collectors":[],
 "kubeProxy":[{"ipFamily":"IPv4","pendingSince":"2026-03-01T12:30:00Z"}],"pending":[],
 "items":[{"namespace":"default","name":"web","portName":"http","protocol":"TCP","ipFamily":"IPv4","kind":"missing_endpoint",
 "detail":"10.244.2.5:8080","since":"2026-03-01T12:00:00Z","remedy":"restart kube-proxy"}]}`
+
+// changes is a report of all changes of rules.
+const changes = `{"node":"test-host","time":"2026-03-01T13:00:00Z","source":"agent","kube":{"enabled":true,"synced":true},"collectors":[],
+"items":[{"time":"2026-03-01T12:00:00Z","namespace":"default","name":"web","portName":"http","protocol":"TCP","ipFamily":"IPv4","backend":"nft","what":"made"},
+{"time":"2026-03-01T12:30:00Z","namespace":"shop","name":"web","portName":"http","protocol":"TCP","ipFamily":"IPv4","backend":"nft","what":"rules"}]}`
 
 // TestReplay: what a command prints of a snapshot is byte for byte what it printed on
 // the node at that time, in all formats.
@@ -145,6 +152,7 @@ func TestReplay(t *testing.T) {
 	}
 	documents := map[string]string{
 		"/api/v1/services": string(report), "/api/v1/conntrack": string(conntrack), "/api/v1/drops": events, "/api/v1/drift": drifts,
+		"/api/v1/history": changes,
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if documents[r.URL.Path] == "" {
@@ -166,7 +174,8 @@ func TestReplay(t *testing.T) {
 	if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range [][]string{{"services"}, {"services", "-n", "default"}, {"services", "web"}, {"conntrack"}, {"drops"}, {"drops", "-n", "shop"}, {"drift"}} {
+	for _, command := range [][]string{{"services"}, {"services", "-n", "default"}, {"services", "web"}, {"conntrack"}, {"drops"}, {"drops", "-n", "shop"}, {"drift"},
+		{"explain", "web"}, {"explain", "default/web:80", "--history", "--commands"}} {
 		for _, format := range []string{"table", "wide", "json", "yaml"} {
 			args := append(append([]string{}, command...), "-o", format)
 			want, _, wantCode := live(args...)
@@ -182,6 +191,10 @@ func TestReplay(t *testing.T) {
 	}
 	if got, _, _ := replayed(t, at.Add(time.Hour), "drift", "--from", file); !strings.Contains(got, "60m ") {
 		t.Errorf("drift is not as old as it was:\n%s", got)
+	}
+	got, _, _ := replayed(t, at, "explain", "web", "--history", "--from", file)
+	if !strings.Contains(got, "\n2026-03-01 12:00:00  http  IPv4    nft      unknown  chains made\n") || strings.Contains(got, "12:30:00") {
+		t.Errorf("another history:\n%s", got)
 	}
 	if got, _, _ := replayed(t, at, "drops", "--from", file); !strings.Contains(got, "10:59:58.500  FORWARD") {
 		t.Errorf("the time is not that of the node's zone:\n%s", got)

@@ -45,3 +45,26 @@ func (p *pathBuilder) conntrackCommand(way netip.AddrPort, endpoint string) stri
 	}
 	return strings.Join(append(words, "-g"), " ")
 }
+
+// wayCommands show which way packets go to an endpoint: by a link of this node, or by
+// another host; and, to one that is here, whether it has answered there.
+func wayCommands(endpoint netip.Addr, here bool) []string {
+	out := []string{"ip route get " + endpoint.String()}
+	if here {
+		out = append(out, "ip neigh show to "+endpoint.String())
+	}
+	return out
+}
+
+// modeCommand shows what kube-proxy has made in a mode that is not explained.
+func modeCommand(why Unexplained, ipv6 bool) string {
+	switch {
+	case why == NFTablesMode && ipv6:
+		return "nft list table ip6 kube-proxy"
+	case why == NFTablesMode:
+		return "nft list table ip kube-proxy"
+	case why == IPVSMode:
+		return "ipvsadm -Ln --stats"
+	}
+	return ""
+}

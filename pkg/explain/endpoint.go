@@ -40,6 +40,7 @@ func (p *pathBuilder) endpoints(f flows) []Endpoint {
 		if f.all != nil {
 			e.Tracked = f.byEndpoint[a].tracked(p.older(e))
 		}
+		e.Commands = wayCommands(a.Addr(), e.Local != nil && *e.Local)
 		out = append(out, *e)
 	}
 	slices.SortFunc(out, func(a, b Endpoint) int {

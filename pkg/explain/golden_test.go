@@ -218,8 +218,18 @@ func TestCommandsAreWhole(t *testing.T) {
 			}
 		}
 	}
-	if all < 20 {
-		t.Errorf("only %d rules", all)
+	ways := 0
+	for _, p := range r.Paths {
+		for _, e := range p.Endpoints {
+			for _, c := range e.Commands {
+				if ways++; !strings.Contains(joined, c) {
+					t.Errorf("no %s", c)
+				}
+			}
+		}
+	}
+	if all < 20 || ways < 6 {
+		t.Errorf("only %d rules, and %d ways to endpoints", all, ways)
 	}
 	if plain := write(t, r, Options{Width: width}); strings.Contains(plain, "$ ") || strings.Contains(plain, "\x1b") {
 		t.Errorf("commands that nobody asked for:\n%s", plain)
@@ -235,6 +245,9 @@ func each(p *Path, f func(*Rule)) {
 	}
 	for i := range p.Arrivals {
 		list(p.Arrivals[i].Rules)
+	}
+	for i := range p.RefusalArrivals {
+		list(p.RefusalArrivals[i].Rules)
 	}
 	for i := range p.Entries {
 		list(p.Entries[i].Dispatch)

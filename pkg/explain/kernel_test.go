@@ -110,3 +110,50 @@ func TestCommandsOfConntrack(t *testing.T) {
 		}
 	})
 }
+
+// TestCommandsOfEndpoints: where the node has links and routes as a node has, the commands
+// of endpoints show which are here, and who answers there.
+func TestCommandsOfEndpoints(t *testing.T) {
+	kerneltest.Run(t, func(t *testing.T) {
+		ip := func(args string) { kerneltest.Exec(t, "", "ip", strings.Fields(args)...) }
+		for link, addrs := range map[string][]string{
+			"cni0": {"10.244.1.1/24", "fd00:10:244:1::1/64"}, "eth0": {"192.168.50.11/24", "fd00:192:168:50::11/64"},
+		} {
+			ip("link add " + link + " type veth peer name of-" + link)
+			ip("link set " + link + " up")
+			ip("link set of-" + link + " up")
+			for _, a := range addrs {
+				ip("addr add " + a + " dev " + link + " nodad")
+			}
+		}
+		ip("route add 10.244.2.0/24 via 192.168.50.12")
+		ip("route add fd00:10:244:2::/64 via fd00:192:168:50::12")
+		for _, a := range []string{"10.244.1.11", "10.244.1.12", "fd00:10:244:1::11", "fd00:10:244:1::12"} {
+			ip("neigh add " + a + " lladdr 02:00:00:00:00:01 dev cni0")
+		}
+		here, there := 0, 0
+		for _, p := range report(t, plain(t), "web").Paths {
+			for _, e := range p.Endpoints {
+				var told []string
+				for _, c := range e.Commands {
+					words := strings.Fields(c)
+					told = append(told, kerneltest.Exec(t, "", words[0], words[1:]...))
+				}
+				if *e.Local {
+					here++
+					if len(told) != 2 || !strings.Contains(told[0], " dev cni0 ") || strings.Contains(told[0], " via ") || !strings.Contains(told[1], " lladdr ") {
+						t.Errorf("%s is here: %q prints %q", e.Address, e.Commands, told)
+					}
+					continue
+				}
+				there++
+				if len(told) != 1 || !strings.Contains(told[0], " via ") || !strings.Contains(told[0], " dev eth0 ") {
+					t.Errorf("%s is on %s: %q prints %q", e.Address, e.Node, e.Commands, told)
+				}
+			}
+		}
+		if here != 4 || there != 2 {
+			t.Errorf("%d endpoints here, and %d elsewhere", here, there)
+		}
+	})
+}

@@ -98,6 +98,7 @@ func (p *pathBuilder) start() Path {
 func (p *pathBuilder) unexplained() Path {
 	out := p.start()
 	out.Unexplained = unexplained(p.mode(p.family))
+	out.Command = modeCommand(out.Unexplained, p.ipv6())
 	p.finish(&out)
 	return out
 }
@@ -135,6 +136,9 @@ func (p *pathBuilder) finish(out *Path) {
 			e.Tracked = new(flows.byEntry[i])
 		}
 		out.Entries = append(out.Entries, e)
+	}
+	if p.side != nil {
+		out.RefusalArrivals = p.side.refusalArrivals(out.Entries)
 	}
 	out.Endpoints = p.endpoints(flows)
 }

@@ -15,10 +15,14 @@ type Report struct {
 	// Unread is why rules are missing, by backend.
 	Unread map[string]string `json:"unread,omitempty"`
 	// ConntrackError is why the entries of connection tracking are missing.
-	ConntrackError string   `json:"conntrackError,omitempty"`
-	Service        Service  `json:"service"`
-	Families       []Family `json:"families"`
-	Paths          []Path   `json:"paths"`
+	ConntrackError string `json:"conntrackError,omitempty"`
+	// Watched is when the agent on this node, whose word Drift and Since of differences
+	// are, had compared last; absent where no agent has told, or was not asked, as nothing
+	// differs.
+	Watched  *time.Time `json:"watched,omitempty"`
+	Service  Service    `json:"service"`
+	Families []Family   `json:"families"`
+	Paths    []Path     `json:"paths"`
 }
 
 // Kube is what is known of the API.
@@ -71,6 +75,10 @@ type Difference struct {
 	Detail   string `json:"detail,omitempty"`
 	// InFlight: a change of the API that kube-proxy has not written yet may explain it.
 	InFlight bool `json:"inFlight"`
+	// Drift tells whether it has lasted long enough to be drift, and Since since when it
+	// has been seen, by the agent on this node: absent where that has not told.
+	Drift *bool      `json:"drift,omitempty"`
+	Since *time.Time `json:"since,omitempty"`
 }
 
 // Unexplained is why there is no path.
@@ -96,6 +104,8 @@ type Path struct {
 	Backend  string `json:"backend,omitempty"` // nft, legacy
 	// Unexplained is why the path is not known; what the API wants is told then, too.
 	Unexplained Unexplained `json:"unexplained,omitempty"`
+	// Command shows what is not explained, where there is such a command.
+	Command string `json:"command,omitempty"`
 	// Wanted is what kube-proxy should make of it here; nil where that is nothing, or
 	// not known.
 	Wanted *Wanted `json:"wanted,omitempty"`
@@ -104,7 +114,10 @@ type Path struct {
 	Differences []Difference `json:"differences,omitzero"`
 	// Arrivals are where packets come to KUBE-SERVICES: all Services' way.
 	Arrivals []Arrival `json:"arrivals,omitempty"`
-	Entries  []Entry   `json:"entries"`
+	// RefusalArrivals are where packets come to the chains of filter that have Refusals
+	// of Entries.
+	RefusalArrivals []Arrival `json:"refusalArrivals,omitempty"`
+	Entries         []Entry   `json:"entries"`
 	// Chains are the port's own: KUBE-FW, KUBE-EXT, KUBE-SVC, KUBE-SVL, as far as
 	// they are there or should be.
 	Chains    []Chain    `json:"chains,omitempty"`
@@ -132,10 +145,10 @@ type Wanted struct {
 	HealthCheckNodePort uint16   `json:"healthCheckNodePort,omitempty"`
 }
 
-// Arrival is a built-in chain of nat, and the rules that send packets from it to
-// KUBE-SERVICES. Without any, no packet comes that way.
+// Arrival is a built-in chain, and the rules that send packets from it to kube-proxy's
+// chains: of nat to KUBE-SERVICES. Without any, no packet comes that way.
 type Arrival struct {
-	Chain string `json:"chain"` // PREROUTING, OUTPUT
+	Chain string `json:"chain"` // PREROUTING, OUTPUT; of filter INPUT, FORWARD, OUTPUT
 	Rules []Rule `json:"rules"`
 }
 
@@ -198,7 +211,7 @@ type Role string
 
 // The roles.
 const (
-	RoleArrival     Role = "arrival"      // from a built-in chain to KUBE-SERVICES
+	RoleArrival     Role = "arrival"      // from a built-in chain to kube-proxy's
 	RoleNodePorts   Role = "node_ports"   // from KUBE-SERVICES to KUBE-NODEPORTS
 	RoleDispatch    Role = "dispatch"     // from there to the port's chains
 	RoleMasquerade  Role = "masquerade"   // marks, or gives an address of the node
@@ -291,6 +304,8 @@ type Endpoint struct {
 	// Tracked counts the entries of connection tracking that lead to it by the
 	// Service's addresses.
 	Tracked *Tracked `json:"tracked,omitempty"`
+	// Commands show which way packets go to it: by a link of this node, or by another node.
+	Commands []string `json:"commands,omitempty"`
 }
 
 // Tracked counts entries of connection tracking.

@@ -4,6 +4,7 @@ package explain
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
@@ -91,22 +92,48 @@ func returning(r *ruleset.Rule) *ruleset.Recent {
 
 // arrivals are the jumps from nat's built-in chains to KUBE-SERVICES.
 func (s *side) arrivals() []Arrival {
-	out := []Arrival{
-		{Chain: netfilter.HookPrerouting.String(), Rules: []Rule{}}, {Chain: netfilter.HookOutput.String(), Rules: []Rule{}},
+	toServices := func(chain string) bool { return chain == servicesChain() }
+	return s.jumps(nat, []netfilter.Hook{netfilter.HookPrerouting, netfilter.HookOutput}, toServices)
+}
+
+// jumps are the rules of a table's built-in chains, at these hooks, that lead to chains
+// that are wanted.
+func (s *side) jumps(table string, hooks []netfilter.Hook, wanted func(chain string) bool) []Arrival {
+	var out []Arrival
+	for _, h := range hooks {
+		out = append(out, Arrival{Chain: h.String(), Rules: []Rule{}})
 	}
-	for c := range s.set.Table(nat).BaseChains {
-		for i := range out {
-			if out[i].Chain != c.Base.Hook.String() {
-				continue
-			}
-			for j := range c.Rules {
-				if c.Rules[j].Action.Chain == servicesChain() {
-					out[i].Rules = append(out[i].Rules, s.rule(nat, c, j, RoleArrival))
-				}
+	for c := range s.set.Table(table).BaseChains {
+		i := slices.Index(hooks, c.Base.Hook)
+		if i < 0 {
+			continue
+		}
+		for j := range c.Rules {
+			if wanted(c.Rules[j].Action.Chain) {
+				out[i].Rules = append(out[i].Rules, s.rule(table, c, j, RoleArrival))
 			}
 		}
 	}
 	return out
+}
+
+// refusalArrivals are the jumps from filter's built-in chains to those that have the
+// refusals of these entries.
+func (s *side) refusalArrivals(entries []Entry) []Arrival {
+	var chains []string
+	for i := range entries {
+		for _, r := range entries[i].Refusals {
+			if r.Table == filter {
+				chains = append(chains, r.Chain)
+			}
+		}
+	}
+	if len(chains) == 0 {
+		return nil
+	}
+	hooks := []netfilter.Hook{netfilter.HookInput, netfilter.HookForward, netfilter.HookOutput}
+	all := s.jumps(filter, hooks, func(chain string) bool { return slices.Contains(chains, chain) })
+	return slices.DeleteFunc(all, func(a Arrival) bool { return len(a.Rules) == 0 })
 }
 
 // masquerading are the rules of KUBE-POSTROUTING that masquerade.

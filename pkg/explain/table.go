@@ -124,6 +124,7 @@ func (p *printer) shares(at *Path, shares []Share, find func(*Share) *Endpoint) 
 				r.commands = append(r.commands, f.Command)
 			}
 		}
+		r.commands = append(r.commands, e.Commands...)
 		rows = append(rows, r)
 	}
 	p.columns(columns, rows)
@@ -201,7 +202,8 @@ func stateText(e *Endpoint) string {
 	return state
 }
 
-// columns write rows, the first of which is the header, two spaces apart.
+// columns write rows, the first of which is the header, two spaces apart. Where one is
+// too long, the last cells of each stand below it.
 func (p *printer) columns(columns []column, rows []row) {
 	widths := make([]int, len(columns))
 	for _, r := range rows {
@@ -209,22 +211,34 @@ func (p *printer) columns(columns []column, rows []row) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(c))
 		}
 	}
+	beside := len(columns) // how many stand in a row
+	long := func(r row) bool { return !p.fits(rowText(columns[:beside], r.cells[:beside], widths)) }
+	for beside > 1 && slices.ContainsFunc(rows, long) {
+		beside--
+	}
 	for _, r := range rows {
-		line := " "
-		for i, c := range r.cells {
-			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c))
-			if columns[i].right {
-				line += " " + pad + c
-			} else {
-				line += " " + c + pad
-			}
-			line += " "
+		p.line(rowText(columns[:beside], r.cells[:beside], widths))
+		if below := strings.Join(r.cells[beside:], " "); strings.TrimSpace(below) != "" {
+			p.wrap("    ", below)
 		}
-		p.line(line)
 		for _, c := range r.commands {
 			p.command("    ", c)
 		}
 	}
+}
+
+func rowText(columns []column, cells []string, widths []int) string {
+	line := " "
+	for i, c := range cells {
+		pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c))
+		if columns[i].right {
+			c = pad + c
+		} else if i < len(columns)-1 {
+			c += pad
+		}
+		line += " " + c + " "
+	}
+	return strings.TrimRight(line, " ")
 }
 
 // notes write what is to be said of single endpoints.

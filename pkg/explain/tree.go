@@ -13,7 +13,8 @@ import (
 // branch is a line of the tree with what is below it.
 type branch struct {
 	text    string
-	rule    *Rule // whose counter stands before the line; nil of others
+	note    string // after the text, or below it where it does not fit
+	rule    *Rule  // whose counter stands before the line; nil of others
 	command string
 	below   []*branch
 }
@@ -39,6 +40,12 @@ func grow(at *Path) []*branch {
 		}
 		out = append(out, g.rules(a.Rules, true)...)
 	}
+	for i := range at.RefusalArrivals {
+		out = append(out, g.rules(at.RefusalArrivals[i].Rules, true)...)
+	}
+	for _, c := range unreached(at) {
+		out = append(out, &branch{text: "filter " + c + ": no rule leads to it"})
+	}
 	for i := range at.Entries {
 		out = append(out, g.entry(&at.Entries[i]))
 	}
@@ -57,6 +64,21 @@ func grow(at *Path) []*branch {
 		out = append(out, &branch{text: "on the way out", below: g.rules(at.Masquerading, true)})
 	}
 	return out
+}
+
+// unreached are the chains with refusals that no built-in chain leads to.
+func unreached(at *Path) (chains []string) {
+	for i := range at.Entries {
+		for _, r := range at.Entries[i].Refusals {
+			leads := func(a Arrival) bool {
+				return slices.ContainsFunc(a.Rules, func(jump Rule) bool { return jump.Target == r.Chain })
+			}
+			if r.Table == filter && !slices.ContainsFunc(at.RefusalArrivals, leads) && !slices.Contains(chains, r.Chain) {
+				chains = append(chains, r.Chain)
+			}
+		}
+	}
+	return chains
 }
 
 // entry is one way: its rules, those of KUBE-NODEPORTS below what leads there.
@@ -96,9 +118,7 @@ func (g *grower) rules(rules []Rule, chain bool) []*branch {
 				b.below = g.chain(c)
 			}
 		}
-		if note := r.note(); note != "" {
-			b.text += "  " + note
-		}
+		b.note = r.note()
 		out = append(out, b)
 	}
 	return out
@@ -145,11 +165,6 @@ func (p *printer) branch(b *branch, width int, lead, rest string) {
 		counter = fmt.Sprintf("%*d%s", width, b.rule.Packets, mark)
 	}
 	head := "  " + counter + " "
-	if b.rule == nil {
-		p.flow(head+lead, strings.Repeat(" ", utf8.RuneCountInString(head))+rest+"  ", b.text)
-	} else {
-		p.line(head + lead + b.text)
-	}
 	indent := strings.Repeat(" ", utf8.RuneCountInString(head)) + rest
 	stem := "   "
 	if len(b.below) > 0 {
@@ -157,6 +172,17 @@ func (p *printer) branch(b *branch, width int, lead, rest string) {
 	}
 	if lead == "" && rest == "" && len(b.below) == 0 {
 		stem = ""
+	}
+	switch line := head + lead + b.text; {
+	case b.rule == nil:
+		p.flow(head+lead, indent+"  ", b.text)
+	case b.note == "":
+		p.line(line)
+	case p.fits(line + "  " + b.note):
+		p.line(line + "  " + b.note)
+	default:
+		p.line(line)
+		p.wrap(indent+stem+"  ", b.note)
 	}
 	p.command(indent+stem, b.command)
 	for i, c := range b.below {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // addressText lists a Service's addresses.
@@ -91,15 +92,11 @@ func skippedText(s *Service) string {
 }
 
 func unexplainedText(at *Path, r *Report) string {
-	table := "ip"
-	if at.IPFamily == "IPv6" {
-		table = "ip6"
-	}
 	switch at.Unexplained {
 	case NFTablesMode:
-		return "kube-proxy works in nftables mode here: not explained yet (nft list table " + table + " kube-proxy)"
+		return "kube-proxy works in nftables mode here: not explained yet (" + at.Command + ")"
 	case IPVSMode:
-		return "kube-proxy works in IPVS mode here: not explained yet (ipvsadm -Ln --stats)"
+		return "kube-proxy works in IPVS mode here: not explained yet (" + at.Command + ")"
 	case RulesUnread:
 		return "the rules could not be read"
 	}
@@ -115,6 +112,31 @@ func differenceText(d *Difference) string {
 		text += ": " + d.Detail
 	}
 	return text
+}
+
+// lastsText is since when a difference is there, as far as an agent tells.
+func lastsText(d *Difference) string {
+	switch {
+	case d.Drift == nil:
+		return ""
+	case !*d.Drift:
+		return " (no drift yet)"
+	case d.Since == nil:
+		return " (drift)"
+	}
+	return " (drift since " + timeText(*d.Since) + ")"
+}
+
+func timeText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// lastingText is what to know of differences.
+func lastingText(r *Report) string {
+	const remedy = " svcscope drift says what to do; docs/drift.md has the kinds."
+	const moment = "Differences are of this one moment: what kube-proxy is about to write differs, too. "
+	if r.Watched == nil {
+		return moment + "No agent on this node tells since when." + remedy
+	}
+	return moment + "Drift is what lasts, as the agent on this node has seen it until " + timeText(*r.Watched) + "." + remedy
 }
 
 // entryText is the head of a way: what it is, and who is masqueraded by it.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -36,7 +37,7 @@ func Write(w io.Writer, r *Report, o Options) error {
 		p.wrap("", "* since kube-proxy's last sync, which writes these rules anew; the other rules count since they were written.")
 	}
 	if p.differed {
-		p.wrap("", "Differences are of this one moment: what kube-proxy is about to write differs, too. svcscope drift tells which last, and what to do; docs/drift.md has the kinds.")
+		p.wrap("", lastingText(r))
 	}
 	if _, err := io.WriteString(w, p.b.String()); err != nil {
 		return fmt.Errorf("write output: %w", err)
@@ -55,8 +56,23 @@ func (p *printer) blank() { p.b.WriteByte('\n') }
 
 // line writes one, cut at its end.
 func (p *printer) line(text string) {
-	p.b.WriteString(strings.TrimRight(cut(text, p.Width), " "))
+	p.b.WriteString(strings.TrimRight(cut(cleaned(text), p.Width), " "))
 	p.b.WriteByte('\n')
+}
+
+// cleaned is a text without what would control a terminal: comments of rules are anybody's.
+func cleaned(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
+
+// fits reports whether a line is no longer than it may be.
+func (p *printer) fits(text string) bool {
+	return p.Width <= 0 || utf8.RuneCountInString(text) <= p.Width
 }
 
 // cut leaves out what is beyond a width, if that is not 0.
@@ -73,11 +89,12 @@ func (p *printer) wrap(heading, text string) {
 	p.flow(heading, strings.Repeat(" ", utf8.RuneCountInString(heading)), text)
 }
 
-// flow writes words after first, and after other in the lines that come then.
+// flow writes words after first, and after other in the lines that come then. A word that
+// is longer than a line is broken.
 func (p *printer) flow(first, other, text string) {
 	at, full := first, false // full: at has words
 	for word := range strings.FieldsSeq(text) {
-		if full && p.Width > 0 && utf8.RuneCountInString(at)+1+utf8.RuneCountInString(word) > p.Width {
+		if full && !p.fits(at+" "+word) {
 			p.line(at)
 			at, full = other, false
 		}
@@ -85,6 +102,11 @@ func (p *printer) flow(first, other, text string) {
 			at += " "
 		}
 		at, full = at+word, true
+		for !p.fits(at) && utf8.RuneCountInString(other) < p.Width {
+			runes := []rune(at)
+			p.line(string(runes[:p.Width]))
+			at = other + string(runes[p.Width:])
+		}
 	}
 	p.line(at)
 }
@@ -101,7 +123,7 @@ func (p *printer) command(indent, command string) {
 		if first {
 			lead, first = "$ ", false
 		}
-		text := lead + part
+		text := lead + cleaned(part)
 		if p.Dim {
 			text = "\x1b[2m" + text + "\x1b[0m"
 		}
@@ -158,7 +180,7 @@ func (p *printer) service(r *Report) {
 		node += ", " + modes
 	}
 	p.field("Node", node)
-	p.field("Read", r.Time.Format("2006-01-02 15:04:05 UTC"))
+	p.field("Read", timeText(r.Time))
 	p.field("API", apiText(r))
 	for _, b := range []string{"nft", "legacy"} {
 		if why := r.Unread[b]; why != "" {
@@ -172,7 +194,7 @@ func (p *printer) service(r *Report) {
 	for i := range r.Families {
 		for j := range r.Families[i].Differences {
 			p.differed = true
-			p.field("Differs", r.Families[i].IPFamily+" "+differenceText(&r.Families[i].Differences[j])+" (all Services)")
+			p.field("Differs", r.Families[i].IPFamily+" "+differenceText(&r.Families[i].Differences[j])+" (all Services)"+lastsText(&r.Families[i].Differences[j]))
 		}
 	}
 }
@@ -202,7 +224,7 @@ func (p *printer) differences(r *Report, at *Path) {
 	case len(at.Differences) > 0:
 		p.differed = true
 		for i := range at.Differences {
-			p.wrap(heading, differenceText(&at.Differences[i]))
+			p.wrap(heading, differenceText(&at.Differences[i])+lastsText(&at.Differences[i]))
 		}
 	case at.Differences == nil:
 		p.wrap(heading, unjudgedText(r))
