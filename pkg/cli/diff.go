@@ -29,8 +29,13 @@ Local or endpoints have hints; by API, where the API had changed in between.
   -  only in A, or as A has it
   +  only in B, or as B has it
 
+Rules of Services are compared in kube-proxy's iptables mode. In nftables and IPVS
+mode the rest is, and the output says what is not compared, as it does of rules that
+could not be read: nothing is taken to be the same that was not looked at.
+
 The exit status is 0 when nothing differs but what is explained, 1 when something
-does or when it cannot be told, and 2 when the command line cannot be understood.`
+does or when not all could be compared, and 2 when the command line cannot be
+understood.`
 
 const diffExamples = `  # two nodes, on each of them
   svcscope snapshot > node-a.tgz
@@ -85,8 +90,11 @@ func selection(text, namespace string) nodediff.Selection {
 	return nodediff.Selection{Namespace: namespace, Name: name, Port: port}
 }
 
-// errDiffer is why the exit status is 1; the output has said what it is.
-var errDiffer = errors.New("compare snapshots: they differ")
+// errDiffer and errNotCompared are why the exit status is 1; the output has said what it is.
+var (
+	errDiffer      = errors.New("compare snapshots: they differ")
+	errNotCompared = errors.New("compare snapshots: not all could be compared")
+)
 
 func runDiff(_ context.Context, e *env, o diffOptions) error {
 	a, err := openSnapshot(e, o.a)
@@ -104,13 +112,17 @@ func runDiff(_ context.Context, e *env, o diffOptions) error {
 	fmt.Fprintf(e.stderr, "A: %s\nB: %s\n", snapshotText(o.a, a), snapshotText(o.b, b))
 	for _, s := range []*capture.Snapshot{a, b} {
 		if s.Node.Catalog == nil {
-			fmt.Fprintf(e.stderr, "note: what the API wants on node %s is not known: nothing can be explained by it\n", s.Node.Name)
+			fmt.Fprintf(e.stderr, "note: what the API wants on node %s is not known: nothing can be explained by it\n", printable(s.Node.Name))
 		}
 	}
 	report, err := nodediff.Compare(a.Node, b.Node, o.sel)
 	if errors.Is(err, nodediff.ErrNoService) {
 		name := objectName(o.sel.Namespace, o.sel.Name)
-		return fmt.Errorf("find service %s: %w", strings.TrimSuffix(name+":"+o.sel.Port, ":"), err)
+		err = fmt.Errorf("find service %s: %w", strings.TrimSuffix(name+":"+o.sel.Port, ":"), err)
+		if a.Node.Catalog == nil || b.Node.Catalog == nil {
+			err = withRemedy(err, "take the snapshots where the API is known, which has all Services: --kubeconfig file")
+		}
+		return err
 	}
 	if err != nil {
 		return err
@@ -121,8 +133,11 @@ func runDiff(_ context.Context, e *env, o diffOptions) error {
 		err = writeObject(e.stdout, o.format, report)
 	}
 	var differ error
-	if !report.Same {
+	switch {
+	case report.Differ():
 		differ = errDiffer
+	case !report.Same:
+		differ = errNotCompared
 	}
 	return cmp.Or(err, differ)
 }

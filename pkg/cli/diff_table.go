@@ -28,8 +28,17 @@ func writeDiff(w io.Writer, r *nodediff.Report) error {
 		fmt.Fprintf(&b, "\n%s/%s %s %s\n", s.Namespace, s.Name, port, s.IPFamily)
 		differenceLines(&b, s.Differences)
 	}
-	if len(r.Node)+len(r.Services) == 0 {
+	switch none := len(r.Node)+len(r.Services) == 0; {
+	case none && len(r.NotCompared) > 0:
+		b.WriteString("\nnothing differs of what was compared\n")
+	case none:
 		b.WriteString("\nnothing differs\n")
+	}
+	for i, g := range r.NotCompared {
+		if i == 0 {
+			b.WriteString("\nnot compared\n")
+		}
+		fmt.Fprintf(&b, "  %s: %s\n", g.Object, g.Why)
 	}
 	if _, err := io.WriteString(w, printable(b.String())); err != nil {
 		return fmt.Errorf("write output: %w", err)

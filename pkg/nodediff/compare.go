@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/svcscope/svcscope/pkg/capture"
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/service"
 )
@@ -18,9 +19,10 @@ var ErrNoService = errors.New("on neither node")
 // them knows a selected Service.
 func Compare(a, b *capture.Node, sel Selection) (*Report, error) {
 	c := &comparison{a: newSide(a), b: newSide(b)}
-	r := &Report{A: c.a.head(), B: c.b.head(), Node: []Difference{}, Services: []ServiceDiff{}}
+	c.findPorts()
+	r := &Report{A: c.a.head(), B: c.b.head(), Node: []Difference{}, Services: []ServiceDiff{}, NotCompared: c.gaps()}
 	r.Node = append(r.Node, c.node()...)
-	ports := c.ports(sel)
+	ports := c.selected(sel)
 	if sel.Name != "" && len(ports) == 0 {
 		return nil, ErrNoService
 	}
@@ -34,35 +36,71 @@ func Compare(a, b *capture.Node, sel Selection) (*Report, error) {
 			}
 		}
 	}
-	r.Same = explained(r.Node) && !slices.ContainsFunc(r.Services, func(s ServiceDiff) bool { return !explained(s.Differences) })
+	r.Same = len(r.NotCompared) == 0 && !r.Differ()
 	return r, nil
 }
 
 // comparison is of two nodes.
-type comparison struct{ a, b *side }
+type comparison struct {
+	a, b *side
+	// ports are those that the API or the rules of one of the nodes have, each with the
+	// numbers that it has there. known are their hashes in chains' names.
+	ports map[service.PortName][]uint16
+	known map[string]bool
+}
 
-// ports are those that the API or the rules of one of the nodes have, in order.
-func (c *comparison) ports(sel Selection) []service.PortName {
-	seen := make(map[service.PortName]bool)
+// findPorts looks for ports in the API, and in all rules that name one.
+func (c *comparison) findPorts() {
+	c.ports, c.known = make(map[service.PortName][]uint16), make(map[string]bool)
+	add := func(p service.PortName, number uint16) {
+		c.ports[p] = append(c.ports[p], number)
+		c.known[kubeproxy.Hash(p)] = true
+	}
 	for _, s := range []*side{c.a, c.b} {
 		if s.node.Catalog != nil {
 			for _, svc := range s.node.Catalog.Services {
 				for i := range svc.Ports {
-					seen[svc.PortName(&svc.Ports[i])] = true
+					add(svc.PortName(&svc.Ports[i]), svc.Ports[i].Port)
 				}
 			}
 		}
 		for _, f := range s.at {
-			for _, p := range f.View.Ports {
-				if p.Named {
-					seen[p.Name] = true
-				}
-			}
+			f.eachPort(add)
 		}
 	}
+}
+
+// eachPort calls add for all that names a port, with the number of a Service's address,
+// or 0.
+func (f *familyRules) eachPort(add func(service.PortName, uint16)) {
+	number := func(at *kubeproxy.Frontend) uint16 {
+		if at.Kind == kubeproxy.NodePort {
+			return 0
+		}
+		return at.Port
+	}
+	for _, p := range f.View.Ports {
+		if p.Named {
+			add(p.Name, 0)
+		}
+	}
+	for i := range f.View.Dispatch {
+		if d := &f.View.Dispatch[i]; d.Named {
+			add(d.Name, number(&d.Frontend))
+		}
+	}
+	for i := range f.View.Refusals {
+		if r := &f.View.Refusals[i]; r.Named && r.Name.Protocol != "" {
+			add(r.Name, number(&r.Frontend))
+		}
+	}
+}
+
+// selected are the ports that are asked for, in order.
+func (c *comparison) selected(sel Selection) []service.PortName {
 	var all []service.PortName
-	for p := range seen {
-		if sel.has(p) {
+	for p, numbers := range c.ports {
+		if sel.has(p, numbers) {
 			all = append(all, p)
 		}
 	}

@@ -105,6 +105,10 @@ func TestRulesThatDiffer(t *testing.T) {
 			`shop/web:http IPv4: endpoint 10.77.1.2:8080, its chain: "to 10.77.1.2:8080, its own masqueraded, 2 rules", "to 10.77.1.2:8080, its own masqueraded, not for every packet, 3 rules"`,
 			`shop/web:http IPv4: drift this port: "", "wrong_target ` + sep + `"`,
 		}},
+		{"the rule that leads to an endpoint", "-A " + svc + ` -m comment --comment "shop/web:http -> 10.77.2.2:8080" -j ` + kubeproxy.EndpointChain(local, endpoint["node-b"]) + "\n", "", []string{
+			`shop/web:http IPv4: endpoint 10.77.2.2:8080: "in KUBE-SVC", ""`,
+			`shop/web:http IPv4: drift this port: "", "missing_endpoint 10.77.2.2:8080"`,
+		}},
 		{"a share", "--probability 0.50000000000", "--probability 0.25000000000", []string{
 			`shop/web:http IPv4: chain KUBE-SVC: "-m statistic --mode random --probability 0.50000000000 -j 10.77.1.2:8080", ""`,
 			`shop/web:http IPv4: chain KUBE-SVC: "", "-m statistic --mode random --probability 0.25000000000 -j 10.77.1.2:8080"`,

@@ -82,8 +82,9 @@ func (p *port) endpointRules(other *port) map[string]string {
 	if p.rules == nil || other.rules == nil {
 		return out
 	}
-	for i := range p.chains.Endpoints {
-		name := p.chains.Endpoints[i].Chain
+	// Those that one node alone leads to, too: the chain itself may be the same.
+	for _, e := range slices.Concat(p.chains.Endpoints, other.chains.Endpoints) {
+		name := e.Chain
 		r, known := p.rules.View.EndpointRules(name)
 		if _, both := other.rules.View.EndpointRules(name); !known || !both {
 			continue

@@ -114,7 +114,10 @@ func (c *comparison) rules(f netfilter.Family, p pair) []Difference {
 			at, bt := p.a.Table(t).Chain(name), p.b.Table(t).Chain(name)
 			object := fmt.Sprintf("%s %s (%s, %s)", t, name, p.backend(), f)
 			out = append(out, value(Policy, object, policyOf(at, bt), policyOf(bt, at))...)
-			out = append(out, ordered(object, c.a.plain(f, p.a, at), c.b.plain(f, p.b, bt))...)
+			plainA, strayA := c.plain(c.a, f, p.a, at)
+			plainB, strayB := c.plain(c.b, f, p.b, bt)
+			out = append(out, ordered(object, plainA, plainB)...)
+			out = append(out, lines(Rule, object, strayA, strayB)...)
 		}
 		object := fmt.Sprintf("%s, refusing (%s, %s)", t, p.backend(), f)
 		out = append(out, lines(Rule, object, c.a.refusing(p.a, t), c.b.refusing(p.b, t))...)
@@ -195,30 +198,45 @@ func policyOf(c, other *ruleset.Chain) string {
 	return ""
 }
 
-// plain are the rules of a chain in iptables' words, but for those of single Services.
-func (s *side) plain(f netfilter.Family, rs *ruleset.Ruleset, c *ruleset.Chain) []string {
-	if c == nil {
-		return nil
+// plain are the rules of a chain in iptables' words, but for those of single Services, which
+// are compared with these. Of stray rules, whose Service is not known, the order is chance.
+func (c *comparison) plain(s *side, f netfilter.Family, rs *ruleset.Ruleset, chain *ruleset.Chain) (rules, stray []string) {
+	if chain == nil {
+		return nil, nil
 	}
-	ofServices := make(map[*ruleset.Rule]bool)
+	ofServices := make(map[*ruleset.Rule]bool) // with whether the Service is known
 	if at := s.at[f]; at != nil && at.Set == rs {
 		for i := range at.View.Dispatch {
-			ofServices[at.View.Dispatch[i].Rule] = true
+			ofServices[at.View.Dispatch[i].Rule] = c.known[at.View.Dispatch[i].Hash]
 		}
 		for i := range at.View.Refusals {
-			ofServices[at.View.Refusals[i].Rule] = true
+			ofServices[at.View.Refusals[i].Rule] = c.known[at.View.Refusals[i].Hash]
 		}
 		for i := range at.View.HealthChecks {
-			ofServices[at.View.HealthChecks[i].Rule] = true
+			h := &at.View.HealthChecks[i]
+			ofServices[h.Rule] = c.hasService(h.Port.Name)
 		}
 	}
-	var all []string
-	for i := range c.Rules {
-		if r := &c.Rules[i]; !ofServices[r] {
-			all = append(all, s.general(r.Spec(f)))
+	for i := range chain.Rules {
+		r := &chain.Rules[i]
+		switch known, one := ofServices[r]; {
+		case !one:
+			rules = append(rules, s.general(r.Spec(f)))
+		case !known:
+			stray = append(stray, s.general(r.Spec(f)))
 		}
 	}
-	return all
+	return rules, stray
+}
+
+// hasService reports whether a port of a Service is known.
+func (c *comparison) hasService(name service.Name) bool {
+	for p := range c.ports {
+		if p.Name == name {
+			return true
+		}
+	}
+	return false
 }
 
 // refusing are the rules that drop or reject packets in chains of others, but for those

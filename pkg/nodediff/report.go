@@ -3,6 +3,8 @@
 package nodediff
 
 import (
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/service"
@@ -13,11 +15,24 @@ import (
 type Report struct {
 	A Side `json:"a"`
 	B Side `json:"b"`
-	// Same is true where nothing differs but what is explained.
+	// Same is true where nothing differs but what is explained, and all was compared.
 	Same bool `json:"same"`
 	// Node is what concerns all Services.
 	Node     []Difference  `json:"node"`
 	Services []ServiceDiff `json:"services"` // those that differ
+	// NotCompared is of what nothing is said.
+	NotCompared []Gap `json:"notCompared,omitempty"`
+}
+
+// Differ reports whether something differs that is not explained.
+func (r *Report) Differ() bool {
+	return !explained(r.Node) || slices.ContainsFunc(r.Services, func(s ServiceDiff) bool { return !explained(s.Differences) })
+}
+
+// Gap is something that could not be compared.
+type Gap struct {
+	Object string `json:"object"`
+	Why    string `json:"why"`
 }
 
 // Side is one of the two.
@@ -86,11 +101,19 @@ type ServiceDiff struct {
 // Selection says which Services to compare; its zero value is all.
 type Selection struct {
 	Namespace, Name string
-	Port            string // its name; empty: all ports
+	Port            string // its name or number; empty: all ports
 }
 
-func (s *Selection) has(p service.PortName) bool {
-	return s.Name == "" || p.Name == service.Name{Namespace: s.Namespace, Name: s.Name} && (s.Port == "" || p.Port == s.Port)
+// has reports whether a port, which has these numbers, is one of them.
+func (s *Selection) has(p service.PortName, numbers []uint16) bool {
+	if s.Name == "" {
+		return true
+	}
+	if (p.Name != service.Name{Namespace: s.Namespace, Name: s.Name}) {
+		return false
+	}
+	n, err := strconv.ParseUint(s.Port, 10, 16)
+	return s.Port == "" || p.Port == s.Port || err == nil && n != 0 && slices.Contains(numbers, uint16(n))
 }
 
 // explained reports whether nothing is left to be asked.
