@@ -122,7 +122,7 @@ func (s *sampler) loop(ctx context.Context) {
 			// runtime would keep for a heap that never grows so large again.
 			s.freeMemory()
 		case <-s.kube.news:
-			s.announced(time.Now())
+			s.heard(ctx)
 			again.Reset(0)
 			if !waits {
 				waits = true

@@ -80,7 +80,7 @@ func (s *sampler) judge(now time.Time) {
 	result := d.comparer.Compare(&drift.Input{Catalog: s.catalog, NodeMissing: state.unplaced, Rules: rules, IPVS: s.host.ipvs()})
 	r := drift.Reading{
 		Time: now, Result: result, Current: state.services && s.catalog != nil && s.catalog.Synced,
-		Commits: d.commits.See(rules, now), ChangedAt: d.arrivals.of,
+		Commits: s.programming.commits(d.commits.See(rules, now), now), ChangedAt: d.arrivals.of,
 	}
 	for i := range r.Commits {
 		if c := &r.Commits[i]; !c.Half && result.Writes(c) {

@@ -3,16 +3,16 @@
 package agent
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/drift"
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
+	"github.com/svcscope/svcscope/pkg/ledger"
 	"github.com/svcscope/svcscope/pkg/metrics"
 	"github.com/svcscope/svcscope/pkg/netfilter"
-	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
@@ -37,6 +37,12 @@ type programming struct {
 	// change has come since.
 	asked uint32
 	fresh bool
+	// brought has the last commit of each backend and family that is known to have brought a
+	// change of endpoints since Services were judged.
+	brought map[ledger.Source]drift.Commit
+	// held is how many readings the next catalog waits for at most: it would take back what they
+	// may find.
+	held int
 }
 
 // announcement is that the API has changed a Service. A catalog of that version or a later
@@ -61,7 +67,12 @@ type endpointChange struct {
 	// left has the endpoints' chains to which rules are to lead, true, or are not to any
 	// more, and do not or do as far as is known.
 	left map[string]bool
+	// missed is when the rules were read last that did not have it; zero: never since the change.
+	missed time.Time
 }
+
+// sight is a look at a port's rules: when they were read, and by when they had been written.
+type sight struct{ read, written time.Time }
 
 // announce takes the Services that the API has changed up to a version, and the newest
 // catalog. That has the changes up to a second later.
@@ -149,7 +160,7 @@ func (w *unprogrammed) add(before, want []string, since time.Time) {
 	switch n := len(w.changes); {
 	case len(left) == 0:
 	case n < maxUnprogrammed:
-		w.changes = append(w.changes, endpointChange{since, left})
+		w.changes = append(w.changes, endpointChange{since: since, left: left})
 	default:
 		maps.Copy(w.changes[n-1].left, left)
 	}
@@ -176,8 +187,9 @@ func expectedChains(c *service.Catalog, at drift.PortFamily) (names []string, ok
 	if i < 0 {
 		return nil, false
 	}
-	e, ok := drift.Expect(c, svc, &svc.Ports[i], at.Family == netfilter.IPv6)
-	if !ok {
+	ipv6 := at.Family == netfilter.IPv6
+	e, ok := drift.Expect(c, svc, &svc.Ports[i], ipv6)
+	if !ok || drift.Undecided(c.EndpointsOf(at.Port, ipv6)) {
 		return nil, false
 	}
 	for _, list := range [...][]service.Endpoint{e.Cluster, e.Local} {
@@ -189,8 +201,8 @@ func expectedChains(c *service.Catalog, at drift.PortFamily) (names []string, ok
 	return slices.Compact(names), true
 }
 
-// found takes the endpoints' chains that a port's rules jump to at a time.
-func (p *programming) found(at drift.PortFamily, chains []string, now time.Time) {
+// found takes the endpoints' chains that a port's rules jump to.
+func (p *programming) found(b ruleset.Backend, at drift.PortFamily, chains []string, seen sight) {
 	w := p.waiting[at]
 	if w == nil {
 		return
@@ -202,10 +214,56 @@ func (p *programming) found(at drift.PortFamily, chains []string, now time.Time)
 	for i := range w.changes {
 		maps.DeleteFunc(w.changes[i].left, func(name string, there bool) bool { return leads[name] == there })
 	}
-	w.done(func(c *endpointChange) { p.delays.Observe(at.Family, now.Sub(c.since)) })
+	w.done(func(c *endpointChange) {
+		p.delays.Observe(at.Family, max(0, seen.written.Sub(c.since)))
+		if source := correlate.LedgerSource(b, at.Family); c.missed.After(p.brought[source].After) {
+			p.brought[source] = drift.Commit{Family: at.Family, Backend: b, After: c.missed, Seen: later(seen.read, c.missed)}
+		}
+	})
+	for i := range w.changes {
+		if c := &w.changes[i]; seen.read.After(c.since) {
+			c.missed = seen.read
+		}
+	}
 	if len(w.changes) == 0 {
 		delete(p.waiting, at)
 	}
+}
+
+// commits sharpens what readings tell of kube-proxy's commits: what has brought a change of
+// endpoints came after a look that did not find it. In x_tables readings do not tell of one that
+// has left KUBE-SERVICES in the same order.
+func (p *programming) commits(seen []drift.Commit, now time.Time) []drift.Commit {
+	for source, b := range p.brought {
+		i := slices.IndexFunc(seen, func(c drift.Commit) bool { return !c.Half && c.Family == b.Family && c.Backend == b.Backend })
+		switch {
+		case i >= 0:
+			seen[i].After = later(seen[i].After, b.After)
+		case b.Backend == ruleset.Legacy:
+			b.Seen = now
+			seen = append(seen, b)
+		}
+		delete(p.brought, source)
+	}
+	return seen
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// behind reports whether some port of a family has more than one change that was not found: the next
+// one may take the first of them back.
+func (p *programming) behind(f netfilter.Family) bool {
+	for at, w := range p.waiting {
+		if at.Family == f && len(w.changes) > 1 {
+			return true
+		}
+	}
+	return false
 }
 
 // next is when to ask again, after a time; 0: nothing waits.
@@ -223,102 +281,4 @@ func (p *programming) next(now time.Time) time.Duration {
 		return 0
 	}
 	return max(programEvery, youngest/programShare)
-}
-
-// programmed looks whether what waits has come, and returns when to look again.
-func (s *sampler) programmed(ctx context.Context) time.Duration {
-	p, begin := &s.programming, time.Now()
-	if len(p.waiting) > 0 {
-		s.legacy.programmed(p, time.Now())
-		if s.nft.ready {
-			// What can't be read now is asked for again.
-			_ = s.nft.programmed(ctx, p)
-		}
-	}
-	now := time.Now()
-	next := p.next(now)
-	if next == 0 {
-		return 0
-	}
-	return max(next, watchShare*now.Sub(begin))
-}
-
-// programmed looks at what the last readings have brought.
-func (b *legacyBackend) programmed(p *programming, now time.Time) {
-	for _, f := range b.known {
-		if v := f.rules.View; f.familyRules.read && v.Present {
-			for at := range p.waiting {
-				if at.Family == f.set.Family {
-					p.found(at, endpointChains(v.Ports[kubeproxy.Hash(at.Port)]), now)
-				}
-			}
-		}
-	}
-}
-
-func endpointChains(p *kubeproxy.PortChains) (names []string) {
-	if p == nil {
-		return nil
-	}
-	for i := range p.Endpoints {
-		names = append(names, p.Endpoints[i].Chain)
-	}
-	return names
-}
-
-// programmed reads the chains of what waits, where anything was committed since it was last
-// asked. It is no reading of the rules: nothing of it is kept.
-func (b *nftablesBackend) programmed(ctx context.Context, p *programming) error {
-	var found map[drift.PortFamily][]string
-	var read time.Time
-	err := b.value.Try(ctx, func(ctx context.Context, a rulesAttempt) error {
-		found = make(map[drift.PortFamily][]string)
-		if a.Generation() == p.asked && !p.fresh {
-			return nil
-		}
-		read = time.Now()
-		for at := range p.waiting {
-			if !b.known[at.Family].rules.View.Present {
-				continue
-			}
-			chains, err := jumpsToEndpoints(ctx, a, at)
-			if err != nil {
-				return err
-			}
-			found[at] = chains
-		}
-		p.asked, p.fresh = a.Generation(), false
-		return nil
-	})
-	if err != nil {
-		p.fresh = true
-		return err
-	}
-	for at, chains := range found {
-		p.found(at, chains, read)
-	}
-	return nil
-}
-
-// jumpsToEndpoints lists the endpoints' chains that a port's chains jump to; a chain that
-// is not there jumps to none.
-func jumpsToEndpoints(ctx context.Context, a rulesAttempt, at drift.PortFamily) (names []string, err error) {
-	convert := ruleset.NewConverter(at.Family)
-	for _, chain := range []string{kubeproxy.ServiceChain(at.Port), kubeproxy.LocalChain(at.Port)} {
-		err := a.Rules(ctx, &nftables.Chain{Family: at.Family, Table: "nat", Name: chain}, func(b []byte) error {
-			decoded, err := nftables.DecodeRule(b)
-			if err != nil {
-				return err
-			}
-			rule := convert.NFTRule(&decoded)
-			if kind, _ := kubeproxy.ParseChain(rule.Action.Chain); kind == kubeproxy.KindEndpoint {
-				names = append(names, rule.Action.Chain)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return names, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/svcscope/svcscope/pkg/drift"
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -111,7 +112,7 @@ func TestProgrammingWaitsForTheCatalog(t *testing.T) {
 				now := start.Add(time.Duration(i+1) * time.Second)
 				p.announce(names, s.version, catalog, now)
 				if s.programs != nil {
-					p.found(at, programmingChains(s.programs), now)
+					p.found(ruleset.NFT, at, programmingChains(s.programs), sight{now, now})
 				}
 			}
 			var got []string

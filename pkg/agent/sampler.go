@@ -122,7 +122,9 @@ func newSampler(cfg Config, h host, k *kube) *sampler {
 	s.gate.max, s.nft.limit, s.nft.log = cfg.MaxRules, cfg.MaxRules, log
 	s.accounts = accountReader{reader: reader[nfacctReader]{open: h.nfacct}, collector: named("nfacct")}
 	s.drift = newDriftWatch(cfg.DriftGrace, log)
-	s.programming = programming{delays: metrics.NewProgrammingDelays(), waiting: make(map[drift.PortFamily]*unprogrammed)}
+	s.programming = programming{
+		delays: metrics.NewProgrammingDelays(), waiting: make(map[drift.PortFamily]*unprogrammed), brought: make(map[ledger.Source]drift.Commit),
+	}
 	s.xtables = &ruleSource{backend: s.legacy, collector: named("legacy"), watched: newWatched()}
 	s.nftables = &ruleSource{backend: s.nft, collector: named("nftables"), watched: newWatched()}
 	s.sources = []*ruleSource{s.nftables, s.xtables}

@@ -124,6 +124,9 @@ func (s *sampler) announced(now time.Time) {
 	catalog := s.kube.catalog() // first: what it has is among the changes then
 	names, all := s.kube.changes()
 	s.drift.arrivals.note(names, all, now)
+	if s.programming.held > 0 {
+		catalog = s.programming.catalog
+	}
 	s.programming.announce(names, s.kube.told, catalog, now)
 	s.leave(s.gated(now)) // a cluster that grows is not listened to when its rules come
 	if all || len(names) == 0 {

@@ -73,6 +73,7 @@ type wireEndpoint struct {
 	Ready       bool           `json:"ready,omitempty"`
 	Serving     bool           `json:"serving,omitempty"`
 	Terminating bool           `json:"terminating,omitempty"`
+	Undecided   bool           `json:"undecided,omitempty"`
 	NodeName    string         `json:"nodeName,omitempty"`
 	Zone        string         `json:"zone,omitempty"`
 	ForNodes    []string       `json:"forNodes,omitempty"`

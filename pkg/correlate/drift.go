@@ -15,7 +15,7 @@ import (
 // Drift is where the rules of the node are not what kube-proxy should have made of the
 // API's Services.
 type Drift struct {
-	// Drifts is sorted. Pending are differences that kube-proxy may yet remove.
+	// Drifts is sorted, and so is Pending: differences that kube-proxy may yet remove.
 	Drifts  []drift.Drift
 	Pending []drift.Difference
 	// Unknown is why nothing is said of Services; empty: something is.
@@ -64,10 +64,12 @@ func NewDrift(v *drift.Verdict, result *drift.Result, last map[netfilter.Family]
 		known[v.Drifts[i].Difference] = true
 	}
 	for i := range result.Differences {
-		if !known[result.Differences[i]] {
-			d.Pending = append(d.Pending, result.Differences[i])
+		if at := result.Cause(&result.Differences[i]); !known[at] {
+			known[at] = true
+			d.Pending = append(d.Pending, at)
 		}
 	}
+	slices.SortFunc(d.Pending, drift.Difference.Compare)
 	d.name(own)
 	return d
 }

@@ -4,11 +4,16 @@ package correlate
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/drift"
+	"github.com/svcscope/svcscope/pkg/internal/iptsave"
+	"github.com/svcscope/svcscope/pkg/internal/realcluster"
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/service"
 )
@@ -59,6 +64,39 @@ func TestDriftIsOfServices(t *testing.T) {
 	d.Unknown = drift.APIUnknown
 	if got, want := len(d.Counts()), len(drift.NodeKinds())-2; got != want {
 		t.Errorf("%d counts without the API, want the node's %d: two kinds are told by the API, too", got, want)
+	}
+}
+
+// TestOneCausePends: what many Services lack of a chain that was emptied waits as one difference, and is
+// no second one when it is told.
+func TestOneCausePends(t *testing.T) {
+	r := realcluster.All()[0]
+	text, err := r.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, nat, _ := strings.Cut(text, "*nat")
+	rules := strings.TrimSuffix(text, nat) + regexp.MustCompile(`(?m)^.*-A KUBE-NODEPORTS .*\n`).ReplaceAllString(nat, "")
+	set, err := iptsave.Parse(r.Family, r.Backend, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalog, err := realcluster.Catalog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := drift.Compare(&drift.Input{Catalog: catalog, Rules: []drift.Rules{{View: kubeproxy.NewView(set), Set: set}}})
+	if len(result.Differences) < 2 {
+		t.Fatalf("got %v", result.Differences)
+	}
+	own := func(service.Name) bool { return true }
+	waits := NewDrift(&drift.Verdict{}, result, nil, own).Pending
+	if len(waits) != 1 || waits[0].Kind != drift.EmptyChain || !waits[0].OfNode() {
+		t.Fatalf("pending %v, want the chain alone", waits)
+	}
+	told := NewDrift(&drift.Verdict{Drifts: []drift.Drift{{Difference: waits[0]}}}, result, nil, own)
+	if len(told.Pending) > 0 {
+		t.Errorf("pending beside the drift %v", told.Pending)
 	}
 }
 

@@ -3,6 +3,7 @@
 package drift
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
@@ -103,6 +104,7 @@ func (r *Result) add(f *family) {
 	primary := f.primary()
 	r.Backends[f.family] = primary.view.Backend
 	r.Differences = primary.differences(r.Differences)
+	maps.Copy(r.causes, primary.cause)
 	if len(f.sides) == 2 && common(f.sides[0].view, f.sides[1].view) {
 		r.Differences = append(r.Differences, Difference{
 			Family: f.family, Kind: TwoBackends, Detail: string(ruleset.Legacy) + " and " + string(ruleset.NFT),

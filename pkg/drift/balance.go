@@ -58,15 +58,7 @@ func (c *check) balance(chain *ruleset.Chain, want []service.Endpoint, older [][
 		c.add(finding{kind: WrongTarget, detail: chain.Name, inFlight: true})
 		return
 	}
-	names := c.names(want)
-	for _, other := range older {
-		if b.leadsTo(names) {
-			break
-		}
-		if n := c.names(other); b.leadsTo(n) {
-			names = n
-		}
-	}
+	names := c.nearest(&b, want, older)
 	for name, addr := range names {
 		if !b.to[name] {
 			c.add(finding{kind: MissingEndpoint, detail: addr.String(), inFlight: true})
@@ -93,17 +85,32 @@ func (c *check) names(eps []service.Endpoint) map[string]netip.AddrPort {
 	return out
 }
 
-// leadsTo reports whether the shares lead to these chains and to no others.
-func (b *balance) leadsTo(names map[string]netip.AddrPort) bool {
-	if len(names) != len(b.to) {
-		return false
-	}
-	for name := range names {
-		if !b.to[name] {
-			return false
+// nearest are the chains of those endpoints that the fewest shares differ from. An older
+// kube-proxy, of whose rules one was deleted, has not missed the hints besides.
+func (c *check) nearest(b *balance, want []service.Endpoint, older [][]service.Endpoint) map[string]netip.AddrPort {
+	names := c.names(want)
+	for _, other := range older {
+		if n := c.names(other); b.apart(n) < b.apart(names) {
+			names = n
 		}
 	}
-	return true
+	return names
+}
+
+// apart is how many chains the shares lack of these, or have beside them.
+func (b *balance) apart(names map[string]netip.AddrPort) int {
+	common := 0
+	for name := range names {
+		if b.to[name] {
+			common++
+		}
+	}
+	return len(names) + len(b.to) - 2*common
+}
+
+// leadsTo reports whether the shares lead to these chains and to no others.
+func (b *balance) leadsTo(names map[string]netip.AddrPort) bool {
+	return b.apart(names) == 0
 }
 
 // endpoint is the address of an endpoint's chain, or the chain where nothing tells.

@@ -108,7 +108,7 @@ func (c *check) readExternal() (e external) {
 		case kind == kubeproxy.KindService || kind == kubeproxy.KindLocal:
 			e.foreign = e.foreign || hash != c.want.Hash
 			e.routed = e.routed || kind == kubeproxy.KindService && fromNode(r)
-			if all {
+			if all && !(local && ofPods(r)) {
 				e.last = kind
 			}
 		default:
@@ -116,6 +116,13 @@ func (c *check) readExternal() (e external) {
 		}
 	}
 	return e
+}
+
+// ofPods reports whether a rule is kube-proxy's for packets of pods: with --cluster-cidr=0.0.0.0/0
+// it takes them all.
+func ofPods(r *ruleset.Rule) bool {
+	_, form, _ := kubeproxy.ParseComment(r.Comment)
+	return form == kubeproxy.FormPodTraffic
 }
 
 // fromNode reports whether a rule asks for packets of the node's own.
@@ -138,14 +145,14 @@ func (c *check) ranges() {
 		if f.To != kubeproxy.KindFirewall || c.refused {
 			continue
 		}
-		lost := func(detail string, filter bool) {
-			c.add(finding{kind: SourceRangesMissing, frontend: service.LoadBalancerFrontend, detail: reached(&f.Frontend) + detail, inFlight: true, filter: filter})
+		lost := func(detail, in string) {
+			c.add(finding{kind: SourceRangesMissing, frontend: service.LoadBalancerFrontend, detail: reached(&f.Frontend) + detail, inFlight: true, in: in})
 		}
 		switch l := c.leads(f); {
 		case !l.right && l.wrong != nil && c.explained(f, l.wrong):
-			lost("", false)
+			lost("", "")
 		case !c.drops(f):
-			lost(" in filter", true)
+			lost(" in filter", sharedChain("filter", firewallChain()))
 		}
 	}
 	if fw := c.chains.Firewall; c.filled(kubeproxy.KindFirewall) && !c.asRanges(fw) {

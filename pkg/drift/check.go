@@ -33,10 +33,9 @@ func (s *side) check(p *port) {
 	p.found, p.external = nil, externals{}
 	c := s.intent.catalog
 	at := &p.service.Ports[p.index]
-	if s.intent.nodeMissing || c.Node.Name == "" {
-		if NeedsNode(p.service, at, c.EndpointsOf(p.service.PortName(at), s.ipv6()), s.ipv6()) {
-			return // which endpoints are this node's is not known
-		}
+	eps := c.EndpointsOf(p.service.PortName(at), s.ipv6())
+	if Undecided(eps) || (s.intent.nodeMissing || c.Node.Name == "") && NeedsNode(p.service, at, eps, s.ipv6()) {
+		return // which endpoints this node should have is not known
 	}
 	want, ok := Expect(c, p.service, at, s.ipv6())
 	if !ok {
@@ -59,7 +58,8 @@ func (s *side) check(p *port) {
 	k.balances()
 	if want.HealthCheck != 0 && !p.health {
 		k.add(finding{
-			kind: MissingDispatch, frontend: service.LoadBalancerFrontend, inFlight: true, filter: true,
+			kind: MissingDispatch, frontend: service.LoadBalancerFrontend, inFlight: true,
+			in:     sharedChain("filter", nodePortsChain()),
 			detail: "health checks at port " + strconv.Itoa(int(want.HealthCheck)),
 		})
 	}
@@ -72,7 +72,7 @@ func (c *check) add(f finding) { c.found = append(c.found, f) }
 func (c *check) frontends() {
 	for i := range c.want.Frontends {
 		f := &c.want.Frontends[i]
-		reason := c.refusal(f)
+		reason, in := c.refusal(f)
 		if f.Kind == kubeproxy.ExternalIP && !c.balanced(f) {
 			c.external.wanted++
 			if l := c.leads(f); reason != "" || l.right || l.wrong != nil {
@@ -83,10 +83,10 @@ func (c *check) frontends() {
 		case reason == f.Refusal:
 		case reason == kubeproxy.NoEndpoints || f.Refusal == "":
 			c.refused = true
-			c.add(finding{kind: RejectingWithEndpoints, frontend: label(f.Kind), detail: reached(&f.Frontend), inFlight: true, filter: true})
+			c.add(finding{kind: RejectingWithEndpoints, frontend: label(f.Kind), detail: reached(&f.Frontend), inFlight: true, in: in})
 		default:
 			c.open = true
-			c.add(finding{kind: NotRejectingWithoutEndpoints, frontend: label(f.Kind), detail: reached(&f.Frontend), inFlight: true, filter: true})
+			c.add(finding{kind: NotRejectingWithoutEndpoints, frontend: label(f.Kind), detail: reached(&f.Frontend), inFlight: true, in: in})
 		}
 	}
 	for i := range c.want.Frontends {
@@ -110,18 +110,22 @@ func (c *check) balanced(f *Frontend) bool {
 }
 
 // refusal is why filter refuses packets to f: by what the rule does, not by what its
-// comment says.
-func (c *check) refusal(f *Frontend) kubeproxy.Reason {
+// comment says. in is the chain of that rule, or the one in which it would be.
+func (c *check) refusal(f *Frontend) (why kubeproxy.Reason, in string) {
 	for _, r := range c.refusals {
 		if r.Reason == kubeproxy.SourceRange || !plain(r.Rule) || !same(&r.Frontend, &f.Frontend) {
 			continue
 		}
+		in = sharedChain("filter", r.Chain.Name)
 		if r.Rule.Action.Kind == ruleset.Reject {
-			return kubeproxy.NoEndpoints
+			return kubeproxy.NoEndpoints, in
 		}
-		return kubeproxy.NoLocalEndpoints
+		return kubeproxy.NoLocalEndpoints, in
 	}
-	return ""
+	if f.Kind == kubeproxy.ClusterIP {
+		return "", sharedChain("filter", servicesChain())
+	}
+	return "", sharedChain("filter", externalServicesChain())
 }
 
 // same reports whether two are one address and port, or one node port.
@@ -189,7 +193,11 @@ func (c *check) dispatched(f *Frontend) {
 	case l.right:
 	case l.wrong == nil:
 		if c.chain(f.To) != nil { // else nothing can lead there
-			c.add(finding{kind: MissingDispatch, frontend: label(f.Kind), detail: reached(&f.Frontend), inFlight: true})
+			in := servicesChain()
+			if f.Kind == kubeproxy.NodePort {
+				in = nodePortsChain()
+			}
+			c.add(finding{kind: MissingDispatch, frontend: label(f.Kind), detail: reached(&f.Frontend), inFlight: true, in: sharedChain("nat", in)})
 		}
 	case c.explained(f, l.wrong):
 	default:

@@ -13,6 +13,49 @@ import (
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
+// TestCommitsOfTheSameOrder: in x_tables a sync that changes no rule is known by the counters that
+// it zeroes. Whoever writes the table otherwise zeroes all of them, until he adds them again.
+func TestCommitsOfTheSameOrder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 5))
+	catalog := (&cluster{rng: rng}).catalog(10)
+	type counters struct{ entered, took uint64 }
+	tests := []struct {
+		name  string
+		reads []counters
+		want  []bool
+	}{
+		{"nothing passes", []counters{{0, 0}, {0, 0}}, []bool{false, false}},
+		{"packets pass", []counters{{9, 5}, {12, 8}}, []bool{false, false}},
+		{"a sync", []counters{{9, 5}, {9, 0}, {10, 1}}, []bool{false, true, false}},
+		{"a sync, and packets since", []counters{{9, 5}, {12, 3}, {14, 5}}, []bool{false, true, false}},
+		{"two syncs", []counters{{9, 5}, {12, 3}, {14, 1}}, []bool{false, true, true}},
+		{"more packets since than before", []counters{{9, 5}, {30, 20}}, []bool{false, false}},
+		{"another writer's two calls", []counters{{9, 5}, {0, 0}, {10, 6}}, []bool{false, false, false}},
+		{"another writer's two calls, and a sync", []counters{{9, 5}, {0, 0}, {10, 1}}, []bool{false, false, true}},
+		{"iptables -Z", []counters{{9, 5}, {0, 0}, {2, 1}, {3, 2}, {4, 0}}, []bool{false, false, false, false, true}},
+	}
+	for _, tt := range tests {
+		for _, backend := range []ruleset.Backend{ruleset.Legacy, ruleset.NFT} {
+			t.Run(tt.name+"/"+string(backend), func(t *testing.T) {
+				n := newNode(t, netfilter.IPv4)
+				n.set.Backend = backend
+				n.sync(t, catalog, flags{}, rng)
+				nat := n.set.Table("nat")
+				var c Commits
+				c.See([]Rules{n.rules()}, at(0))
+				for i, counted := range tt.reads {
+					nat.Chain("PREROUTING").Rules[0].Counter.Packets = counted.entered
+					nat.Chain(servicesChain()).Rules[1].Counter.Packets = counted.took
+					got := c.See([]Rules{n.rules()}, at(float64(15*(i+1))))
+					if want := tt.want[i] && backend == ruleset.Legacy; len(got) > 0 != want || want && got[0].Half {
+						t.Errorf("reading %d: got %v, want a commit: %v", i, got, want)
+					}
+				}
+			})
+		}
+	}
+}
+
 func TestCommits(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 5))
 	catalog := (&cluster{rng: rng}).catalog(10)

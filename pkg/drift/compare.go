@@ -49,6 +49,17 @@ type Result struct {
 	// Changed are the ports for which the API wants something else than at the last
 	// call; those that came and went, too. None at the first call with a Catalog.
 	Changed []PortFamily
+
+	causes map[Difference]Difference // of differences that are consequences of one
+}
+
+// Cause is the difference of the node that d is a consequence of, where several Service ports
+// differ by one cause, and else d itself. Only a Judge can tell whether there is time for it to go.
+func (r *Result) Cause(d *Difference) Difference {
+	if c, ok := r.causes[*d]; ok {
+		return c
+	}
+	return *d
 }
 
 // PortFamily names a Service port in one family.
@@ -94,7 +105,7 @@ func (c *Comparer) Compare(in *Input) *Result {
 	}
 	c.ipvs = in.IPVS
 	c.remember(in.Rules)
-	out := &Result{Changed: news.changed, Backends: make(map[netfilter.Family]ruleset.Backend)}
+	out := &Result{Changed: news.changed, Backends: make(map[netfilter.Family]ruleset.Backend), causes: make(map[Difference]Difference)}
 	sides := make(map[place]*side)
 	for _, f := range [...]netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
 		at := candidates(in, f)
@@ -114,7 +125,7 @@ func (c *Comparer) Compare(in *Input) *Result {
 	c.sides = sides
 	slices.SortFunc(out.Differences, Difference.Compare)
 	out.Differences = slices.Compact(out.Differences)
-	c.last = &Result{Differences: out.Differences, Families: out.Families, Backends: out.Backends}
+	c.last = &Result{Differences: out.Differences, Families: out.Families, Backends: out.Backends, causes: out.causes}
 	return out
 }
 

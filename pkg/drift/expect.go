@@ -184,6 +184,11 @@ func ofFamily(addrs []netip.Addr, ipv6 bool) []netip.Addr {
 	return slices.DeleteFunc(slices.Clone(addrs), other)
 }
 
+// Undecided reports whether which endpoints are expected of a port is left to chance.
+func Undecided(eps []service.Endpoint) bool {
+	return slices.ContainsFunc(eps, func(e service.Endpoint) bool { return e.Undecided })
+}
+
 // NeedsNode reports whether another node may get other endpoints of a port, so that what
 // is expected is not known without the API's Node.
 func NeedsNode(svc *service.Service, port *service.Port, eps []service.Endpoint, ipv6 bool) bool {

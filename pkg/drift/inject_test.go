@@ -96,6 +96,8 @@ var injected = []struct {
 	{"ACCEPT put above", func(n *node) {
 		n.edit("nat", "PREROUTING", func(lines []string) []string { return append([]string{"-d 10.96.200.1/32 -j ACCEPT"}, lines...) })
 	}, []string{"jump_shadowed"}},
+	{"node ports emptied", func(n *node) { n.edit("nat", "KUBE-NODEPORTS", empty) }, []string{"empty_chain"}},
+	{"everything is masqueraded", func(n *node) { n.edit("nat", "KUBE-POSTROUTING", dropping("RETURN")) }, []string{"masquerade_missing"}},
 	{"masquerade removed", func(n *node) { n.edit("nat", "KUBE-POSTROUTING", dropping("MASQUERADE")) }, []string{"masquerade_missing"}},
 }
 
@@ -117,7 +119,7 @@ func TestInjectedFaults(t *testing.T) {
 					}
 				}
 				every(4, w.none)
-				shared := slices.ContainsFunc([]string{"dispatch rule edited", "REJECT left behind", "masquerade removed", "flush of filter", "chain deleted"}, func(s string) bool { return s == tt.name })
+				shared := slices.ContainsFunc([]string{"dispatch rule edited", "REJECT left behind", "masquerade removed", "everything is masqueraded", "node ports emptied", "flush of filter", "chain deleted"}, func(s string) bool { return s == tt.name })
 				if churning && !shared {
 					w.churn(10*time.Minute, 30*time.Second)
 					every(2, w.none)

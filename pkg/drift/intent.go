@@ -134,7 +134,7 @@ func (n *news) compareEndpoints(svc *service.Service, old, now *service.Catalog)
 
 func sameEndpoint(a, b service.Endpoint) bool {
 	return a.Addr == b.Addr && a.Ready == b.Ready && a.Serving == b.Serving && a.Terminating == b.Terminating &&
-		a.NodeName == b.NodeName && a.Zone == b.Zone &&
+		a.NodeName == b.NodeName && a.Zone == b.Zone && a.Undecided == b.Undecided &&
 		slices.Equal(a.ForNodes, b.ForNodes) && slices.Equal(a.ForZones, b.ForZones)
 }
 

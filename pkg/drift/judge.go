@@ -3,6 +3,7 @@
 package drift
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -21,9 +22,6 @@ type Reading struct {
 	Current bool
 	// Commits are those since the last Reading, in the order of time.
 	Commits []Commit
-	// SlowestSync is the longest time that a sync of kube-proxy is known to have taken
-	// lately; 0 where nothing tells. A Judge measures itself how long changes wait.
-	SlowestSync time.Duration
 	// ChangedAt tells when the latest change of a Service or of its endpoints arrived
 	// from the API, the zero time where that is not known. May be nil: a change then
 	// counts from the Reading that has it.
@@ -84,7 +82,8 @@ type Judge struct {
 	entries  map[Difference]*entry
 	changes  map[PortFamily]change
 	families map[netfilter.Family]*pace
-	current  bool // the last Reading was
+	told     map[Difference]time.Time // what is drift, and since when
+	current  bool                     // the last Reading was
 }
 
 // entry is one difference from the reading that saw it first on.
@@ -93,6 +92,7 @@ type entry struct {
 	before      time.Time // the judged reading before the first
 	readings    int
 	drift       bool
+	cause       Difference // what is told of it
 }
 
 // change is the latest one of what the API wants of a port.
@@ -112,7 +112,7 @@ func NewJudge(grace time.Duration) *Judge {
 	}
 	return &Judge{
 		grace: grace, entries: make(map[Difference]*entry), changes: make(map[PortFamily]change),
-		families: make(map[netfilter.Family]*pace),
+		families: make(map[netfilter.Family]*pace), told: make(map[Difference]time.Time),
 	}
 }
 
@@ -133,7 +133,7 @@ func (j *Judge) Judge(r *Reading) *Verdict {
 	}
 	v := &Verdict{Waiting: make(map[netfilter.Family]time.Time)}
 	j.change(r)
-	j.see(r, v)
+	j.see(r)
 	j.settle(r)
 	j.wait(r, v)
 	j.decide(r, v)
@@ -203,7 +203,7 @@ func (r *Reading) changedAt(name service.Name) time.Time {
 }
 
 // see brings the entries up to date.
-func (j *Judge) see(r *Reading, v *Verdict) {
+func (j *Judge) see(r *Reading) {
 	for i := range r.Result.Differences {
 		d := r.Result.Differences[i]
 		if !r.judged(&d) {
@@ -214,21 +214,12 @@ func (j *Judge) see(r *Reading, v *Verdict) {
 			e = &entry{first: r.Time, before: j.pace(d.Family).before(&d)}
 			j.entries[d] = e
 		}
-		e.last = r.Time
+		e.last, e.cause = r.Time, r.Result.Cause(&d)
 		e.readings++
 	}
-	for d, e := range j.entries {
-		switch {
-		case e.last.Equal(r.Time):
-		case r.judged(&d):
-			if e.drift {
-				v.Ended = append(v.Ended, Drift{d, e.first})
-			}
-			delete(j.entries, d)
-		case !e.drift:
-			delete(j.entries, d)
-		}
-	}
+	maps.DeleteFunc(j.entries, func(d Difference, e *entry) bool {
+		return !e.last.Equal(r.Time) && (r.judged(&d) || !e.drift)
+	})
 }
 
 // settle finds the changes that are done: their ports differ in nothing that a change
@@ -246,7 +237,7 @@ func (j *Judge) settle(r *Reading) {
 	for pf, c := range j.changes {
 		switch {
 		case c.open && differ[pf]:
-		case r.Time.Sub(c.at) > j.pace(pf.Family).echo(r)+early:
+		case r.Time.Sub(c.at) > j.pace(pf.Family).echo()+early:
 			delete(j.changes, pf)
 		default:
 			c.open = false
@@ -288,20 +279,34 @@ func (j *Judge) wait(r *Reading, v *Verdict) {
 	}
 }
 
-// decide tells which entries are drift.
+// decide tells which entries are drift, and those of one cause once.
 func (j *Judge) decide(r *Reading, v *Verdict) {
+	now, kept := make(map[Difference]time.Time), make(map[Difference]bool)
 	for d, e := range j.entries {
 		p := j.pace(d.Family)
 		if !r.judged(&d) || d.InFlight && p.stuck {
+			kept[e.cause] = kept[e.cause] || e.drift
 			continue
 		}
-		if !e.drift && e.readings >= 2 && j.lasts(r, &d, e, p) {
-			e.drift = true
-			v.Began = append(v.Began, Drift{d, e.first})
+		e.drift = e.drift || e.readings >= 2 && j.lasts(r, &d, e, p)
+		if since, ok := now[e.cause]; e.drift && (!ok || e.first.Before(since)) {
+			now[e.cause] = e.first
 		}
-		if e.drift {
-			v.Drifts = append(v.Drifts, Drift{d, e.first})
+	}
+	for d, since := range j.told {
+		if _, ok := now[d]; !ok && !kept[d] {
+			v.Ended = append(v.Ended, Drift{d, since})
+			delete(j.told, d)
 		}
+	}
+	for d, since := range now {
+		if was, ok := j.told[d]; ok {
+			since = was
+		} else {
+			v.Began = append(v.Began, Drift{d, since})
+		}
+		j.told[d] = since
+		v.Drifts = append(v.Drifts, Drift{d, since})
 	}
 }
 
@@ -312,7 +317,7 @@ func (j *Judge) lasts(r *Reading, d *Difference, e *entry, p *pace) bool {
 		return true
 	}
 	c := j.changes[PortFamily{d.Port, d.Family}]
-	quiet, told := max(j.grace, p.echo(r)), later(r.changedAt(d.Port.Name), c.at)
+	quiet, told := max(j.grace, p.echo()), later(r.changedAt(d.Port.Name), c.at)
 	written := p.last.Seen.After(e.before) // so that kube-proxy may have brought it
 	switch {
 	case p.busy(r):
@@ -324,7 +329,7 @@ func (j *Judge) lasts(r *Reading, d *Difference, e *entry, p *pace) bool {
 	// Nobody has changed the API, as far as is known here: somebody has edited the rules.
 	// But rules of a change that was taken back may come late, and be put right later still;
 	// and kube-proxy may know of a change that is not known here yet: it then has written.
-	case !told.Before(e.before.Add(-early - p.echo(r))):
+	case !told.Before(e.before.Add(-early - p.echo())):
 		if written && p.last.Backend != ruleset.Legacy { // there it may have been an edit
 			quiet = max(quiet, retries)
 		}

@@ -38,7 +38,6 @@ type look struct {
 	changed bool    // the catalog of the reading wants something else of shop
 	told    float64 // when the API told of that; 0: at the reading
 	commits []Commit
-	slowest time.Duration
 	away    bool // the API is not followed
 	nobody  bool // kube-proxy is not recognised
 	want    string
@@ -47,6 +46,13 @@ type look struct {
 // commit is one between two times.
 func commit(after, seen float64) Commit {
 	return Commit{Family: netfilter.IPv4, After: at(after), Seen: at(seen)}
+}
+
+// half is one of filter alone.
+func half(after, seen float64) Commit {
+	c := commit(after, seen)
+	c.Half = true
+	return c
 }
 
 // foreign is one of a backend that kube-proxy is not taken to write.
@@ -58,7 +64,7 @@ func foreign(after, seen float64) Commit {
 
 // reading is what the Judge gets.
 func (l *look) reading() *Reading {
-	r := &Reading{Time: at(l.at), Current: !l.away, Commits: l.commits, SlowestSync: l.slowest, Result: &Result{Differences: l.found}}
+	r := &Reading{Time: at(l.at), Current: !l.away, Commits: l.commits, Result: &Result{Differences: l.found}}
 	if !l.nobody {
 		r.Result.Families = []netfilter.Family{netfilter.IPv4}
 		r.Result.Backends = map[netfilter.Family]ruleset.Backend{netfilter.IPv4: ruleset.NFT}
@@ -185,11 +191,13 @@ func TestJudge(t *testing.T) {
 			{at: 230, found: missing, want: "missing_endpoint@15 +missing_endpoint@15"},
 		}},
 		{"kube-proxy may be slow: then one commit says less", []look{
-			{at: 0, slowest: 40 * time.Second},
-			{at: 15, found: missing, changed: true, told: 14, slowest: 40 * time.Second},
-			{at: 18, found: missing, commits: []Commit{commit(16, 16)}, slowest: 40 * time.Second},
-			{at: 215, found: missing, slowest: 40 * time.Second},
-			{at: 216, found: missing, slowest: 40 * time.Second, want: "missing_endpoint@15 +missing_endpoint@15"},
+			{at: 0},
+			{at: 15, commits: []Commit{half(0, 15)}},
+			{at: 95, commits: []Commit{commit(95, 95)}}, // it took 80 s, of which three quarters count after the next one
+			{at: 115, found: missing, changed: true, told: 114},
+			{at: 118, found: missing, commits: []Commit{commit(116, 116)}},
+			{at: 415, found: missing},
+			{at: 416, found: missing, want: "missing_endpoint@115 +missing_endpoint@115"},
 		}},
 		{"a change that kube-proxy does not write", []look{
 			{at: 0},
@@ -209,10 +217,12 @@ func TestJudge(t *testing.T) {
 			{at: 75, found: missing, changed: true, want: "not_syncing@15 +not_syncing@15"},
 		}},
 		{"not syncing takes longer where syncs do", []look{
-			{at: 0, slowest: 30 * time.Second},
-			{at: 15, found: missing, changed: true, slowest: 30 * time.Second},
-			{at: 100, found: missing, slowest: 30 * time.Second},
-			{at: 165, found: missing, slowest: 30 * time.Second, want: "not_syncing@15 +not_syncing@15"},
+			{at: 0},
+			{at: 15, commits: []Commit{half(0, 15)}},
+			{at: 45, commits: []Commit{commit(45, 45)}}, // it took half a minute
+			{at: 60, found: missing, changed: true},
+			{at: 209.9, found: missing},
+			{at: 210, found: missing, want: "not_syncing@60 +not_syncing@60"},
 		}},
 		{"drift of a Service is withheld while kube-proxy does not sync, and has not ended", []look{
 			{at: 0},
@@ -248,7 +258,7 @@ func TestJudge(t *testing.T) {
 		}},
 		{"in the middle of a sync nothing is told of Services", []look{
 			{at: 0},
-			{at: 15, found: missing, commits: []Commit{{Family: netfilter.IPv4, After: at(0), Seen: at(15), Half: true}}},
+			{at: 15, found: missing, commits: []Commit{half(0, 15)}},
 			{at: 30, found: missing},
 			{at: 45, found: missing},
 			{at: 50, found: missing, commits: []Commit{commit(45, 50)}}, // it took half a minute at least
@@ -257,7 +267,7 @@ func TestJudge(t *testing.T) {
 		}},
 		{"but a sync that does not end is no excuse", []look{
 			{at: 0},
-			{at: 15, found: missing, commits: []Commit{{Family: netfilter.IPv4, After: at(0), Seen: at(15), Half: true}}},
+			{at: 15, found: missing, commits: []Commit{half(0, 15)}},
 			{at: 74, found: missing},
 			{at: 75, found: missing, want: "missing_endpoint@15 +missing_endpoint@15"},
 		}},

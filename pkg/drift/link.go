@@ -25,7 +25,7 @@ func (s *side) link() {
 	s.nextDispatch, s.strays = resize(s.nextDispatch, len(v.Dispatch)), nil
 	for i := len(v.Dispatch) - 1; i >= 0; i-- {
 		d := &v.Dispatch[i]
-		p := s.owner(d.Hash, &d.Frontend)
+		p := s.owner(d.Hash, &d.Frontend, d.Named)
 		if p == nil {
 			s.stray(d)
 			continue
@@ -36,7 +36,7 @@ func (s *side) link() {
 	s.nextRefusal = resize(s.nextRefusal, len(v.Refusals))
 	for i := len(v.Refusals) - 1; i >= 0; i-- {
 		r := &v.Refusals[i]
-		if p := s.owner(r.Hash, &r.Frontend); p != nil && r.Table == "filter" {
+		if p := s.owner(r.Hash, &r.Frontend, r.Named); p != nil && r.Table == "filter" {
 			s.nextRefusal[i], p.refusal = p.refusal, int32(i)
 			p.sum += s.digest(&r.Frontend, string(r.Reason), uint8(r.Rule.Action.Kind), plain(r.Rule))
 		}
@@ -72,16 +72,30 @@ func (s *side) digest(f *kubeproxy.Frontend, what string, target uint8, plain bo
 
 // owner is the port that a rule is about: the one that its hash names, if the address
 // is one of that port's, or else the port that has the address. Several Services may
-// have one external address: each one's rule names it. Nil where the API has none.
-func (s *side) owner(hash string, f *kubeproxy.Frontend) *port {
+// have one external address: each one's rule names it. When one of them gives it up, or
+// goes, a rule of its own, with its name, is not about another one that has its own, too. Nil
+// where the API has none.
+func (s *side) owner(hash string, f *kubeproxy.Frontend, own bool) *port {
 	named := s.ports[hash]
 	if named != nil && named.has(f) {
 		return named
 	}
-	if p := s.claimant(f); p != nil {
+	if p := s.claimant(f); p != nil && !(own && p.shares(f) && s.dispatches(p, f)) {
 		return p
 	}
 	return named
+}
+
+// shares reports whether f is an address of the port that others may have, too.
+func (p *port) shares(f *kubeproxy.Frontend) bool {
+	return f.Addr.IsValid() && !slices.Contains(p.service.ClusterIPs, f.Addr)
+}
+
+// dispatches reports whether a rule sends packets to an address on to a port's chains.
+func (s *side) dispatches(p *port, f *kubeproxy.Frontend) bool {
+	return slices.ContainsFunc(s.view.Dispatch, func(d kubeproxy.Dispatch) bool {
+		return s.ports[d.Hash] == p && same(&d.Frontend, f) && plain(d.Rule)
+	})
 }
 
 // claimant is the port that is reached by f, or nil.

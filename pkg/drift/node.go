@@ -3,6 +3,8 @@
 package drift
 
 import (
+	"strings"
+
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/ruleset"
@@ -17,15 +19,18 @@ type nodeWide struct {
 	cut bool
 	// empty: KUBE-SERVICES of nat has no rule, with the same consequence.
 	empty bool
-	// filterCut: some jump to the chains that refuse packets is missing, as after a
-	// flush of filter.
-	filterCut bool
+	// unreached are the chains of filter, as sharedChain names them, that no packet comes to:
+	// as after a flush of filter, what they hold says nothing.
+	unreached map[string]bool
+	// emptied are the chains of all Services that have no rule, other than nat's KUBE-SERVICES.
+	// That may be right: kube-proxy has nothing to write there, maybe.
+	emptied map[string]bool
 }
 
 // explains reports whether a finding is but a consequence.
 func (n *nodeWide) explains(f *finding) bool {
-	if f.filter {
-		return n.filterCut
+	if strings.HasPrefix(f.in, sharedChain("filter", "")) {
+		return n.unreached[f.in]
 	}
 	return n.cut || n.empty
 }
@@ -44,8 +49,8 @@ func (s *side) look() nodeWide {
 	}
 	n.cut = lacks(missing, "nat", netfilter.HookPrerouting) && lacks(missing, "nat", netfilter.HookOutput)
 	postrouting := lacks(missing, "nat", netfilter.HookPostrouting)
+	n.unreached, n.emptied = unreached(missing), s.emptied()
 	for _, j := range missing {
-		n.filterCut = n.filterCut || j.Table == "filter" && j.Chain != kubeproxy.ChainForward
 		kind := JumpMissing
 		if j.Chain == kubeproxy.ChainPostrouting && !n.cut {
 			kind = MasqueradeMissing
@@ -72,8 +77,45 @@ func (s *side) look() nodeWide {
 	return n
 }
 
+// unreached are the chains of filter to which all jumps are missing.
+func unreached(missing []kubeproxy.BaseJump) map[string]bool {
+	jumps := make(map[string]int)
+	for _, j := range kubeproxy.BaseJumps() {
+		jumps[sharedChain(j.Table, j.Chain)]++
+	}
+	out := make(map[string]bool)
+	for _, j := range missing {
+		chain := sharedChain(j.Table, j.Chain)
+		if jumps[chain]--; j.Table == "filter" && jumps[chain] == 0 {
+			out[chain] = true
+		}
+	}
+	return out
+}
+
+// emptied lists the chains of all Services that have no rule.
+func (s *side) emptied() map[string]bool {
+	out := make(map[string]bool)
+	note := func(table, chain string) {
+		if isEmpty(s.set.Table(table).Chain(chain)) {
+			out[sharedChain(table, chain)] = true
+		}
+	}
+	note("nat", nodePortsChain())
+	note("filter", nodePortsChain())
+	for _, chain := range kubeproxy.RefusalChains() {
+		note("filter", chain)
+	}
+	return out
+}
+
 // servicesChain is the name of KUBE-SERVICES.
 func servicesChain() string { return kubeproxy.DispatchChains()[0] }
+
+// externalServicesChain and firewallChain are the names of KUBE-EXTERNAL-SERVICES and
+// KUBE-PROXY-FIREWALL.
+func externalServicesChain() string { return kubeproxy.RefusalChains()[1] }
+func firewallChain() string         { return kubeproxy.RefusalChains()[2] }
 
 func lacks(missing []kubeproxy.BaseJump, table string, h netfilter.Hook) bool {
 	for _, j := range missing {
@@ -140,8 +182,10 @@ func masquerade(nat *ruleset.Table) []string {
 	var out []string
 	if c := nat.Chain(kubeproxy.ChainPostrouting); c == nil {
 		out = append(out, "nat has no "+kubeproxy.ChainPostrouting)
-	} else if !c.Unread && !masquerades(c) {
+	} else if marked, others := masquerades(c); !c.Unread && !marked {
 		out = append(out, kubeproxy.ChainPostrouting+" does not come to MASQUERADE")
+	} else if !c.Unread && others {
+		out = append(out, kubeproxy.ChainPostrouting+" masquerades what is not marked, too")
 	}
 	if c := nat.Chain(kubeproxy.ChainMarkMasq); c == nil {
 		out = append(out, "nat has no "+kubeproxy.ChainMarkMasq)
@@ -151,25 +195,47 @@ func masquerade(nat *ruleset.Table) []string {
 	return out
 }
 
-// masquerades reports whether marked packets come to a MASQUERADE.
-func masquerades(c *ruleset.Chain) bool {
+// masquerades reports whether packets with the mark come to a MASQUERADE, and whether all
+// others do, too.
+func masquerades(c *ruleset.Chain) (marked, others bool) {
+	others = true
 	for i := range c.Rules {
-		r := &c.Rules[i]
-		onMark := true // no other condition
-		always := true
-		for _, m := range r.Matches {
-			_, mark := m.(ruleset.Mark)
-			always = always && !ruleset.MayFail(m)
-			onMark = onMark && (mark || !ruleset.MayFail(m))
+		switch r := &c.Rules[i]; {
+		case !r.Action.Ends():
+		case r.Action.Kind == ruleset.Masquerade && asks(r, withMark):
+			return true, others && asks(r, nothing)
+		case asks(r, nothing):
+			return false, false
+		case asks(r, withoutMark):
+			others = false
 		}
+	}
+	return false, false
+}
+
+// What a rule asks of a packet's mark.
+type markCondition int
+
+const (
+	nothing     markCondition = iota // no condition at all
+	withMark                         // at most that it has the mark
+	withoutMark                      // that it has not, most likely
+)
+
+// asks reports whether a rule asks that, and nothing else. A condition that is not decoded may be
+// that a packet has no mark.
+func asks(r *ruleset.Rule, what markCondition) bool {
+	for _, m := range r.Matches {
+		mark, ok := m.(ruleset.Mark)
+		_, unknown := m.(ruleset.Unknown)
 		switch {
-		case r.Action.Kind == ruleset.Masquerade && onMark:
-			return true
-		case always && r.Action.Ends():
+		case !ruleset.MayFail(m):
+		case ok && what == withMark && !mark.Not, what == withoutMark && (ok && mark.Not || unknown):
+		default:
 			return false
 		}
 	}
-	return false
+	return true
 }
 
 // marks reports whether every packet is marked.

@@ -50,9 +50,23 @@ var faults = []struct {
 	{"KUBE-SERVICES is emptied", func(s save) save {
 		return s.in("nat", func(s save) save { return s.without("-A KUBE-SERVICES") })
 	}, []string{"empty_chain"}},
+	{"a jump of filter is removed, and a REJECT", func(s save) save {
+		return s.without("-A FORWARD", "-j KUBE-SERVICES").without("-A KUBE-SERVICES", "default/empty has no endpoints")
+	}, []string{"jump_missing", "not_rejecting_without_endpoints default/empty cluster"}},
+	{"all jumps to filter's KUBE-SERVICES are removed, and a REJECT", func(s save) save {
+		return s.in("filter", func(s save) save { return s.without("-j KUBE-SERVICES") }).without("-A KUBE-SERVICES", "default/empty has no endpoints").
+			without("default/lb-local:http health check node port")
+	}, []string{"jump_missing", "missing_dispatch default/lb-local:http loadbalancer"}},
 	{"KUBE-FORWARD is emptied", func(s save) save { return s.without("-A KUBE-FORWARD") }, []string{"empty_chain"}},
 	{"POSTROUTING's jump is removed", func(s save) save { return s.without("-A POSTROUTING") }, []string{"masquerade_missing"}},
 	{"MASQUERADE is removed", func(s save) save { return s.without("-j MASQUERADE") }, []string{"masquerade_missing"}},
+	{"KUBE-POSTROUTING's RETURN is removed", func(s save) save { return s.without("-A KUBE-POSTROUTING", "-j RETURN") }, []string{"masquerade_missing"}},
+	{"KUBE-POSTROUTING's RETURN takes other packets only", func(s save) save {
+		return s.replaced("-m mark", "-o eth0 -m mark", "-A KUBE-POSTROUTING", "-j RETURN")
+	}, []string{"masquerade_missing"}},
+	{"the mark is asked for by MASQUERADE itself, as of old", func(s save) save {
+		return s.without("-A KUBE-POSTROUTING", "-j RETURN").replaced("-j MASQUERADE", "-m mark --mark 0x4000/0x4000 -j MASQUERADE", "-A KUBE-POSTROUTING")
+	}, nil},
 	{"KUBE-POSTROUTING is emptied", func(s save) save { return s.without("-A KUBE-POSTROUTING") }, []string{"masquerade_missing"}},
 	{"KUBE-POSTROUTING returns at once", func(s save) save {
 		return s.before("-A KUBE-POSTROUTING -j RETURN", "-A KUBE-POSTROUTING")
@@ -73,6 +87,67 @@ var faults = []struct {
 	{"the last rule of KUBE-SERVICES accepts what is left", func(s save) save {
 		return s.in("nat", func(s save) save { return append(s, "-A KUBE-SERVICES -j ACCEPT") })
 	}, nil},
+}
+
+// TestOneCause: what many Services lack of a chain that was emptied is told once, of the node, and
+// what one lacks of it is told of that one.
+func TestOneCause(t *testing.T) {
+	tests := []struct {
+		name string
+		edit func(save) save
+		want []string
+	}{
+		{"node ports", func(s save) save {
+			return s.in("nat", func(s save) save { return s.without("-A KUBE-NODEPORTS") })
+		}, []string{"empty_chain nat KUBE-NODEPORTS"}},
+		{"refusals at cluster addresses", func(s save) save {
+			return s.in("filter", func(s save) save { return s.without("-A KUBE-SERVICES") })
+		}, []string{"empty_chain filter KUBE-SERVICES"}},
+		{"refusals at other addresses", func(s save) save { return s.without("-A KUBE-EXTERNAL-SERVICES") }, []string{"empty_chain filter KUBE-EXTERNAL-SERVICES"}},
+		{"of one Service", func(s save) save { return s.without("-A KUBE-PROXY-FIREWALL") }, []string{"source_ranges_missing default/lb-ranges:https"}},
+	}
+	for _, f := range fixtures {
+		for _, tt := range tests {
+			t.Run(f.file+"/"+tt.name, func(t *testing.T) {
+				lines := save(strings.Split(strings.TrimSpace(f.text(t)), "\n"))
+				rules, j := f.rules(t, lines.String()), NewJudge(0)
+				var c Comparer
+				judge := func(s float64) *Verdict {
+					result := c.Compare(&Input{Catalog: catalog(t), Rules: []Rules{rules}})
+					return j.Judge(&Reading{Time: at(s), Current: true, Result: result})
+				}
+				say := func(ds []Drift) (out []string) {
+					for i := range ds {
+						d := &ds[i]
+						if d.OfNode() {
+							out = append(out, string(d.Kind)+" "+d.Detail)
+						} else {
+							out = append(out, string(d.Kind)+" "+d.Port.String())
+						}
+					}
+					return slices.Compact(out)
+				}
+				judge(0)
+				whole := rules
+				rules = f.rules(t, tt.edit(lines).String())
+				judge(15)
+				v := judge(30)
+				if diff := cmp.Diff(tt.want, say(v.Drifts)); diff != "" {
+					t.Errorf("drift (-want +got)\n%s", diff)
+				}
+				if diff := cmp.Diff(v.Drifts, v.Began); diff != "" {
+					t.Errorf("began (-want +got)\n%s", diff)
+				}
+				if again := judge(45); len(again.Began)+len(again.Ended) > 0 || !slices.Equal(v.Drifts, again.Drifts) {
+					t.Errorf("at the next reading %+v", again)
+				}
+				rules = whole
+				if ended := judge(60); len(ended.Drifts) > 0 || !slices.Equal(say(ended.Ended), tt.want) {
+					t.Errorf("in the end %+v", ended)
+				}
+			})
+		}
+	}
 }
 
 func TestFaultsOfTheNode(t *testing.T) {

@@ -51,7 +51,7 @@ func (p *pace) commit(c *Commit) {
 }
 
 // busy reports whether kube-proxy is in the middle of a sync.
-func (p *pace) busy(r *Reading) bool { return !p.half.IsZero() && r.Time.Sub(p.half) < p.limit(r) }
+func (p *pace) busy(r *Reading) bool { return !p.half.IsZero() && r.Time.Sub(p.half) < p.limit() }
 
 // forget begins anew: kube-proxy's rules were not recognised.
 func (p *pace) forget() { p.kernel, p.api, p.waiting = time.Time{}, time.Time{}, time.Time{} }
@@ -94,23 +94,21 @@ func (p *pace) wait(oldest time.Time) {
 // stands reports whether a change waits for so long without any commit that kube-proxy is
 // taken not to sync.
 func (p *pace) stands(r *Reading) bool {
-	return !p.waiting.IsZero() && r.Time.Sub(later(p.waiting, p.last.Seen)) >= p.limit(r)
+	return !p.waiting.IsZero() && r.Time.Sub(later(p.waiting, p.last.Seen)) >= p.limit()
 }
 
-func (p *pace) slowest(r *Reading) time.Duration { return max(p.slow, r.SlowestSync) }
-
 // limit is how long a change may wait without any commit.
-func (p *pace) limit(r *Reading) time.Duration { return max(syncs, slowSyncs*p.slowest(r)) }
+func (p *pace) limit() time.Duration { return max(syncs, slowSyncs*p.slow) }
 
 // echo is for how long rules may still be of what the API wanted before: a sync that began
 // before a change writes them, and the next one takes as long again.
-func (p *pace) echo(r *Reading) time.Duration { return 2 * max(p.late, p.slowest(r)) }
+func (p *pace) echo() time.Duration { return 2 * max(p.late, p.slow) }
 
 // rests reports whether kube-proxy has written nothing for so long that nothing of before a
 // time can still wait for it. How long its next sync takes is not known: longer than
 // others, if it has much to write, and the first one that is slow tells only at its end.
 func (p *pace) rests(r *Reading, since time.Time) bool {
-	return r.Time.Sub(later(since, p.last.Seen)) >= max(2*syncs, p.limit(r), p.echo(r))
+	return r.Time.Sub(later(since, p.last.Seen)) >= max(2*syncs, p.limit(), p.echo())
 }
 
 // settled reports whether kube-proxy knows of nothing more that it has not written since a

@@ -4,6 +4,7 @@ package drift
 
 import (
 	"hash/maphash"
+	"slices"
 
 	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
@@ -30,7 +31,8 @@ type side struct {
 	nextDispatch, nextRefusal []int32
 	strays                    []Difference // of dispatch rules to chains of no port of the API
 	node                      nodeWide
-	external                  externals // the sum of the ports'
+	cause                     map[Difference]Difference // of the last differences
+	external                  externals                 // the sum of the ports'
 	seed                      maphash.Seed
 }
 
@@ -59,8 +61,13 @@ type finding struct {
 	frontend service.Frontend
 	detail   string
 	inFlight bool
-	filter   bool // it is about a rule of filter
+	// in is the chain of all Services that it is about a rule of, as sharedChain names it;
+	// empty where it is about chains of the port's own.
+	in string
 }
+
+// sharedChain names a chain of all Services.
+func sharedChain(table, chain string) string { return table + " " + chain }
 
 func newSide(r *Rules, i *intent) *side {
 	s := &side{
@@ -155,9 +162,10 @@ func (s *side) follow(n *news) {
 // differences appends the side's own, but for those that others explain.
 func (s *side) differences(out []Difference) []Difference {
 	out = append(out, s.node.differences...)
-	if s.intent.catalog == nil {
+	if s.cause = nil; s.intent.catalog == nil {
 		return out
 	}
+	lost := make(map[string][]Difference) // by the chain that was emptied
 	for p := range s.odd {
 		name := p.service.PortName(&p.service.Ports[p.index])
 		for i := range p.found {
@@ -165,16 +173,37 @@ func (s *side) differences(out []Difference) []Difference {
 			if s.node.explains(f) || s.tolerated(f) {
 				continue
 			}
-			out = append(out, Difference{
+			d := Difference{
 				Port: name, Family: s.view.Family, Backend: s.view.Backend,
 				Frontend: f.frontend, Kind: f.kind, Detail: f.detail, InFlight: f.inFlight,
-			})
+			}
+			out = append(out, d)
+			if s.node.emptied[f.in] {
+				lost[f.in] = append(lost[f.in], d)
+			}
 		}
 	}
+	s.causes(lost)
 	if !s.node.cut && !s.node.empty {
 		out = append(out, s.strays...)
 	}
 	return out
+}
+
+// causes notes that what several ports lack of a chain that is empty is one cause. Of a single
+// port its own rule may have been deleted: it is told of that one.
+func (s *side) causes(lost map[string][]Difference) {
+	for chain, of := range lost {
+		if !slices.ContainsFunc(of, func(d Difference) bool { return d.Port != of[0].Port }) {
+			continue
+		}
+		if s.cause == nil {
+			s.cause = make(map[Difference]Difference)
+		}
+		for _, d := range of {
+			s.cause[d] = Difference{Family: d.Family, Backend: d.Backend, Kind: EmptyChain, Detail: chain}
+		}
+	}
 }
 
 // tolerated reports whether a flag explains a finding: with the feature gate

@@ -3,6 +3,7 @@
 package drift
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -47,6 +48,19 @@ func TestTolerances(t *testing.T) {
 			return s.in("nat", func(s save) save {
 				return append(s, ":cali-PREROUTING - [0:0]", "-A PREROUTING -j cali-PREROUTING", "-A cali-PREROUTING -j RETURN", "-A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE")
 			})
+		}},
+		{"--cluster-cidr=0.0.0.0/0", func(s save) save {
+			from := "-s 10.244.0.0/16 "
+			if strings.Contains(s.String(), "-s fd00:10:244::/48 ") {
+				from = "-s fd00:10:244::/48 "
+			}
+			for i := range s {
+				if strings.Contains(s[i], "pod traffic for") {
+					s[i] = strings.Replace(s[i], from, "", 1)
+				}
+			}
+			s.find(0, "-A KUBE-EXT-"+lbLocal+" -m comment --comment \"pod traffic for")
+			return s
 		}},
 		{"canaries", func(s save) save { return s.without("KUBE-PROXY-CANARY") }},
 	}
@@ -111,6 +125,85 @@ func TestExternalIPsAreOffForAllOrNone(t *testing.T) {
 	}
 }
 
+// TestOlderHints: a kube-proxy that does not heed hints has missed one endpoint, not all the hints.
+func TestOlderHints(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 3))
+	svc := service.Service{
+		Name: service.Name{Namespace: "ns", Name: "svc"}, ClusterIPs: addrList("10.96.0.1"),
+		Ports: []service.Port{{Name: "http", Protocol: service.TCP, Port: 80}},
+	}
+	var all []string
+	for i := range 9 {
+		all = append(all, fmt.Sprintf("10.1.0.%d:80 zone=zone-node%d node=node%d", i+1, 1+i%3, 1+i%3))
+	}
+	c := oneService(t, &svc, all...)
+	for _, older := range []bool{false, true} {
+		n := newNode(t, netfilter.IPv4)
+		n.sync(t, c, flags{older: older}, rng)
+		chain := kubeproxy.ServiceChain(svc.PortName(&svc.Ports[0]))
+		n.edit("nat", chain, dropping("10.1.0.4:80"))
+		n.read(t)
+		got := Compare(&Input{Catalog: c, Rules: []Rules{n.rules()}}).Differences
+		if len(got) != 1 || got[0].Kind != MissingEndpoint || got[0].Detail != "10.1.0.4:80" {
+			t.Errorf("older %v: got %+v, want the missing endpoint alone", older, got)
+		}
+	}
+}
+
+// TestSharedAddress: of two Services with one external address each has its rules, and what one
+// gives up is the other's fault at no time.
+func TestSharedAddress(t *testing.T) {
+	named := func(name string, n byte, external ...string) *service.Service {
+		return &service.Service{
+			Name: service.Name{Namespace: "ns", Name: name}, ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, n})}, ExternalIPs: addrList(external...),
+			Ports: []service.Port{{Name: "http", Protocol: service.TCP, Port: 80}},
+		}
+	}
+	const shared = "192.0.2.1"
+	a, b := named("a", 1, shared), named("b", 2, shared)
+	with := func(c *service.Catalog, svc *service.Service, name service.Name, endpoints ...string) *service.Catalog {
+		return c.Next(&service.Change{
+			Version: c.Version + 1, Node: testNode(), Services: map[service.Name]*service.Service{name: svc},
+			Endpoints: map[service.Name][]service.PortEndpoints{name: {{Port: "http", Protocol: service.TCP, Endpoints: eps(t, endpoints...)}}},
+		})
+	}
+	both := with(with(new(service.Catalog), a, a.Name, "10.1.0.1:80"), b, b.Name, "10.1.0.2:80")
+	unready := with(both, a, a.Name)
+	tests := []struct {
+		name         string
+		written, now *service.Catalog
+		want         []string
+	}{
+		{"both have it", both, both, nil},
+		{"one has no endpoints", unready, unready, nil},
+		{"one goes", both, with(both, nil, a.Name), []string{"extra_dispatch ns/a:http cluster", "extra_dispatch ns/a:http external"}},
+		{"one gives it up", both, with(both, named("a", 1), a.Name, "10.1.0.1:80"), []string{"extra_dispatch ns/a:http external"}},
+		{"one without endpoints goes", unready, with(unready, nil, a.Name), nil},
+		{"one without endpoints gives it up", unready, with(unready, named("a", 1), a.Name), nil},
+		{"both go", both, with(with(both, nil, a.Name), nil, b.Name), []string{
+			"extra_dispatch ns/a:http cluster", "extra_dispatch ns/a:http external", "extra_dispatch ns/b:http cluster", "extra_dispatch ns/b:http external",
+		}},
+		{"one comes", with(both, nil, b.Name), both, []string{"missing_chain ns/b:http"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newNode(t, netfilter.IPv4)
+			n.sync(t, tt.written, flags{}, rand.New(rand.NewPCG(1, 3)))
+			var c Comparer
+			c.Compare(&Input{Catalog: tt.written, Rules: []Rules{n.rules()}})
+			got := c.Compare(&Input{Catalog: tt.now, Rules: []Rules{n.rules()}})
+			if diff := cmp.Diff(tt.want, describe(got.Differences)); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			for _, d := range got.Differences {
+				if !slices.Contains(got.Changed, PortFamily{d.Port, d.Family}) {
+					t.Errorf("%+v is of a port that the API has not changed", d)
+				}
+			}
+		})
+	}
+}
+
 // TestNodeMissing: without the Node it is not known which endpoints are local.
 func TestNodeMissing(t *testing.T) {
 	f := fixtures[0]
@@ -118,6 +211,34 @@ func TestNodeMissing(t *testing.T) {
 	got := Compare(&Input{Catalog: catalog(t), NodeMissing: true, Rules: []Rules{f.rules(t, lines.String())}})
 	if diff := cmp.Diff([]string{"empty_chain default/web:http"}, describe(got.Differences)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// TestUndecided: where two slices say different things of one address, kube-proxy takes either, and
+// nothing is said.
+func TestUndecided(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 3))
+	svc := service.Service{
+		Name: service.Name{Namespace: "ns", Name: "svc"}, ClusterIPs: addrList("10.96.0.1"),
+		Ports: []service.Port{{Name: "http", Protocol: service.TCP, Port: 80}},
+	}
+	in := func(ready, undecided bool) *service.Catalog {
+		c := oneService(t, &svc, "10.1.0.1:80", "10.1.0.2:80")
+		all := slices.Clone(c.EndpointsOf(svc.PortName(&svc.Ports[0]), false))
+		all[1].Ready, all[1].Undecided = ready, undecided
+		return c.Next(&service.Change{
+			Version: 2, Node: testNode(), Endpoints: map[service.Name][]service.PortEndpoints{svc.Name: {{Port: "http", Protocol: service.TCP, Endpoints: all}}},
+		})
+	}
+	n := newNode(t, netfilter.IPv4)
+	for _, written := range []bool{false, true} {
+		n.sync(t, in(written, false), flags{}, rng)
+		for _, undecided := range []bool{false, true} {
+			got := Compare(&Input{Catalog: in(!written, undecided), Rules: []Rules{n.rules()}}).Differences
+			if len(got) > 0 == undecided {
+				t.Errorf("undecided %v: got %v", undecided, got)
+			}
+		}
 	}
 }
 

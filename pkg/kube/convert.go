@@ -219,7 +219,7 @@ func convertEndpoints(eps []discoveryv1.Endpoint, ipv6 bool) []service.Endpoint 
 // a later one that does not terminate instead. An address can be in two slices
 // while it moves, and belong to two pods while one of them ends.
 func collapse(eps []service.Endpoint) []service.Endpoint {
-	slices.SortStableFunc(eps, func(a, b service.Endpoint) int { return a.Addr.Compare(b.Addr) })
+	sortByAddr(eps)
 	n := 0
 	for i := range eps {
 		switch {
@@ -231,6 +231,10 @@ func collapse(eps []service.Endpoint) []service.Endpoint {
 		}
 	}
 	return exact(eps[:n])
+}
+
+func sortByAddr(eps []service.Endpoint) {
+	slices.SortStableFunc(eps, func(a, b service.Endpoint) int { return a.Addr.Compare(b.Addr) })
 }
 
 // exact returns s, or a copy if s has room that would stay allocated.

@@ -261,7 +261,28 @@ func (e *entry) endpoints() []service.PortEndpoints {
 		}
 	}
 	for i := range joined {
+		doubt(ports[i].Endpoints)
 		ports[i].Endpoints = collapse(ports[i].Endpoints)
 	}
 	return exact(ports)
+}
+
+// doubt finds addresses of which slices say different things. kube-proxy walks along a map
+// of its slices (endpointInfoByServicePort in pkg/proxy/endpointslicecache.go): only that an endpoint
+// which does not terminate goes before one that does is sure.
+func doubt(eps []service.Endpoint) {
+	sortByAddr(eps)
+	for i := range eps {
+		for j := i + 1; j < len(eps) && eps[j].Addr == eps[i].Addr; j++ {
+			if a, b := &eps[i], &eps[j]; a.Terminating == b.Terminating && !sameToProxy(a, b) {
+				a.Undecided, b.Undecided = true, true
+			}
+		}
+	}
+}
+
+// sameToProxy reports whether kube-proxy chooses two endpoints alike.
+func sameToProxy(a, b *service.Endpoint) bool {
+	return a.Ready == b.Ready && a.Serving == b.Serving && a.NodeName == b.NodeName &&
+		slices.Equal(a.ForNodes, b.ForNodes) && slices.Equal(a.ForZones, b.ForZones)
 }

@@ -204,3 +204,51 @@ func BenchmarkConvertSlice(b *testing.B) {
 		convertSlice(s)
 	}
 }
+
+// TestSlicesThatDisagree: kube-proxy takes either of two endpoints with one address, but one that does not
+// terminate before one that does.
+func TestSlicesThatDisagree(t *testing.T) {
+	ready, unready := discoveryv1.EndpointConditions{}, discoveryv1.EndpointConditions{Ready: new(false)}
+	ending := discoveryv1.EndpointConditions{Ready: new(false), Terminating: new(true)}
+	ended := discoveryv1.EndpointConditions{Ready: new(false), Serving: new(false), Terminating: new(true)}
+	tests := []struct {
+		name      string
+		slices    []discoveryv1.EndpointConditions
+		nodes     []string
+		undecided bool
+	}{
+		{"they agree", []discoveryv1.EndpointConditions{ready, ready}, nil, false},
+		{"readiness", []discoveryv1.EndpointConditions{ready, unready}, nil, true},
+		{"the other way round", []discoveryv1.EndpointConditions{unready, ready}, nil, true},
+		{"the node", []discoveryv1.EndpointConditions{ready, ready}, []string{"node-1", "node-2"}, true},
+		{"one terminates", []discoveryv1.EndpointConditions{ending, ready}, nil, false},
+		{"both terminate", []discoveryv1.EndpointConditions{ending, ended}, nil, true},
+		{"two terminate, and one does not", []discoveryv1.EndpointConditions{ending, ready, ended}, nil, false},
+		{"two do not terminate, and one does", []discoveryv1.EndpointConditions{unready, ending, ready}, nil, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ts := newTables("node-1")
+			for i, conditions := range tt.slices {
+				s := apiSlice("ns", "web", fmt.Sprint(i), "10.1.0.1", "10.1.0.2")
+				if s.Endpoints[0].Conditions = conditions; tt.nodes != nil {
+					s.Endpoints[0].NodeName = &tt.nodes[i]
+				}
+				ts.setSlice(convertSlice(s))
+			}
+			all := ts.catalog(&service.Catalog{}).EndpointsOf(service.PortName{Name: service.Name{Namespace: "ns", Name: "web"}, Port: "http", Protocol: service.TCP}, false)
+			if len(all) != 2 || all[0].Undecided != tt.undecided || all[1].Undecided {
+				t.Errorf("got %+v, want the first undecided: %v", all, tt.undecided)
+			}
+			for i := range tt.slices { // those of the slices stay what they are
+				if ts.deleteSlice(service.Name{Namespace: "ns", Name: fmt.Sprintf("web-%d", i)}); i == len(tt.slices)-2 {
+					break
+				}
+			}
+			one := ts.catalog(&service.Catalog{}).EndpointsOf(service.PortName{Name: service.Name{Namespace: "ns", Name: "web"}, Port: "http", Protocol: service.TCP}, false)
+			if len(one) != 2 || one[0].Undecided {
+				t.Errorf("of one slice %+v, want nothing undecided", one)
+			}
+		})
+	}
+}

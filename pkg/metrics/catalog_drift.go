@@ -52,7 +52,7 @@ func driftMetrics() []Metric {
 		}),
 		drifting(Metric{
 			Name: "svcscope_kube_proxy_last_commit_timestamp_seconds", Type: Gauge, Unit: unitTimestamp,
-			Help:   "When kube-proxy's chains were last seen to be written anew, as far as samplings are apart",
+			Help:   "When kube-proxy's chains were last seen to be written anew, as far as samplings are apart; in legacy a sync that changes no rule is seen only where connections were counted",
 			Labels: []Label{family}, When: "they were since the agent started",
 		}),
 		drifting(Metric{
@@ -63,7 +63,7 @@ func driftMetrics() []Metric {
 		{
 			Name: programmingDelay, Type: Histogram, Unit: unitSeconds,
 			Help: "Time from the arrival of a change of a Service's endpoints from the API to the rules in this kernel that have these endpoints; " +
-				"of changes that came before the last one was written, from the first",
+				"each change by itself, but for those that were taken back before they were written",
 			Labels: []Label{family}, Stability: Stable, Kernel: driftKernel, Cost: CostRules,
 			When: "a change was written since the agent started",
 		},

@@ -141,6 +141,7 @@ type Endpoint struct {
 	Ready       bool // nil in the API counts as true
 	Serving     bool // likewise
 	Terminating bool
+	Undecided   bool // two EndpointSlices say different things of it: kube-proxy takes either, by chance
 	NodeName    string
 	Zone        string
 	ForNodes    []string // hints

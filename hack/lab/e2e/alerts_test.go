@@ -65,7 +65,8 @@ func alertCases() map[string]alertCase {
 }
 
 // phases are faults that are there together. A full table comes first: when the load has
-// gone on for two minutes, as many of its entries end as begin, and make room. Those with
+// gone on for two minutes, as many of its entries end as begin, and make room. When kube-proxy goes
+// on that stood, it writes late what waited meanwhile. Those with
 // an agent of their own come last, one by one.
 func phases() [][]string {
 	return [][]string{
@@ -108,14 +109,14 @@ func TestAlerts(t *testing.T) {
 				}
 			}
 			slices.Sort(want)
-			m.inAll(phase, func() {
+			m.during(func() {
 				eventually(t, "alerts fire", func() error {
 					if fired := p.everFired(); len(missing(want, fired)) > 0 {
 						return fmt.Errorf("want %v, missing %v", want, missing(want, fired))
 					}
 					return nil
 				})
-			})
+			}, phase...)
 		})
 	}
 	m.t = t
@@ -131,16 +132,6 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("%s fired, although it %s", name, c.why)
 		}
 	}
-}
-
-// inAll runs f while all of these faults are there.
-func (m *monitored) inAll(names []string, f func()) {
-	m.t.Helper()
-	if len(names) == 0 {
-		f()
-		return
-	}
-	m.during(names[0], func() { m.inAll(names[1:], f) })
 }
 
 func missing(want, have []string) []string {

@@ -190,7 +190,7 @@ func scenarios(quiet []quietPanel) []string {
 func (m *monitored) fill(t *testing.T, scenario string, quiet []quietPanel, all map[string]dashboard, forms []form) {
 	m.t = t
 	begun := time.Now()
-	m.during(scenario, func() {
+	m.during(func() {
 		var queries []asked
 		for _, e := range quiet {
 			if e.Scenario != scenario {
@@ -213,7 +213,7 @@ func (m *monitored) fill(t *testing.T, scenario string, quiet []quietPanel, all 
 			}
 		}
 		answered(t, queries)
-	})
+	}, scenario)
 }
 
 // chooseQuiet chooses the Service that shows a fault, as soon as it is known.

@@ -13,7 +13,7 @@ import (
 func driftFaults() map[string]fault {
 	return map[string]fault{
 		// kube-proxy hangs for so long that the agent says so.
-		"proxy_stands": {begin: proxyStands, end: proxyGoesOn},
+		"proxy_stands": {begin: proxyStands, ready: func(m *monitored) { m.awaitDrift("svcscope_node_drift", "not_syncing") }, end: proxyIsLate},
 		// Endpoints come and go, which kube-proxy writes.
 		"endpoints_change": {
 			begin: func(m *monitored) {
@@ -77,8 +77,8 @@ func driftFaults() map[string]fault {
 			},
 			end: func(m *monitored) { m.lab.Unexpose("ranges") },
 		},
-		// kube-proxy writes a change of endpoints late.
-		"programming_slow": {begin: programmingSlow, end: func(m *monitored) { m.lab.Unexpose("slow") }},
+		// kube-proxy has written a change of endpoints late, when it had stood.
+		"programming_slow": {begin: func(*monitored) {}, end: func(*monitored) {}},
 	}
 }
 
@@ -104,32 +104,32 @@ func (m *monitored) awaitDrift(metric, kind string) {
 	})
 }
 
-// proxyStands waits for the minute in which kube-proxy may be busy.
+// proxyStands has kube-proxy hang, when the histogram of delays is there, and was scraped: of a counter
+// that appears Prometheus knows no rise.
 func proxyStands(m *monitored) {
 	m.t.Helper()
-	proxyHangs(m)
-	m.awaitDrift("svcscope_node_drift", "not_syncing")
-}
-
-// programmingSlow has the histogram be there before the late change comes: of a counter that
-// appears Prometheus knows no rise.
-func programmingSlow(m *monitored) {
-	m.t.Helper()
-	const metric, threshold = "svcscope_programming_delay_seconds", 30
 	m.lab.Expose("slow", "--port=80", "--pods=pod1")
 	m.lab.Expose("slow", "--port=80", "--pods=pod1,pod2")
-	eventually(m.t, "the agent has seen a change written", func() error {
-		if n, _ := m.agent.metrics().sum(metric+"_count", nil); n == 0 {
-			return errors.New("it has not")
-		}
-		return nil
-	})
-	sendSignal(m.lab, "kube-proxy", "STOP")
-	defer sendSignal(m.lab, "kube-proxy", "CONT")
-	m.lab.Run("expose", "slow", "--port=80", "--pods=pod1", "--wait=false")
-	eventually(m.t, "the change waits for long enough", func() error {
-		if s, _ := m.agent.metrics().sum("svcscope_kube_proxy_pending_change_seconds", map[string]string{"ip_family": "IPv4"}); s <= threshold {
-			return fmt.Errorf("it waits for %v s", s)
+	m.awaitDelays("a change that is written", 0)
+	proxyHangs(m)
+}
+
+// proxyIsLate has it go on: what waited comes into the rules, after a minute.
+func proxyIsLate(m *monitored) {
+	m.t.Helper()
+	sendSignal(m.lab, "kube-proxy", "CONT")
+	m.awaitDelays("a change that is written late", 30)
+	proxyGoesOn(m)
+	m.lab.Unexpose("slow")
+}
+
+// awaitDelays waits until the changes of endpoints that the agent has seen written took more than so
+// many seconds in all.
+func (m *monitored) awaitDelays(what string, seconds float64) {
+	m.t.Helper()
+	eventually(m.t, "the agent measures "+what, func() error {
+		if sum, _ := m.agent.metrics().sum("svcscope_programming_delay_seconds_sum", nil); sum <= seconds {
+			return fmt.Errorf("it has measured %v s", sum)
 		}
 		return nil
 	})

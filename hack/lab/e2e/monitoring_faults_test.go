@@ -13,6 +13,8 @@ import (
 // fault is something that goes wrong on a node, for real.
 type fault struct {
 	begin func(m *monitored)
+	// ready waits until it is felt, where that takes long: others can begin meanwhile. May be nil.
+	ready func(m *monitored)
 	end   func(m *monitored)
 }
 
@@ -38,7 +40,7 @@ func trafficFaults() map[string]fault {
 		// The connection-tracking table fills up steadily.
 		"conntrack_growing": {begin: conntrackGrowing, end: func(m *monitored) { m.stopBusy("conntrack_growing"); m.conntrack("clear") }},
 		// Entries lead nowhere.
-		"entries_astray": {begin: entriesAstray, end: func(m *monitored) { m.conntrack("clear") }},
+		"entries_astray": {begin: func(m *monitored) { m.conntrack("astray") }, ready: entriesAstray, end: func(m *monitored) { m.conntrack("clear") }},
 		// It is full, first of entries that can be evicted.
 		// An agent that has read so many reads the next ones a minute later.
 		"conntrack_full": {begin: conntrackFull, end: func(m *monitored) { m.conntrack("clear"); m.restartAgent() }},
@@ -140,15 +142,24 @@ func proxyFaults() map[string]fault {
 
 const rejectAPI = "OUTPUT -p tcp --dport 6443 -j REJECT --reject-with tcp-reset"
 
-// during runs f while a fault is there.
-func (m *monitored) during(name string, f func()) {
+// during runs f while faults are there.
+func (m *monitored) during(f func(), names ...string) {
 	m.t.Helper()
-	one, ok := faults()[name]
-	if !ok {
-		m.t.Fatalf("no fault %q; there are %v", name, slices.Sorted(maps.Keys(faults())))
+	var begun []fault
+	for _, name := range names {
+		one, ok := faults()[name]
+		if !ok {
+			m.t.Fatalf("no fault %q; there are %v", name, slices.Sorted(maps.Keys(faults())))
+		}
+		one.begin(m)
+		defer one.end(m)
+		begun = append(begun, one)
 	}
-	one.begin(m)
-	defer one.end(m)
+	for _, one := range begun {
+		if one.ready != nil {
+			one.ready(m)
+		}
+	}
 	f()
 }
 
@@ -264,7 +275,6 @@ func conntrackGrowing(m *monitored) {
 // endpoint.
 func entriesAstray(m *monitored) {
 	m.t.Helper()
-	m.conntrack("astray")
 	for _, kind := range []string{"unanswered", "stale"} { // from the first reading on, and after the grace
 		eventually(m.t, "the agent knows "+kind+" entries", func() error {
 			if n, _ := m.agent.metrics().sum("svcscope_service_conntrack_"+kind+"_entries", nil); n == 0 {
