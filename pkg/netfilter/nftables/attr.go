@@ -57,8 +57,12 @@ const (
 	attrSetKeyLen   = 5  // NFTA_SET_KEY_LEN
 	attrSetDataType = 6  // NFTA_SET_DATA_TYPE
 	attrSetDataLen  = 7  // NFTA_SET_DATA_LEN
+	attrSetDesc     = 9  // NFTA_SET_DESC
+	attrSetTimeout  = 11 // NFTA_SET_TIMEOUT
 	attrSetUserdata = 13 // NFTA_SET_USERDATA
 	attrSetHandle   = 16 // NFTA_SET_HANDLE
+
+	attrDescSize = 1 // NFTA_SET_DESC_SIZE
 
 	attrElemListTable    = 1 // NFTA_SET_ELEM_LIST_TABLE
 	attrElemListSet      = 2 // NFTA_SET_ELEM_LIST_SET
@@ -67,6 +71,8 @@ const (
 	attrElemKey         = 1  // NFTA_SET_ELEM_KEY
 	attrElemData        = 2  // NFTA_SET_ELEM_DATA
 	attrElemFlags       = 3  // NFTA_SET_ELEM_FLAGS
+	attrElemTimeout     = 4  // NFTA_SET_ELEM_TIMEOUT
+	attrElemExpiration  = 5  // NFTA_SET_ELEM_EXPIRATION
 	attrElemUserdata    = 6  // NFTA_SET_ELEM_USERDATA
 	attrElemExpr        = 7  // NFTA_SET_ELEM_EXPR
 	attrElemObjRef      = 9  // NFTA_SET_ELEM_OBJREF

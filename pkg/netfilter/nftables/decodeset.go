@@ -33,6 +33,10 @@ func DecodeSet(b []byte) (Set, error) {
 			s.DataType = a.Uint32("NFTA_SET_DATA_TYPE")
 		case attrSetDataLen:
 			s.DataLen = a.Uint32("NFTA_SET_DATA_LEN")
+		case attrSetDesc:
+			a.Fail(decodeDesc(a.Nested(), &s))
+		case attrSetTimeout:
+			s.Timeout = a.Uint64("NFTA_SET_TIMEOUT")
 		case attrSetUserdata:
 			s.Comment = comment(a.Bytes(), 7)
 		case attrSetHandle:
@@ -45,6 +49,17 @@ func DecodeSet(b []byte) (Set, error) {
 		return Set{}, fmt.Errorf("set %s: %w", s.Name, err)
 	}
 	return s, nil
+}
+
+// decodeDesc reads how large a set may be. How long the fields of its key are, which
+// only those of ranges tell there, its type says, too.
+func decodeDesc(a nlattr.Iter, s *Set) error {
+	for a.Next() {
+		if a.Type() == attrDescSize {
+			s.Size = a.Uint32("NFTA_SET_DESC_SIZE")
+		}
+	}
+	return a.Err()
 }
 
 // DecodeElements decodes the payload of an NFT_MSG_NEWSETELEM message.
@@ -97,6 +112,10 @@ func decodeElement(a nlattr.Iter) (Element, error) {
 			e.Value, e.Verdict, err = decodeData(a.Nested())
 		case attrElemFlags:
 			e.Flags = ElementFlags(a.Uint32("NFTA_SET_ELEM_FLAGS"))
+		case attrElemTimeout:
+			e.Timeout = a.Uint64("NFTA_SET_ELEM_TIMEOUT")
+		case attrElemExpiration:
+			e.Expiration = a.Uint64("NFTA_SET_ELEM_EXPIRATION")
 		case attrElemUserdata:
 			e.Comment = comment(a.Bytes(), 0)
 		case attrElemObjRef:

@@ -11,12 +11,16 @@ type Set struct {
 	Name   string
 	Handle uint64
 	Flags  SetFlags
-	// KeyType and DataType are user space's numbers for types; nft packs
-	// the types of a concatenation six bits each. 0xffffff00 as DataType
-	// (VerdictData) is a verdict.
+	// KeyType and DataType are user space's numbers for types (Types tells them
+	// apart). 0xffffff00 as DataType (VerdictData) is a verdict.
 	KeyType, DataType uint32
 	KeyLen, DataLen   uint32 // bytes
-	Comment           string
+	// Size is how many elements it may have at most; 0: as many as come.
+	Size uint32
+	// Timeout is how long an element stays that has no timeout of its own, in
+	// milliseconds; 0: for ever.
+	Timeout uint64
+	Comment string
 }
 
 // VerdictData is Set.DataType of a verdict map, NFT_DATA_VERDICT.
@@ -56,8 +60,11 @@ type Element struct {
 	Verdict *Verdict
 	Object  string // name of the object of an object map
 	Flags   ElementFlags
-	Comment string
-	Exprs   []Expr // counters and other state of the element
+	// Timeout is the element's own, where that is another one than the set's, and
+	// Expiration is when it ends; both in milliseconds, 0 without.
+	Timeout, Expiration uint64
+	Comment             string
+	Exprs               []Expr // counters and other state of the element
 }
 
 // ElementFlags are the flags of a set's element, enum nft_set_elem_flags.
