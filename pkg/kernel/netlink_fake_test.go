@@ -82,8 +82,9 @@ func errnoMessage(typ netlink.HeaderType, errno syscall.Errno) netlink.Message {
 
 // scene is a captured ruleset that answers as the kernel does.
 type scene struct {
-	gen, tables, chains, rules []netlink.Message
-	asked                      []string // chains, in the order of GETRULE
+	gen, tables, chains, rules, sets, elements []netlink.Message
+
+	asked []string // chains, in the order of GETRULE
 }
 
 func readScene(tb testing.TB, name string) *scene {
@@ -91,6 +92,7 @@ func readScene(tb testing.TB, name string) *scene {
 	s := &scene{}
 	for file, to := range map[string]*[]netlink.Message{
 		"gen.bin": &s.gen, "tables.bin": &s.tables, "chains.bin": &s.chains, "rules.bin": &s.rules,
+		"sets.bin": &s.sets, "elements.bin": &s.elements,
 	} {
 		b, err := os.ReadFile(filepath.Join("../netfilter/nftables/testdata", name, file))
 		if err != nil {
@@ -142,10 +144,33 @@ func (s *scene) answer(req netlink.Message) ([]netlink.Message, error) {
 				out = append(out, m)
 			}
 		}
+	case getSet:
+		for _, m := range ofFamily(s.sets, h.Family) {
+			if set, err := nftables.DecodeSet(m.Data); err != nil || set.Table == textIn(attrs, unix.NFTA_SET_TABLE) {
+				out = append(out, m)
+			}
+		}
+	case getSetElem:
+		name := textIn(attrs, unix.NFTA_SET_ELEM_LIST_SET)
+		for _, m := range ofFamily(s.elements, h.Family) {
+			if es, err := nftables.DecodeElements(m.Data); err != nil || es.Set == name {
+				out = append(out, m)
+			}
+		}
 	default:
 		return nil, unix.EINVAL
 	}
 	return append(slices.Clip(out), errnoMessage(netlink.Done, 0)), nil
+}
+
+// textIn is an attribute of a request.
+func textIn(attrs []byte, typ uint16) string {
+	for a := nlattr.Attrs(attrs); a.Next(); {
+		if a.Type() == typ {
+			return a.String()
+		}
+	}
+	return ""
 }
 
 func ofFamily(msgs []netlink.Message, f netfilter.Family) (out []netlink.Message) {

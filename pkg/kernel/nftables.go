@@ -83,12 +83,13 @@ func (e *TornError) Error() string {
 func (e *TornError) Unwrap() error { return ErrInterrupted }
 
 // DamagedError says that a message of a table of iptables (nat, filter,
-// mangle, raw, security; not of family inet), or of a table whose name cannot be
-// read, could not be decoded: the reading has no such table, chain or rule, and must not be
+// mangle, raw, security) or of kube-proxy's nftables mode (kube-proxy), not of family inet,
+// or of a table whose name cannot be read, could not be decoded: the reading lacks the
+// table, chain, rule or element, and must not be
 // taken for a whole one. Reading again gives the same while the rules stand.
 type DamagedError struct {
 	// Skipped counts all messages that could not be decoded, of any table, by
-	// kind: table, chain, rule.
+	// kind: table, chain, rule, set, element.
 	Skipped map[string]uint64
 	// Err is the first one's of such a table, with operation and object:
 	// "read rules of chain KUBE-SVC-X of table nat (IPv4): ...".
@@ -117,7 +118,7 @@ func readPause(attempt int) time.Duration {
 // Try runs read until it has seen one state of the rules: when they change
 // meanwhile it runs it anew a little later, with another Attempt, so that read
 // must forget what the one before brought. After nine it returns a *TornError,
-// and a *DamagedError when something of a table of iptables could not be
+// and a *DamagedError when something of a table that serves could not be
 // decoded. An error of read is returned with the operation's name before it.
 func (n *NFTables) Try(ctx context.Context, read func(context.Context, *Attempt) error) error {
 	const op = "read nf_tables rules"

@@ -18,7 +18,7 @@ import (
 type Attempt struct {
 	Retries int // how many attempts a change has spoiled before
 	// Skipped counts messages that could not be decoded and are left out,
-	// by kind: table, chain, rule. SkipErr is the first one's error, with
+	// by kind: table, chain, rule, set, element. SkipErr is the first one's error, with
 	// family, table and chain.
 	Skipped map[string]uint64
 	SkipErr error
@@ -26,7 +26,7 @@ type Attempt struct {
 	conn       *conn
 	generation uint32
 	attrs      []byte // of the last request for rules
-	damage     error  // the first message of a table of iptables that was skipped
+	damage     error  // the first message that was skipped of a table that serves (ofServices)
 }
 
 // Generation is that of all that the attempt reads.
@@ -146,7 +146,7 @@ func (a *Attempt) decoded(m message, err error) bool {
 	if a.SkipErr == nil {
 		a.SkipErr = err
 	}
-	if a.damage == nil && m.family != netfilter.FamilyINet && ofIPTables(m.table) {
+	if a.damage == nil && m.family != netfilter.FamilyINet && ofServices(m.table) {
 		a.damage = err
 	}
 	return false
@@ -154,7 +154,7 @@ func (a *Attempt) decoded(m message, err error) bool {
 
 // message is where a message belongs, as far as that is known.
 type message struct {
-	kind         string // table, chain or rule
+	kind         string // table, chain, rule, set or element
 	table, chain string
 	family       netfilter.Family
 }
@@ -189,11 +189,11 @@ func nameIn(b []byte, attr uint16) string {
 	return ""
 }
 
-// ofIPTables reports whether a table is one of iptables, or might be: its
-// name is empty where the message does not tell.
-func ofIPTables(table string) bool {
+// ofServices reports whether a table is one of iptables or of kube-proxy's nftables mode,
+// or might be: its name is empty where the message does not tell.
+func ofServices(table string) bool {
 	switch table {
-	case "", "nat", "filter", "mangle", "raw", "security":
+	case "", "nat", "filter", "mangle", "raw", "security", "kube-proxy":
 		return true
 	}
 	return false
