@@ -29,6 +29,8 @@ func (e *evaluator) cmp(x nftables.Cmp) {
 		e.compareMeta(v, x.Data, notEqual)
 	case v.kind == fromCT && v.ct == nftables.CTState && len(x.Data) == 4:
 		e.compareState(v, binary.NativeEndian.Uint32(x.Data), notEqual)
+	case v.kind == fromCT && v.ct == nftables.CTStatus && len(x.Data) == 4:
+		e.compareStatus(v, binary.NativeEndian.Uint32(x.Data), notEqual)
 	case v.kind == fromFIB:
 		e.compareFIB(v, x.Data, notEqual)
 	default:
@@ -50,6 +52,10 @@ func (e *evaluator) unknownCompare(v content, data []byte) {
 		name = "ct"
 	case fromFIB:
 		name = "fib"
+	case fromNumgen:
+		name = "numgen"
+	case fromMap:
+		name = "lookup"
 	}
 	e.unknown(name, bytes.Clone(data))
 }
@@ -255,6 +261,23 @@ func (e *evaluator) compareState(v content, value uint32, not bool) {
 	default:
 		e.unknownCompare(v, nil)
 	}
+}
+
+// compareStatus understands "ct status dnat" and "ct status snat" of nft, which iptables
+// has among the states.
+func (e *evaluator) compareStatus(v content, value uint32, not bool) {
+	const srcNAT, dstNAT = 1 << 4, 1 << 5 // IPS_SRC_NAT, IPS_DST_NAT
+	status := uint32(0)
+	if len(v.mask) == 4 && isZero(v.xor) && value == 0 {
+		status = binary.NativeEndian.Uint32(v.mask)
+	}
+	if status == 0 || status&^(srcNAT|dstNAT) != 0 {
+		e.unknownCompare(v, nil)
+		return
+	}
+	// The bits of XT_CONNTRACK_STATE_SNAT and _DNAT: ConntrackState.
+	mask := uint16(status&srcNAT/srcNAT*0x40 | status&dstNAT/dstNAT*0x80)
+	e.c.add(one(e.c.states, ConntrackState{Mask: mask, Not: !not}))
 }
 
 // compareFIB understands "fib daddr type local" and its like.

@@ -26,7 +26,7 @@ func (e *evaluator) ports(flags uint32, lo, hi nftables.Register) xtables.NATRan
 }
 
 // nat is a native dnat or snat. Where a register comes from a map, the
-// action has no address.
+// action has its name and no address.
 func (e *evaluator) nat(x nftables.NAT) {
 	r := e.ports(uint32(x.Flags)&^uint32(nftables.NATMapIPs), x.ProtoMin, x.ProtoMax)
 	if v := e.reg(x.AddrMin); x.AddrMin != 0 && v.kind == constant {
@@ -47,6 +47,9 @@ func (e *evaluator) nat(x nftables.NAT) {
 	if r.Flags&xtables.NATMapIPs == 0 {
 		d := a.Details()
 		d.Args = "" // no address to print
+		if v := e.reg(x.AddrMin); x.AddrMin != 0 && v.kind == fromMap {
+			d.Name, d.Args, a.Value = v.name, v.key+" map @"+v.name, v.shares
+		}
 		a.SetDetails(d)
 	}
 	e.act(a)

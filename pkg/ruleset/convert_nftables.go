@@ -61,7 +61,7 @@ func (c *Converter) NFTChainHead(n *nftables.Chain) *Chain {
 func (c *Converter) NFTRule(n *nftables.Rule) Rule {
 	c.begin()
 	e := &c.evaluator
-	e.c, e.rule, e.used, e.family, e.counted = c, Rule{Handle: n.Handle}, 0, c.family, 0
+	e.c, e.rule, e.used, e.fresh, e.family, e.counted = c, Rule{Handle: n.Handle}, 0, 0, c.family, 0
 	for _, x := range n.Exprs {
 		e.expr(x)
 	}

@@ -12,8 +12,8 @@ type Delta struct {
 	Moved []*Chain
 	// Gone are the names of chains that exist no more.
 	Gone []string
-	// Resized tells that nf_tables' use of some chain is another one, or that maps lead
-	// to other chains.
+	// Resized tells that nf_tables' use of some chain is another one, that maps lead
+	// to other chains, or that a set has other elements.
 	Resized bool
 	// Fell is true where a rule that stands in a built-in chain, as before,
 	// has counted less than before. In x_tables a reading looks so that fell

@@ -17,6 +17,9 @@ type evaluator struct {
 	rule Rule
 	regs [16]content // by 4-byte word; good where used has the word's bit
 	used uint16
+	// fresh are the words that were loaded since the last look-up or comparison: a key
+	// is what is loaded for it.
+	fresh uint16
 	// family is of the packets that come this far: that of the table, or in one of
 	// family inet what the rule has asked for.
 	family  netfilter.Family
@@ -25,17 +28,19 @@ type evaluator struct {
 
 // content is what is known of a register that starts at a word.
 type content struct {
-	kind  contentKind
-	base  nftables.PayloadBase // fromPayload
-	off   uint32               // fromPayload
-	len   uint32               // bytes; fromPayload
-	meta  nftables.MetaKey     // fromMeta
-	ct    nftables.CTKey       // fromCT
-	fib   nftables.FIB         // fromFIB
-	value []byte               // constant
-	name  string               // opaque: the expression that loaded it
-	mask  []byte               // applied by bitwise; nil without
-	xor   []byte
+	kind   contentKind
+	base   nftables.PayloadBase // fromPayload
+	off    uint32               // fromPayload
+	len    uint32               // bytes; fromPayload
+	meta   nftables.MetaKey     // fromMeta
+	ct     nftables.CTKey       // fromCT
+	fib    nftables.FIB         // fromFIB
+	value  []byte               // constant
+	name   string               // opaque: the expression that loaded it; fromMap: the map
+	key    string               // fromMap: what was looked up there
+	shares uint32               // fromNumgen, and fromMap where that was looked up: of how many numbers one is chosen at random
+	mask   []byte               // applied by bitwise; nil without
+	xor    []byte
 }
 
 type contentKind uint8
@@ -47,6 +52,8 @@ const (
 	fromCT
 	fromFIB
 	constant
+	fromNumgen
+	fromMap
 	opaque
 )
 
@@ -62,6 +69,7 @@ func (e *evaluator) load(r nftables.Register, length uint32, v content) {
 	}
 	e.regs[w] = v
 	e.used |= 1 << w
+	e.fresh |= 1 << w
 }
 
 func (e *evaluator) reg(r nftables.Register) content {
@@ -99,8 +107,10 @@ func (e *evaluator) expr(x nftables.Expr) {
 		e.bitwise(x)
 	case nftables.Cmp:
 		e.cmp(x)
+		e.fresh = 0
 	case nftables.Range:
 		e.inRange(x)
+		e.fresh = 0
 	case nftables.Immediate:
 		if x.Verdict != nil {
 			e.verdict(x.Verdict)
@@ -183,11 +193,11 @@ func (e *evaluator) statement(x nftables.Expr) {
 	case nftables.Lookup:
 		e.lookup(x)
 	case nftables.Numgen:
-		e.load(x.DReg, 4, content{kind: opaque, name: "numgen"})
+		e.load(x.DReg, 4, numgen(x))
 	case nftables.Byteorder:
 		e.load(x.DReg, x.Len, content{kind: opaque, name: "byteorder"})
 	case nftables.DynSet:
-		e.unknown("dynset", nil)
+		e.dynset(x)
 	case nftables.ObjRef:
 		e.unknown("objref", []byte(x.Object))
 	case nftables.UserQueue:
@@ -196,20 +206,6 @@ func (e *evaluator) statement(x nftables.Expr) {
 		e.unknown(x.Name, bytes.Clone(x.Data))
 	default:
 		e.unknown(x.ExprName(), nil)
-	}
-}
-
-// lookup is a condition, or with a verdict map an action; what is in the set is not
-// known here.
-func (e *evaluator) lookup(x nftables.Lookup) {
-	switch {
-	case x.Map && x.DReg == nftables.RegVerdict:
-		e.act(Action{Kind: Map, More: &Details{Name: e.c.name(x.Set)}})
-	case x.Map:
-		e.load(x.DReg, 4, content{kind: opaque, name: "lookup"})
-		e.unknown("lookup", []byte(x.Set))
-	default:
-		e.unknown("lookup", []byte(x.Set))
 	}
 }
 

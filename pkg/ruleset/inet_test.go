@@ -135,7 +135,7 @@ func TestReachThroughVerdictMaps(t *testing.T) {
 			t.Errorf("(-want +got):\n%s", d)
 		}
 		rule := table.Chain("forward").Rules[0]
-		if rule.Action.Kind != ruleset.Map || rule.Spec(netfilter.IPv4) != "vmap @to" {
+		if rule.Action.Kind != ruleset.Map || rule.Spec(netfilter.IPv4) != "oifname vmap @to" {
 			t.Errorf("got %q", rule.Spec(netfilter.IPv4))
 		}
 	})

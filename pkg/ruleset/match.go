@@ -197,6 +197,23 @@ type NetworkProtocol struct {
 	Not    bool             `json:"not,omitempty"`
 }
 
+// InSet matches what is in a set of nf_tables. Key is what of the packet is looked up
+// there, in nft's words: "ip daddr . meta l4proto . th dport".
+type InSet struct {
+	Set string `json:"set"`
+	Key string `json:"key,omitempty"`
+	Not bool   `json:"not,omitempty"`
+}
+
+// SetUpdate adds or deletes an element of a set of nf_tables, and matches where that
+// could be done.
+type SetUpdate struct {
+	Set    string `json:"set"`
+	Key    string `json:"key,omitempty"`
+	Update bool   `json:"update,omitempty"` // the timeout of one that is there begins anew
+	Delete bool   `json:"delete,omitempty"`
+}
+
 // Also is something that a rule of a native nft table does before its action,
 // such as to log what it then drops. It always matches.
 type Also struct{ Action Action }

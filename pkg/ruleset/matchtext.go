@@ -274,6 +274,26 @@ func (m NetworkProtocol) String() string {
 	return not(m.Not) + "meta nfproto " + strings.ToLower(m.Family.String())
 }
 
+// String is nft's words: "ip daddr @cluster-ips".
+func (m InSet) String() string {
+	if m.Not {
+		return m.Key + " != @" + m.Set
+	}
+	return m.Key + " @" + m.Set
+}
+
+// String is nft's words: "update @clients { ip saddr }".
+func (m SetUpdate) String() string {
+	verb := "add"
+	switch {
+	case m.Update:
+		verb = "update"
+	case m.Delete:
+		verb = "delete"
+	}
+	return verb + " @" + m.Set + " { " + m.Key + " }"
+}
+
 // String is that of the action.
 func (m Also) String() string { return m.Action.String() }
 

@@ -101,6 +101,7 @@ type Stage struct {
 	counters   []netfilter.Counter // where chains' are cut from
 	converter  *Converter
 	maps       map[string]map[string][]string // by table
+	sets       map[string][]*Set              // likewise
 }
 
 // Heads gives the tables and chains that exist, without rules; those of other
@@ -146,6 +147,15 @@ func (s *Stage) Maps(table string, to map[string][]string) {
 		s.maps = make(map[string]map[string][]string)
 	}
 	s.maps[table] = to
+}
+
+// Sets gives the sets and maps of a table, all that there are, each with its elements or
+// Unread. Of tables for which it is not called they are as they were.
+func (s *Stage) Sets(table string, all []*Set) {
+	if s.sets == nil {
+		s.sets = make(map[string][]*Set)
+	}
+	s.sets[table] = all
 }
 
 // settle keeps the chain that was read last, if there is something to keep.
@@ -350,6 +360,11 @@ func (s *Stage) Commit() []Delta {
 	for name, to := range s.maps {
 		if t := s.mirror.set.Table(name); t != nil && !maps.EqualFunc(t.Maps, to, slices.Equal) {
 			t.Maps = to
+			d.of(name).Resized = true
+		}
+	}
+	for name, all := range s.sets {
+		if t := s.mirror.set.Table(name); t != nil && t.takeSets(all) {
 			d.of(name).Resized = true
 		}
 	}

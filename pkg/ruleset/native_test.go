@@ -51,7 +51,14 @@ var nativeIPv4 = []struct{ nft, want string }{
 	{"jump other", "-j other"},
 	{"goto other", "-g other"},
 	{"counter comment \"said so\"", "-m comment --comment \"said so\""},
-	{"ip saddr { 10.0.0.1, 10.0.0.2 } accept", "? -j ACCEPT"},
+	{"ip saddr { 10.0.0.1, 10.0.0.2 } accept", "ip saddr @__set0 -j ACCEPT"},
+	{"ip saddr . ip daddr . meta l4proto . th dport != @four ip ttl != 3 accept", "ip saddr . ip daddr . meta l4proto . th dport != @four ? -j ACCEPT"},
+	{"ip daddr @one meta l4proto . th dport vmap @to", "ip daddr @one meta l4proto . th dport vmap @to"},
+	{"numgen random mod 2 vmap { 0 : jump other, 1 : drop }", "numgen random mod 2 vmap @__map0"},
+	{"update @seen { ip saddr }", "update @seen { ip saddr }"},
+	{"ct status dnat accept", "-m conntrack --ctstate DNAT -j ACCEPT"},
+	{"ct status snat,dnat accept", "-m conntrack --ctstate SNAT,DNAT -j ACCEPT"},
+	{"ct status seen-reply accept", "? -j ACCEPT"},
 	{"ct mark 7 accept", "? -j ACCEPT"},
 	{"ip dscp 10 accept", "? -j ACCEPT"},
 	{"ip saddr 10.0.0.1 ip ttl 3 accept", "-s 10.0.0.1/32 ? -j ACCEPT"},
@@ -64,12 +71,19 @@ var nativeNAT = []struct{ nft, want string }{
 	{"masquerade fully-random", "-j MASQUERADE --random-fully"},
 	{"masquerade", "-j MASQUERADE"},
 	{"meta l4proto tcp redirect to :15001", "-p tcp -j REDIRECT --to-ports 15001"},
+	{"meta l4proto tcp dnat ip addr . port to numgen random mod 2 map { 0 : 10.0.0.1 . 80, 1 : 10.0.0.2 . 80 }", "-p tcp -j DNAT numgen random mod 2 map @__map1"},
+	{"dnat to ip saddr map { 10.0.0.1 : 10.0.0.2, 10.0.0.3 : 10.0.0.4 }", "ip saddr @__map2 -j DNAT ip saddr map @__map2"},
 }
 
 func TestNativeRulesInIPTablesWords(t *testing.T) {
 	kerneltest.Run(t, func(t *testing.T) {
 		var want []string
-		text := "table ip t {\n chain other { }\n chain f {\n type filter hook prerouting priority -300;\n"
+		text := `table ip t {
+	set one { type ipv4_addr; }
+	set four { type ipv4_addr . ipv4_addr . inet_proto . inet_service; }
+	set seen { type ipv4_addr; size 100; flags dynamic,timeout; timeout 1h; }
+	map to { type inet_proto . inet_service : verdict; }
+` + " chain other { }\n chain f {\n type filter hook prerouting priority -300;\n"
 		for _, r := range nativeIPv4 {
 			text += r.nft + "\n"
 			want = append(want, r.want)
@@ -79,8 +93,11 @@ func TestNativeRulesInIPTablesWords(t *testing.T) {
 			text += r.nft + "\n"
 			want = append(want, r.want)
 		}
-		text += nativeNAT[5].nft + "\n}\n chain s {\n type nat hook postrouting priority 100;\n"
-		want = append(want, nativeNAT[5].want)
+		for _, r := range nativeNAT[5:] {
+			text += r.nft + "\n"
+			want = append(want, r.want)
+		}
+		text += "}\n chain s {\n type nat hook postrouting priority 100;\n"
 		for _, r := range nativeNAT[2:5] {
 			text += r.nft + "\n"
 			want = append(want, r.want)
@@ -97,8 +114,8 @@ func TestNativeRulesInIPTablesWords(t *testing.T) {
 		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
-		if n := undecoded["expression/lookup"]; n != 1 {
-			t.Errorf("not understood: got %v, want one lookup", undecoded)
+		if undecoded["expression/lookup"]+undecoded["expression/numgen"]+undecoded["expression/dynset"] != 0 || undecoded["expression/ct"] != 2 {
+			t.Errorf("not understood: got %v", undecoded)
 		}
 	})
 }

@@ -48,7 +48,10 @@ type Table struct {
 	Chains []*Chain
 	// Maps are the chains that the elements of nf_tables' verdict maps lead to, by the
 	// map's name; nil where there are none, or nobody has asked.
-	Maps   map[string][]string
+	Maps map[string][]string
+	// Sets are the sets and maps of the table, with their elements, by name; nil where
+	// nobody has asked. Maps is then made of them.
+	Sets   map[string]*Set
 	byName map[string]*Chain
 	base   []int // where the built-in chains are in Chains, where byName is not nil
 }
@@ -205,9 +208,11 @@ type Action struct {
 	Kind   ActionKind
 	Random bool   // Masquerade: --random-fully
 	Group  uint16 // Log: NFLOG's group
-	Value  uint32 // SetMark: mark = mark &^ Mask ^ Value
-	Mask   uint32 // SetMark
-	Chain  string // Jump, Goto
+	// Value is of SetMark: mark = mark &^ Mask ^ Value. Of Map and of a DNAT by a map it is
+	// how many numbers are looked up there at random; 0: it is no such number.
+	Value uint32
+	Mask  uint32 // SetMark
+	Chain string // Jump, Goto
 	// More is what few rules of many have; nil where all of it is zero.
 	More *Details
 }
@@ -217,10 +222,12 @@ type Details struct {
 	To     netip.AddrPort // DNAT, SNAT: the first address and port of the range
 	With   string         // Reject: icmp-port-unreachable, ...
 	Prefix string         // Log
-	Name   string         // OtherKind, Log: the target's or expression's name; Map: the map's
+	// Name is of OtherKind and Log the target's or expression's name; of Map the map's,
+	// and of DNAT that of the map which has the addresses, if one has.
+	Name string
 	// Args is the target's arguments in iptables' words where the fields
 	// above do not hold all of them: a range of addresses, --persistent,
-	// LOG's level. "" otherwise.
+	// LOG's level; of Map, in nft's, what is looked up. "" otherwise.
 	Args string
 }
 

@@ -88,7 +88,7 @@ func (a Action) String() string { return a.spec(netfilter.FamilyUnspec) }
 func (a Action) spec(family netfilter.Family) string {
 	d := a.Details()
 	if a.Kind == Map {
-		return "vmap @" + d.Name
+		return strings.TrimSpace(d.Args + " vmap @" + d.Name)
 	}
 	if d.Args != "" {
 		return "-j " + a.Target() + " " + d.Args
@@ -140,7 +140,7 @@ func (a Action) logSpec() string {
 // Target is what follows -j or -g: a chain's or a target's name; "" for a
 // rule without one.
 func (a Action) Target() string {
-	if name := a.Details().Name; name != "" {
+	if name := a.Details().Name; name != "" && a.Kind != DNAT {
 		return name
 	}
 	switch a.Kind {

@@ -6,7 +6,6 @@ package kernelrules
 
 import (
 	"context"
-	"errors"
 	"testing"
 
 	"github.com/svcscope/svcscope/pkg/kernel"
@@ -60,8 +59,8 @@ func NFT(tb testing.TB, family netfilter.Family, choose kernel.Selector) (rs *ru
 	return ruleset.FromNFTables(family, &reading.Ruleset)
 }
 
-// Mirrored returns all nf_tables tables of a family, which may be inet, with where
-// their verdict maps lead. Any error fails the test.
+// Mirrored returns all nf_tables tables of a family, which may be inet, with their sets
+// and where their verdict maps lead. Any error fails the test.
 func Mirrored(tb testing.TB, family netfilter.Family) *ruleset.Ruleset {
 	tb.Helper()
 	n, err := kernel.OpenNFTables()
@@ -93,15 +92,20 @@ func Mirrored(tb testing.TB, family netfilter.Family) *ruleset.Ruleset {
 }
 
 func mirror(ctx context.Context, a *kernel.Attempt, s *ruleset.Stage, t *nftables.TableContent) error {
-	const limit = 1000
-	to, whole, err := a.VerdictMaps(ctx, t.Family, t.Name, limit)
-	if err == nil && !whole {
-		err = errors.New("too many elements")
-	}
-	if err != nil {
+	var heads []nftables.Set
+	if err := a.Sets(ctx, t.Family, t.Name, func(h *nftables.Set) { heads = append(heads, *h) }); err != nil {
 		return err
 	}
-	s.Maps(t.Name, to)
+	all := make([]*ruleset.Set, 0, len(heads))
+	for i := range heads {
+		set := ruleset.NewSet(&heads[i])
+		if err := a.Elements(ctx, &heads[i], set.Add); err != nil {
+			return err
+		}
+		set.Done()
+		all = append(all, set)
+	}
+	s.Sets(t.Name, all)
 	for i := range t.Chains {
 		c := &t.Chains[i].Chain
 		if err := a.Rules(ctx, c, s.Chain(t.Name, c.Name).Rule); err != nil {
