@@ -50,7 +50,8 @@ type nftablesBackend struct {
 	// not read as a whole.
 	crowded map[tableKey]bool
 	leads   int
-	keep    bool // the rules of endpoints' chains, too
+	strange map[string]uint64 // in the nftables mode's tables, as logged
+	keep    bool              // the rules of endpoints' chains, too
 	log     *slog.Logger
 }
 
@@ -194,6 +195,7 @@ func (b *nftablesBackend) undecoded(skipped map[string]uint64) map[string]uint64
 			sum[kind] += n
 		}
 	}
+	maps.Copy(sum, b.undecodedNative())
 	return sum
 }
 

@@ -19,6 +19,7 @@ type familyRules struct {
 	source   ledger.Source
 	set      *ruleset.Ruleset
 	rules    correlate.Rules
+	native   *kubeproxy.View // of the nftables mode's table; nil as long as there was none
 	counters *correlate.Counters
 	read     bool      // the rules were read at least once
 	at       time.Time // when the newest reading of nat began, of which rules tells
@@ -75,6 +76,7 @@ func (f *familyRules) update(deltas []ruleset.Delta) {
 			f.touch(d.Table, name)
 		}
 	}
+	f.updateNative(deltas)
 	if !same {
 		var was before
 		if !first {
@@ -95,6 +97,9 @@ func (f *familyRules) renew() {
 	f.rules.View = kubeproxy.NewView(f.set)
 	f.rules.View.Version = version + 1
 	f.rules.Resize(f.set)
+	if f.native != nil {
+		f.native.UpdateNative(f.set)
+	}
 	f.refused.renew(f.set)
 	f.counters, f.whole = correlate.NewCounters(), true
 }

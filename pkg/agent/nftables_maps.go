@@ -5,7 +5,6 @@ package agent
 import (
 	"context"
 
-	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kernel"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
@@ -16,8 +15,7 @@ import (
 const maxLeads = 20_000
 
 // maps reads where the verdict maps of a native table lead: by which hooks packets come
-// to its chains is not known without. Tables of iptables have none. In that of
-// kube-proxy's nftables mode, with one for each Service, no rule counts.
+// to its chains is not known without. Tables of iptables have none.
 func (b *nftablesBackend) maps(ctx context.Context, p *pass, t *nftables.TableContent) error {
 	if !ofOthers(t.Family, t.Name) || int(t.Use) == len(t.Chains) {
 		return nil // what a table uses is chains, sets, objects and flow tables
@@ -55,7 +53,7 @@ func ofIPTables(f netfilter.Family, table string) bool {
 
 // ofOthers reports whether a table is neither of iptables nor of kube-proxy.
 func ofOthers(f netfilter.Family, table string) bool {
-	return !ofIPTables(f, table) && (table != correlate.NativeTable || f == netfilter.FamilyINet)
+	return !ofIPTables(f, table) && !isNative(f, table)
 }
 
 // isTap reports whether a table is the agent's own.

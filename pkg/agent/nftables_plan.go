@@ -26,7 +26,8 @@ func (b *nftablesBackend) plan(ctx context.Context, p *pass) error {
 // planRules lists what exists and reads the chains that carry information:
 // kube-proxy's but for endpoints' chains that were read once, the built-in
 // ones, and others' that are new or have another size, or that are of a small
-// native table; and where the verdict maps of native tables lead.
+// native table or of that of kube-proxy's nftables mode, with the sets of that one; and
+// where the verdict maps of other native tables lead.
 func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 	var earlier []nftables.TableContent
 	if kept, ok := b.heads.Get().(*[]nftables.TableContent); ok {
@@ -43,10 +44,15 @@ func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 		if isTap(t.Family, t.Name) {
 			continue
 		}
-		if err := b.maps(ctx, p, t); err != nil {
+		native := isNative(t.Family, t.Name)
+		load := b.maps
+		if native {
+			load = b.sets
+		}
+		if err := load(ctx, p, t); err != nil {
 			return err
 		}
-		few := ofOthers(t.Family, t.Name) && len(t.Chains) <= fewChains
+		whole := native || ofOthers(t.Family, t.Name) && len(t.Chains) <= fewChains
 		f := b.known[t.Family]
 		known := f.set.Table(t.Name)
 		if known != nil && known.Handle != t.Handle {
@@ -56,7 +62,7 @@ func (b *nftablesBackend) planRules(ctx context.Context, p *pass) error {
 		for j := range t.Chains {
 			c := &t.Chains[j].Chain
 			var as *ruleset.Chain
-			if as, next = known.ChainNear(next, c.Name); few || wants(c, as) || f.rules.View.Stale(c.Name) || f.refused.rules.Known(t.Name, c.Name) {
+			if as, next = known.ChainNear(next, c.Name); whole || wants(c, as) || f.rules.View.Stale(c.Name) || f.refused.rules.Known(t.Name, c.Name) {
 				chains = append(chains, c)
 			}
 		}
@@ -99,12 +105,13 @@ func (b *nftablesBackend) planCounters(ctx context.Context, p *pass) error {
 	return b.ports(ctx, p, again)
 }
 
-// refused reads the chains that refuse packets, but for what dispatch reads.
+// refused reads the chains that refuse packets, but for what dispatch reads, and for
+// those in which nothing counts.
 func (b *nftablesBackend) refused(ctx context.Context, p *pass) error {
 	ofServices := kubeproxy.RefusalChains()
 	for _, f := range tableFamilies() {
 		for table, chain := range b.known[f].refused.rules.Chains() {
-			if table == "filter" && slices.Contains(ofServices[:], chain) {
+			if table == "filter" && slices.Contains(ofServices[:], chain) || isNative(f, table) {
 				continue
 			}
 			if err := p.chains(ctx, f, table, chain); err != nil {

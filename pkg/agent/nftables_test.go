@@ -66,6 +66,14 @@ func (a *fakeAttempt) Tables(_ context.Context, f netfilter.Family, visit func(n
 	return nil
 }
 
+func (a *fakeAttempt) Sets(context.Context, netfilter.Family, string, func(*nftables.Set)) error {
+	return nil
+}
+
+func (a *fakeAttempt) Elements(context.Context, *nftables.Set, func(*nftables.Elements) bool) error {
+	return nil
+}
+
 func (a *fakeAttempt) VerdictMaps(context.Context, netfilter.Family, string, int) (map[string][]string, bool, error) {
 	return nil, true, nil
 }

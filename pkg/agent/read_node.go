@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/svcscope/svcscope/pkg/capture"
-	"github.com/svcscope/svcscope/pkg/correlate"
 	"github.com/svcscope/svcscope/pkg/kernel"
+	"github.com/svcscope/svcscope/pkg/kubeproxy"
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/conntrack"
 	"github.com/svcscope/svcscope/pkg/ruleset"
@@ -88,7 +88,7 @@ func (s *sampler) nodeRules(ctx context.Context, n *capture.Node) error {
 			}
 			n.Rules = append(n.Rules, capture.Rules{Set: set})
 			if i := slices.Index(families(), f.set.Family); i >= 0 {
-				native[i] = native[i] || f.set.Backend == ruleset.NFT && f.set.Table(correlate.NativeTable) != nil
+				native[i] = native[i] || f.set.Backend == ruleset.NFT && f.set.Table(kubeproxy.NativeTable) != nil
 			}
 		}
 	}

@@ -316,7 +316,7 @@ func (s *sampler) rules() []correlate.Rules {
 			}
 		}
 	}
-	return all
+	return append(all, s.natives()...)
 }
 
 // readRules reports whether any backend of rules was read.

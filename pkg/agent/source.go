@@ -27,6 +27,8 @@ type rulesAttempt interface {
 	Tables(ctx context.Context, f netfilter.Family, visit func(nftables.Table)) error
 	Heads(context.Context, []netfilter.Family, []nftables.TableContent) ([]nftables.TableContent, error)
 	Rules(context.Context, *nftables.Chain, func([]byte) error) error
+	Sets(ctx context.Context, f netfilter.Family, table string, visit func(*nftables.Set)) error
+	Elements(context.Context, *nftables.Set, func(*nftables.Elements) bool) error
 	VerdictMaps(ctx context.Context, f netfilter.Family, table string, limit int) (maps map[string][]string, whole bool, err error)
 }
 

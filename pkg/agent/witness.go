@@ -67,7 +67,10 @@ func (s *sampler) noteRefusals() {
 	if !s.tap.on {
 		return
 	}
-	r, version := &s.tap.refusals, s.refusedVersion()
+	r, version, natives := &s.tap.refusals, s.refusedVersion(), s.natives()
+	for i := range natives {
+		version += natives[i].View.Version
+	}
 	if old := r.ways.Load(); old != nil && r.version == version && s.names.SameServices(r.names) {
 		return
 	}
@@ -78,6 +81,9 @@ func (s *sampler) noteRefusals() {
 				all = append(all, correlate.TapRefusals(f.rules.View, &f.refused.rules, s.names)...)
 			}
 		}
+	}
+	for i := range natives {
+		all = append(all, correlate.TapRefusals(natives[i].View, nil, s.names)...)
 	}
 	r.version, r.names = version, s.names
 	r.ways.Store(&all)

@@ -118,7 +118,7 @@ func (b *Builder) Build(in Inputs, now time.Time) *Snapshot {
 	s.Counting = counting(&in, s.Node.ProxyMode)
 	from := shape{
 		names: in.Names, ledger: in.Ledger, nodeMissing: in.Kube.NodeMissing, sinceRule: in.SinceRule,
-		counting: in.Ledger.Counting(), limit: in.Self.SeriesLimit, uncounted: uncountedOf(in.Unread, s.Node.ProxyMode),
+		counting: in.Ledger.Counting(), limit: in.Self.SeriesLimit, uncounted: uncountedOf(&in, s.Node.ProxyMode),
 	}
 	if c := in.Names.catalog; c != nil {
 		from.node, from.zone = c.Node.Name, c.Node.Zone
@@ -239,31 +239,63 @@ func (b *Builder) keeps(from shape) bool {
 // uncountedFamilies has the families in which nothing counts: 0 would be wrong.
 // That is all of a node without kube-proxy's iptables rules, and the families
 // whose rules are unread.
-type uncountedFamilies struct{ v4, v6 bool }
+type uncountedFamilies struct {
+	v4, v6 bool
+	// Of seen4 and seen6 the endpoints in the rules are known although nothing counts: in
+	// the nftables mode.
+	seen4, seen6 bool
+}
 
-func uncountedOf(unread []Family, mode string) uncountedFamilies {
+func uncountedOf(in *Inputs, mode string) uncountedFamilies {
 	all := slices.Contains([]string{"nftables", "ipvs", "unknown"}, mode)
-	return uncountedFamilies{
-		v4: all || slices.Contains(unread, netfilter.IPv4),
-		v6: all || slices.Contains(unread, netfilter.IPv6),
+	u := uncountedFamilies{
+		v4: all || slices.Contains(in.Unread, netfilter.IPv4),
+		v6: all || slices.Contains(in.Unread, netfilter.IPv6),
 	}
+	if mode != "nftables" {
+		return u
+	}
+	for i := range in.Rules {
+		v := in.Rules[i].View
+		u.seen4 = u.seen4 || v.Native != nil && v.Present && v.Family == netfilter.IPv4
+		u.seen6 = u.seen6 || v.Native != nil && v.Present && v.Family == netfilter.IPv6
+	}
+	return u
 }
 
 func (u uncountedFamilies) has(f Family) bool {
 	return u.v4 && f == netfilter.IPv4 || u.v6 && f == netfilter.IPv6
 }
 
+// mark says in a row what is not known of its family.
+func (u uncountedFamilies) mark(p *ServicePort) {
+	if !u.has(p.Family) {
+		return
+	}
+	p.Uncounted = true
+	if seen := u.seen4 && p.Family == netfilter.IPv4 || u.seen6 && p.Family == netfilter.IPv6; !seen {
+		p.KernelCount = -1
+	}
+}
+
 // node tells the proxy's mode from what is in the kernel. Others have virtual
 // servers too (kube-vip, keepalived), and kube-proxy's IPVS mode has a
-// KUBE-SERVICES, but no chain of a Service.
+// KUBE-SERVICES, but no chain of a Service. Where rules of the iptables and of the nftables
+// mode are there it is the one to whose chains packets come, and iptables where they come
+// to both: that is drift.
 func node(in *Inputs) NodeInfo {
 	n := NodeInfo{Name: in.NodeName, Kernel: in.Kernel, ProxyMode: "none"}
 	backends := map[string]bool{}
-	native, chains := false, false
+	native, nativeServes, serves, chains := false, false, false, false
 	for i := range in.Rules {
 		r := &in.Rules[i]
 		native = native || r.NFTablesMode
+		if r.View.Native != nil {
+			nativeServes = nativeServes || r.View.Recognised()
+			continue
+		}
 		chains = chains || hasServiceChains(r.View)
+		serves = serves || r.View.Recognised()
 		if r.View.Present {
 			backends[string(r.View.Backend)] = true
 		}
@@ -271,7 +303,7 @@ func node(in *Inputs) NodeInfo {
 	n.Backend = strings.Join(slices.Sorted(maps.Keys(backends)), ",")
 	present := n.Backend != ""
 	switch {
-	case native && !present:
+	case native && !present, nativeServes && !serves:
 		n.ProxyMode = "nftables"
 	case in.IPVS && !chains && (present || len(in.Unread) == 0):
 		n.ProxyMode = "ipvs"
@@ -301,5 +333,9 @@ func counting(in *Inputs, mode string) []CountingMethod {
 			method = "notices"
 		}
 	}
-	return []CountingMethod{{What: "connections", Method: method}, {What: "refusals", Method: method}}
+	refusals := method
+	if mode == "nftables" && in.Tap != nil && in.Tap.Active {
+		refusals = "tap"
+	}
+	return []CountingMethod{{What: "connections", Method: method}, {What: "refusals", Method: refusals}}
 }

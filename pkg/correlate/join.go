@@ -18,14 +18,18 @@ type portKey struct {
 	family Family
 }
 
+// maxViews is how many views there may be of a family: of iptables in both backends, and of
+// the nftables mode.
+const maxViews = 3
+
 // origin is what a row is made of but for its totals. Of a Service's endpoints
 // and of chains it has what is replaced where they change.
 type origin struct {
 	service   *service.Service // nil: the API has none
 	port      int              // its index
 	endpoints *service.Endpoint
-	count     int                      // of endpoints
-	chains    [2]*kubeproxy.PortChains // of two backends at most
+	count     int // of endpoints
+	chains    [maxViews]*kubeproxy.PortChains
 	cost      kubeproxy.Cost
 }
 
@@ -159,7 +163,7 @@ func (j *join) kernel() {
 		for hash, cost := range v.Costs {
 			if p, ok := j.entryOf(len(j.hashes)-1, hash); ok {
 				c := &j.entries[p].origin.cost
-				c.NAT, c.Filter = c.NAT+cost.NAT, c.Filter+cost.Filter
+				*c = c.Add(cost)
 			}
 		}
 	}
@@ -218,7 +222,7 @@ func (j *join) addresses(rules int) {
 func (j *join) rules(cost kubeproxy.Cost) map[string]int {
 	m, ok := j.costs[cost]
 	if !ok {
-		for table, n := range map[string]int{"nat": cost.NAT, "filter": cost.Filter} {
+		for table, n := range map[string]int{"nat": cost.NAT, "filter": cost.Filter, kubeproxy.NativeTable: cost.Native} {
 			if n == 0 {
 				continue
 			}
@@ -277,9 +281,7 @@ func (j *join) finish(from shape, keep func(*entry) *ServicePort) {
 	all := !from.counting && j.few()
 	for _, p := range made {
 		p.Exposed = p.Exposed || all
-		if from.uncounted.has(p.Family) {
-			p.Uncounted, p.KernelCount = true, -1
-		}
+		from.uncounted.mark(p)
 	}
 	slices.SortFunc(j.entries, func(a, b entry) int {
 		return cmp.Or(a.key.name.Compare(b.key.name), cmp.Compare(a.key.family, b.key.family))

@@ -109,8 +109,7 @@ func (r *refresh) cost(v *kubeproxy.View, hashes map[string]int) {
 			row, ok = hashes[hash]
 		}
 		if ok {
-			r.costs[row].NAT += cost.NAT
-			r.costs[row].Filter += cost.Filter
+			r.costs[row] = r.costs[row].Add(cost)
 		}
 	}
 }
@@ -146,9 +145,7 @@ func (r *refresh) make() {
 		if t, ok := r.in.Ledger.Total(ledgerPort(e.key.name, e.key.family)); ok {
 			e.row.setTotals(&t)
 		}
-		if r.shape.uncounted.has(e.key.family) {
-			e.row.Uncounted, e.row.KernelCount = true, -1
-		}
+		r.shape.uncounted.mark(e.row)
 		if !e.row.same(rows[i]) {
 			rows[i] = e.row
 		}

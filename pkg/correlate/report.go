@@ -207,7 +207,7 @@ func newServiceReport(p *ServicePort, mode string) ServiceReport {
 }
 
 func newEndpointsReport(p *ServicePort, counted bool) EndpointsReport {
-	inKernel, inAPI := p.KernelCount >= 0 && !p.Uncounted, p.APICount >= 0
+	inKernel, inAPI := p.KernelCount >= 0, p.APICount >= 0
 	r := EndpointsReport{Kernel: known(p.KernelCount, inKernel), API: known(p.APICount, inAPI)}
 	for _, e := range p.Endpoints {
 		r.Items = append(r.Items, EndpointReport{

@@ -8,13 +8,6 @@ import (
 	"github.com/svcscope/svcscope/pkg/ruleset"
 )
 
-// NativeTable is the table of kube-proxy's nftables mode, in the families ip
-// and ip6 (kubeProxyTable in pkg/proxy/nftables/proxier.go).
-const NativeTable = "kube-proxy"
-
-// nativeBackend is how the metrics call that mode's tables.
-const nativeBackend ruleset.Backend = "nftables"
-
 // Sizes counts the rules and chains of each table of rs by owner.
 func Sizes(rs *ruleset.Ruleset) []TableSize {
 	counts := policy.CountByOwner(rs)
@@ -23,12 +16,18 @@ func Sizes(rs *ruleset.Ruleset) []TableSize {
 		s := TableSize{
 			Backend: rs.Backend, Family: rs.Family, Table: c.Table, Owner: c.Owner, Rules: c.Rules, Chains: c.Chains,
 		}
-		if rs.Backend == ruleset.NFT && c.Table == NativeTable {
-			s.Backend = nativeBackend
+		if rs.Backend == ruleset.NFT && c.Table == kubeproxy.NativeTable {
+			s.Backend = kubeproxy.Native
 		}
 		out = append(out, s)
 	}
 	return out
+}
+
+// NewNativeRules makes what Build takes of a reading in which kube-proxy's nftables mode
+// has a table, beside NewRules.
+func NewNativeRules(rs *ruleset.Ruleset) Rules {
+	return Rules{View: kubeproxy.NewNativeView(rs), NFTablesMode: true}
 }
 
 // NewRules makes what Build takes of a reading.
@@ -41,5 +40,5 @@ func NewRules(rs *ruleset.Ruleset) Rules {
 // Resize counts the rules again.
 func (r *Rules) Resize(rs *ruleset.Ruleset) {
 	r.Sizes = Sizes(rs)
-	r.NFTablesMode = rs.Backend == ruleset.NFT && rs.Table(NativeTable) != nil
+	r.NFTablesMode = rs.Backend == ruleset.NFT && rs.Table(kubeproxy.NativeTable) != nil
 }

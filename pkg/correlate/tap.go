@@ -37,25 +37,38 @@ type TapRefusal struct {
 	Chain  string
 	// Hooks are those that lead to the rule.
 	Hooks ruleset.Hooks
+	// Early: the rule is before the filter table's chains, and sees where packets were sent
+	// before any translation (kube-proxy's nftables mode before Kubernetes 1.34).
+	Early bool
+	// Uncounted: the rule has no counter (kube-proxy's nftables mode).
+	Uncounted bool
 }
 
 // Here reports whether the rule refuses packets of this host itself.
 func (r *TapRefusal) Here() bool { return r.Hooks.Has(netfilter.HookOutput) }
 
-// TapRefusals finds the ways by which kube-proxy's rules refuse packets of a family. Where several rules
-// refuse those of one way, the first is it. A rule that nothing leads to refuses nothing.
+// TapRefusals finds the ways by which kube-proxy's rules refuse packets of a family, of a view
+// in either mode; known is of iptables' rules alone. Where several rules
+// refuse those of one way, the first is it. A rule that nothing leads to refuses nothing. In the
+// nftables mode source ranges are left out: who is refused there, the way does not tell.
 func TapRefusals(v *kubeproxy.View, known *policy.Refusals, names *Names) []TapRefusal {
 	var all []TapRefusal
 	seen := make(map[Way]struct{})
 	for i := range v.Refusals {
 		f := &v.Refusals[i]
 		w, ok := refusedWay(v.Family, f)
-		hooks := known.Hooks(f.Table, f.Chain.Name)
-		if _, twice := seen[w]; !ok || twice || hooks == 0 {
+		hooks, native := f.Hooks, v.Native != nil
+		if !native {
+			hooks = known.Hooks(f.Table, f.Chain.Name)
+		}
+		if _, twice := seen[w]; !ok || twice || hooks == 0 || native && f.Reason == kubeproxy.SourceRange {
 			continue
 		}
 		seen[w] = struct{}{}
-		r := TapRefusal{Way: w, Reason: Reason(f.Reason), Table: f.Table, Chain: f.Chain.Name, Hooks: hooks}
+		r := TapRefusal{
+			Way: w, Reason: Reason(f.Reason), Table: f.Table, Chain: f.Chain.Name, Hooks: hooks,
+			Early: f.Priority < 0, Uncounted: native,
+		}
 		if name, ok := names.refusal(f); ok {
 			r.Port = name
 		}
@@ -64,11 +77,11 @@ func TapRefusals(v *kubeproxy.View, known *policy.Refusals, names *Names) []TapR
 	return all
 }
 
-// refusedWay is the way that a rule of the filter table refuses; one of nat marks
-// packets, and what becomes of them another rule tells.
+// refusedWay is the way that a rule of the filter table, or of the nftables mode's, refuses;
+// one of nat marks packets, and what becomes of them another rule tells.
 func refusedWay(family Family, f *kubeproxy.Refusal) (w Way, ok bool) {
 	w = Way{Addr: f.Frontend.Addr, Protocol: f.Frontend.Protocol.Number(), Port: f.Frontend.Port}
-	if f.Table != "filter" || w.Protocol == 0 || w.Port == 0 {
+	if f.Table == "nat" || w.Protocol == 0 || w.Port == 0 {
 		return Way{}, false
 	}
 	if f.Frontend.Kind == kubeproxy.NodePort {

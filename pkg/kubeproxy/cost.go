@@ -11,6 +11,14 @@ type Cost struct {
 	NAT int
 	// Filter counts refusals, the firewall's among them, and health checks.
 	Filter int
+	// Native counts the rules of the port's own chains in the nftables mode, where
+	// addresses are elements of maps and no rules.
+	Native int
+}
+
+// Add returns the sum of both.
+func (c Cost) Add(d Cost) Cost {
+	return Cost{NAT: c.NAT + d.NAT, Filter: c.Filter + d.Filter, Native: c.Native + d.Native}
 }
 
 // RulesByPort returns the cost of every Service port, by Hash: the sums of
@@ -18,7 +26,7 @@ type Cost struct {
 func (v *View) RulesByPort() map[string]Cost {
 	costs := make(map[string]Cost, len(v.Ports))
 	for hash, c := range v.Costs {
-		costs[hash] = Cost{NAT: costs[hash].NAT + c.NAT, Filter: costs[hash].Filter + c.Filter}
+		costs[hash] = costs[hash].Add(c)
 	}
 	return costs
 }
@@ -28,6 +36,14 @@ func (v *View) RulesByPort() map[string]Cost {
 // several rules that were not read jump to such a chain, those jumps count as
 // rules of it.
 func (v *View) Costs(yield func(hash string, c Cost) bool) {
+	if v.Native != nil {
+		for hash, p := range v.Ports {
+			if !yield(hash, Cost{Native: p.ownRules()}) {
+				return
+			}
+		}
+		return
+	}
 	for i := range v.Dispatch {
 		if !yield(v.Dispatch[i].Hash, Cost{NAT: 1}) {
 			return

@@ -11,8 +11,9 @@ import (
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
-// View is what kube-proxy's chains in one ruleset say. It refers to the
-// ruleset's chains and rules and copies none. Only Update changes it.
+// View is what kube-proxy's chains in one ruleset say, of one of its modes: NewView has the
+// iptables mode's, and NewNativeView the nftables mode's. It refers to the
+// ruleset's chains and rules and copies none. Only Update and UpdateNative change it.
 type View struct {
 	Backend ruleset.Backend
 	Family  netfilter.Family
@@ -22,7 +23,7 @@ type View struct {
 	// send a Service's address or node port on, in the chains' order.
 	Dispatch []Dispatch
 	// DispatchRules is the length of nat KUBE-SERVICES: what a first packet
-	// passes at worst.
+	// passes at worst. In the nftables mode it is that of the chain services.
 	DispatchRules int
 	// Refusals has the rules that refuse a Service's packets.
 	Refusals []Refusal
@@ -31,7 +32,7 @@ type View struct {
 	HealthChecks []HealthCheck
 	// Version grows when anything but counters changed.
 	Version uint64
-	// Present is true where nat has KUBE-SERVICES; Prerouting and Output
+	// Present is true where nat has KUBE-SERVICES (or services); Prerouting and Output
 	// tell whether a rule of the built-in chain jumps to it, or could while
 	// that chain is unread.
 	Present, Prerouting, Output bool
@@ -45,6 +46,11 @@ type View struct {
 	// stale has the KUBE-SEP chains that were written anew since they were read, as what
 	// leads to them tells.
 	stale map[string]bool
+
+	// Native is what the nftables mode has beside; nil in iptables mode.
+	Native *NativeState
+	// nativeNames has what the names of that mode's chains say.
+	nativeNames map[string]nativeChain
 }
 
 // endpointChain is a KUBE-SEP chain that was read.
@@ -83,8 +89,8 @@ func (v *View) Stale(chain string) bool { return v.stale[chain] }
 // Address is where a KUBE-SEP chain sends to; not valid where it was not read.
 func (v *View) Address(chain string) netip.AddrPort { return v.endpoints[chain].rules.To }
 
-// Recognised reports whether kube-proxy works here in iptables mode: its
-// KUBE-SERVICES is there and packets reach it.
+// Recognised reports whether kube-proxy works here in the view's mode: its
+// KUBE-SERVICES, or the nftables mode's services, is there and packets reach it.
 func (v *View) Recognised() bool { return v.Present && (v.Prerouting || v.Output) }
 
 // PortChains is the chains of one Service port in one family; chains that it
@@ -104,6 +110,8 @@ type PortChains struct {
 	// Endpoints are those that Service and Local jump to, in the order of
 	// the first jump.
 	Endpoints []EndpointChains
+	// Native is what the chains do in the nftables mode; nil in iptables mode.
+	Native *NativePort
 }
 
 // EndpointChains is one endpoint of a port in the rules.
@@ -111,7 +119,8 @@ type EndpointChains struct {
 	// Addr is where its DNAT rule or, where that was not read, its comment
 	// sends to; not valid where neither tells.
 	Addr netip.AddrPort
-	// Chain is the name, KUBE-SEP-….
+	// Chain is the name, KUBE-SEP-…. In the nftables mode it is empty of endpoints that
+	// have no chain.
 	Chain string
 	// SEP is the chain; nil where rules jump to one that was not read.
 	SEP *ruleset.Chain
@@ -197,7 +206,8 @@ type Frontend struct {
 	Protocol service.Protocol // empty where the rule does not ask for one
 }
 
-// Dispatch is a rule of nat KUBE-SERVICES or KUBE-NODEPORTS.
+// Dispatch is a rule of nat KUBE-SERVICES or KUBE-NODEPORTS; in the nftables mode an
+// element of the map that the rule looks packets up in.
 type Dispatch struct {
 	Frontend Frontend
 	// Target is the kind of chain that it jumps to: KindService, KindLocal,
@@ -225,9 +235,10 @@ const (
 )
 
 // Refusal is a rule that refuses or drops a Service's packets, or marks them
-// to be dropped (Kubernetes 1.24 in nat).
+// to be dropped (Kubernetes 1.24 in nat). In the nftables mode it is an element of the map
+// that the rule looks packets up in; of source ranges the rule that drops others.
 type Refusal struct {
-	Table    string // filter, or nat
+	Table    string // filter, or nat; NativeTable in the nftables mode
 	Frontend Frontend
 	Reason   Reason
 	// Name is what the comment says; Named is false where it says nothing.
@@ -238,6 +249,10 @@ type Refusal struct {
 	Chain *ruleset.Chain
 	Index int
 	Rule  *ruleset.Rule
+	// Hooks are those that lead there, and Priority is the lowest of the built-in chains
+	// that do: of the nftables mode alone.
+	Hooks    ruleset.Hooks
+	Priority int32
 }
 
 // HealthCheck is a rule that accepts packets to a health check node port.
