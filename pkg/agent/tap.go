@@ -231,9 +231,13 @@ func (t *tapper) change(ctx context.Context, table tapTable, in tapInputs) error
 		ways.Services = append(ways.Services, kernel.TapKey(w))
 	}
 	for w, r := range plan.Refused {
-		ways.Refused = append(ways.Refused, kernel.TapKey(w))
+		there, here := &ways.Refused, &ways.RefusedHere
+		if r.Early {
+			there, here = &ways.Early, &ways.EarlyHere
+		}
+		*there = append(*there, kernel.TapKey(w))
 		if r.Here() {
-			ways.RefusedHere = append(ways.RefusedHere, kernel.TapKey(w))
+			*here = append(*here, kernel.TapKey(w))
 		}
 	}
 	t.mu.Lock()
@@ -250,7 +254,7 @@ func (t *tapper) change(ctx context.Context, table tapTable, in tapInputs) error
 	}
 	t.tally.Plan(plan)
 	t.planOf, t.with = plan, in
-	t.state.Ways, t.state.Refused, t.state.Left = len(ways.Services), len(ways.Refused), change.Left
+	t.state.Ways, t.state.Refused, t.state.Left = len(ways.Services), len(ways.Refused)+len(ways.Early), change.Left
 	t.state.Err = ""
 	if change.Left > 0 {
 		t.state.Err = fmt.Sprintf("tap: %d ways to Services have no room and are not counted", change.Left)
@@ -286,15 +290,14 @@ func (t *tapper) planned() *correlate.TapPlan {
 }
 
 // take returns what was counted since the last call, and the state.
-func (t *tapper) take() (flows map[correlate.TapPort]correlate.TapFlows, refused map[correlate.WitnessKey]uint64, state correlate.Tap) {
+func (t *tapper) take() (taken correlate.TapTaken, state correlate.Tap) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	flows, refused = t.tally.Take()
-	state = t.state
+	taken, state = t.tally.Take(), t.state
 	for _, g := range t.groups.states() {
 		state.Log = g
 	}
-	return flows, refused, state
+	return taken, state
 }
 
 // tapCollector tells whether there is a table, with room for all, whose group is read.

@@ -33,6 +33,13 @@ func startTap(t *testing.T, f family, backend string, interval time.Duration) *t
 	cfg.Kube, cfg.Tap, cfg.Interval = KubeAuto, true, interval
 	s := &tapScene{f: f, backend: backend, api: chaosAPI(&f)}
 	s.sampler = apiSampler(t, cfg, s.api)
+	s.run(t)
+	return s
+}
+
+// run begins to tap, and waits until it does.
+func (s *tapScene) run(t *testing.T) {
+	t.Helper()
 	for range 3 {
 		s.pass(t.Context())
 	}
@@ -47,7 +54,6 @@ func startTap(t *testing.T, f family, backend string, interval time.Duration) *t
 		<-done
 	})
 	s.until(t, "the tap's group is bound", func() bool { return slices.Contains(bound16(s.sampler.tap.groups), tapGroup) })
-	return s
 }
 
 // until samples until something holds.
@@ -149,7 +155,7 @@ func TestTapWaitsForItsTable(t *testing.T) {
 		} else {
 			tap.failed(err)
 		}
-		if _, _, state := tap.take(); state.Active || tapCollector(&state).Success || !strings.Contains(state.Err, "another process") {
+		if _, state := tap.take(); state.Active || tapCollector(&state).Success || !strings.Contains(state.Err, "another process") {
 			t.Errorf("state %+v", state)
 		}
 		if err := other.Close(); err != nil {

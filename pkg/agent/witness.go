@@ -12,6 +12,9 @@ import (
 
 // publishDrops adds what rules have refused, and what witnesses saw of it.
 func (s *sampler) publishDrops(in *correlate.Inputs, now time.Time) {
+	if s.tap.on {
+		s.publishTap(in, now)
+	}
 	in.Drops, in.PolicyDrops = s.drops.Totals(s.names.Exists), s.drops.Policies()
 	s.tellLosses(in.PolicyDrops, now)
 	if !s.groups.choice.none() {
@@ -19,9 +22,6 @@ func (s *sampler) publishDrops(in *correlate.Inputs, now time.Time) {
 		s.witnessed.Add(s.groups.events.take(), now)
 		in.LogGroups = s.groups.states()
 		in.Self.Collectors = append(in.Self.Collectors, s.groups.collector())
-	}
-	if s.tap.on {
-		s.publishTap(in, now)
 	}
 	if s.host.queues != nil {
 		queues, err := s.host.queues()
@@ -38,9 +38,10 @@ func (s *sampler) publishDrops(in *correlate.Inputs, now time.Time) {
 
 // publishTap adds what the tap has counted.
 func (s *sampler) publishTap(in *correlate.Inputs, now time.Time) {
-	flows, refused, state := s.tap.take()
-	s.tap.totals.Add(flows, now)
-	s.witnessed.Add(refused, now)
+	taken, state := s.tap.take()
+	s.tap.totals.Add(taken.Flows, now)
+	s.witnessed.Add(taken.Refused, now)
+	s.drops.Tapped(taken.Drops, now)
 	state.Totals = s.tap.totals.Totals(s.names.Exists)
 	in.Tap = &state
 	in.Self.Collectors = append(in.Self.Collectors, tapCollector(&state))

@@ -295,6 +295,13 @@ func (d *Drops) take(now time.Time) {
 	}
 }
 
+// Tapped adds packets that a tap alone has counted, of rules without a counter.
+func (d *Drops) Tapped(more map[DropLabels]uint64, now time.Time) {
+	for labels, packets := range more {
+		d.add(labels, packets, now)
+	}
+}
+
 // add counts packets, also none.
 func (d *Drops) add(l DropLabels, packets uint64, now time.Time) {
 	labels := d.labels(l)

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/svcscope/svcscope/pkg/netfilter"
+	"github.com/svcscope/svcscope/pkg/policy"
+	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -36,12 +39,14 @@ type TapTally struct {
 	last    map[Way]TapCount
 	flows   map[TapPort]TapFlows
 	refused map[WitnessKey]uint64
+	drops   map[DropLabels]uint64
 }
 
 // NewTapTally returns one that has counted nothing.
 func NewTapTally() *TapTally {
 	return &TapTally{
 		plan: &TapPlan{}, last: make(map[Way]TapCount), flows: make(map[TapPort]TapFlows), refused: make(map[WitnessKey]uint64),
+		drops: make(map[DropLabels]uint64),
 	}
 }
 
@@ -54,6 +59,13 @@ func (t *TapTally) Plan(p *TapPlan) {
 	for _, port := range p.Services {
 		if _, ok := known[port]; !ok {
 			t.flows[port] = t.flows[port] // from 0
+		}
+	}
+	for _, r := range p.Refused {
+		for _, hooks := range [...]ruleset.Hooks{r.Hooks &^ hereHooks, r.Hooks & hereHooks} {
+			if r.Uncounted && hooks != 0 {
+				t.drops[r.labels(hooks)] += 0
+			}
 		}
 	}
 	t.plan = p
@@ -111,16 +123,45 @@ func (t *TapTally) add(w Way, more TapCount) {
 		f.add(more.TapFlows)
 		t.flows[port] = f
 	}
-	if r, ok := t.plan.Refused[w]; ok && more.Refused+more.RefusedHere > 0 {
-		t.refused[WitnessKey{Source: SourceTap, Reason: string(r.Reason), Service: r.Port.Name}] += more.Refused + more.RefusedHere
+	if r, ok := t.plan.Refused[w]; ok {
+		t.refuse(&r, r.Hooks&^hereHooks, more.Refused)
+		t.refuse(&r, r.Hooks&hereHooks, more.RefusedHere)
 	}
 }
 
+// hereHooks are those that packets of this host itself pass to a rule that refuses them.
+const hereHooks ruleset.Hooks = 1 << netfilter.HookOutput
+
+// labels are what packets that came by some hooks are told by.
+func (r *TapRefusal) labels(hooks ruleset.Hooks) DropLabels {
+	return DropLabels{Reason: string(r.Reason), Hook: hookOf(hooks), Owner: policy.KubeProxy, Service: r.Port.Name}
+}
+
+// refuse counts packets that came by some hooks: where the rule counts them, too, the tap
+// is a witness.
+func (t *TapTally) refuse(r *TapRefusal, hooks ruleset.Hooks, packets uint64) {
+	switch {
+	case packets == 0:
+	case r.Uncounted:
+		t.drops[r.labels(hooks)] += packets
+	default:
+		t.refused[WitnessKey{Source: SourceTap, Reason: string(r.Reason), Service: r.Port.Name}] += packets
+	}
+}
+
+// TapTaken is what a tap has counted.
+type TapTaken struct {
+	Flows map[TapPort]TapFlows
+	// Refused are packets that rules count, too, and Drops those that the tap alone does.
+	Refused map[WitnessKey]uint64
+	Drops   map[DropLabels]uint64
+}
+
 // Take returns what was counted since the last call.
-func (t *TapTally) Take() (flows map[TapPort]TapFlows, refused map[WitnessKey]uint64) {
-	flows, refused = t.flows, t.refused
-	t.flows, t.refused = make(map[TapPort]TapFlows), make(map[WitnessKey]uint64)
-	return flows, refused
+func (t *TapTally) Take() TapTaken {
+	taken := TapTaken{Flows: t.flows, Refused: t.refused, Drops: t.drops}
+	t.flows, t.refused, t.drops = make(map[TapPort]TapFlows), make(map[WitnessKey]uint64), make(map[DropLabels]uint64)
+	return taken
 }
 
 // TapTotal is what a tap has counted for one port of a Service in one family. It only grows.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nflog"
+	"github.com/svcscope/svcscope/pkg/ruleset"
 	"github.com/svcscope/svcscope/pkg/service"
 )
 
@@ -84,7 +85,8 @@ func TestTapTally(t *testing.T) {
 	tally.Count(refused, n(4, 0, 0))
 	tally.End(web, n(8, 7, 0))
 	tally.Count(web, n(1, 1, 0)) // the same way, made anew
-	flows, packets := tally.Take()
+	taken := tally.Take()
+	flows, packets := taken.Flows, taken.Refused
 	for port, want := range map[TapPort]TapFlows{
 		{tapName("web", "http"), netfilter.IPv4, false}: {9, 8},
 		{tapName("web", "http"), netfilter.IPv4, true}:  {3, 3},
@@ -99,13 +101,40 @@ func TestTapTally(t *testing.T) {
 	if d := cmp.Diff(want, packets); d != "" {
 		t.Errorf("refused (-want +got):\n%s", d)
 	}
-	if flows, packets := tally.Take(); len(flows)+len(packets) != 0 {
-		t.Errorf("taken twice: %v, %v", flows, packets)
+	if again := tally.Take(); len(again.Flows)+len(again.Refused)+len(again.Drops)+len(taken.Drops) != 0 {
+		t.Errorf("taken twice: %+v", again)
 	}
 	tally.Reset()
 	tally.Count(web, n(1, 1, 0))
-	if flows, _ := tally.Take(); flows[TapPort{tapName("web", "http"), netfilter.IPv4, false}] != (TapFlows{1, 1}) {
+	if flows := tally.Take().Flows; flows[TapPort{tapName("web", "http"), netfilter.IPv4, false}] != (TapFlows{1, 1}) {
 		t.Errorf("after another table: %v", flows)
+	}
+}
+
+// TestTapTallyOfRulesWithoutCounters: what they refuse the tap alone counts, by the hook.
+func TestTapTallyOfRulesWithoutCounters(t *testing.T) {
+	refused := way("10.96.0.11", service.TCP, 80)
+	hooks := ruleset.Hooks(1<<netfilter.HookInput | 1<<netfilter.HookForward | 1<<netfilter.HookOutput)
+	tally := NewTapTally()
+	tally.Plan(NewTapPlan(tapCatalog(), nil, []TapRefusal{{Way: refused, Port: tapName("api", ""), Reason: NoEndpoints, Hooks: hooks, Uncounted: true}}))
+	tally.Count(refused, TapCount{Refused: 5, RefusedHere: 3})
+	tally.Count(refused, TapCount{Refused: 6, RefusedHere: 3})
+	taken := tally.Take()
+	label := func(hook string) DropLabels {
+		return DropLabels{Reason: string(NoEndpoints), Hook: hook, Owner: "kube-proxy", Service: service.Name{Namespace: "shop", Name: "api"}}
+	}
+	if d := cmp.Diff(map[DropLabels]uint64{label("input+forward"): 6, label("output"): 3}, taken.Drops); d != "" || len(taken.Refused) != 0 {
+		t.Errorf("and %v as a witness (-want +got):\n%s", taken.Refused, d)
+	}
+	drops := NewDrops(func(service.Name) bool { return true })
+	drops.Tapped(taken.Drops, time.Unix(1, 0))
+	drops.Tapped(taken.Drops, time.Unix(2, 0))
+	var sum uint64
+	for _, d := range drops.Totals(func(service.Name) bool { return true }) {
+		sum += d.Packets
+	}
+	if sum != 18 {
+		t.Errorf("%d packets in the totals, want 18", sum)
 	}
 }
 

@@ -40,8 +40,8 @@ type TapCount struct {
 	// counts again. Connections are those that were sent to an endpoint.
 	Attempts, Connections uint64
 	// Refused are packets that came to the filter table's rules of input and forward by a
-	// way in TapWays.Refused, and RefusedHere those that came to its rules of output by one
-	// in TapWays.RefusedHere.
+	// way in TapWays.Refused, or to those before NAT by one in TapWays.Early. RefusedHere are
+	// those that came to rules of output by a way in TapWays.RefusedHere or EarlyHere.
 	Refused, RefusedHere uint64
 }
 
@@ -50,6 +50,10 @@ type TapWays struct {
 	Services    []TapKey // attempts and connections
 	Refused     []TapKey // packets that a rule refuses in input or forward
 	RefusedHere []TapKey // and in output
+	// Early and EarlyHere are the same of rules that are before NAT, at priority -110: of
+	// kube-proxy's nftables mode before Kubernetes 1.34. Their part of the table is
+	// made when there is some for the first time.
+	Early, EarlyHere []TapKey
 }
 
 // TapConfig says how large the tap may be.
@@ -76,7 +80,7 @@ type Tap struct {
 	read conn
 	log  TapLog
 	// services and the others are the ways that are counted.
-	services, refused, refusedHere tapWays
+	services, refused, refusedHere, early, earlyHere tapWays
 }
 
 // tapWays are the elements of the sets of some kinds.
@@ -84,6 +88,7 @@ type tapWays struct {
 	kinds []tapKind
 	size  int
 	keys  map[TapKey]struct{}
+	made  bool // the kernel has the sets, and what looks into them
 }
 
 // OpenTap makes the table. Errors:
@@ -101,11 +106,14 @@ func OpenTap(ctx context.Context, cfg TapConfig) (*Tap, error) {
 	if err != nil {
 		return nil, meaning(op, err)
 	}
-	ways := func(size int, kinds ...tapKind) tapWays { return tapWays{kinds, size, make(map[TapKey]struct{})} }
+	ways := func(size int, kinds ...tapKind) tapWays {
+		return tapWays{kinds: kinds, size: size, keys: make(map[TapKey]struct{})}
+	}
 	refused := cmp.Or(cfg.Refused, 1<<12)
 	t := &Tap{
 		w: w, read: conn{dial: dialNetfilter}, log: cfg.Log, services: ways(cmp.Or(cfg.Keys, 1<<16), tapAttempts, tapDNAT),
 		refused: ways(refused, tapRefused), refusedHere: ways(refused, tapRefusedHere),
+		early: ways(refused, tapEarly), earlyHere: ways(refused, tapEarlyHere),
 	}
 	if err := t.create(ctx); err != nil {
 		_ = w.Close()
@@ -119,22 +127,35 @@ func (t *Tap) create(ctx context.Context) error {
 	table := nftables.Table{Family: netfilter.FamilyINet, Name: TapTable, Flags: nftables.TableOwned}
 	b := tapBatch{}
 	b.add(newTapTable, &table)
-	for i, s := range tapSets() {
-		size := t.services.size
-		if s.kind == tapRefused || s.kind == tapRefusedHere {
-			size = t.refused.size
+	return t.build(ctx, &b, &t.services, &t.refused, &t.refusedHere)
+}
+
+// build makes the sets of some ways, and what looks into them.
+func (t *Tap) build(ctx context.Context, b *tapBatch, parts ...*tapWays) error {
+	id := uint32(0)
+	for _, is := range parts {
+		for _, s := range tapSets(is.kinds...) {
+			id++
+			set := s.object(id, uint32(is.size))
+			b.add(newTapSet, &set)
 		}
-		set := s.object(uint32(i+1), uint32(size))
-		b.add(newTapSet, &set)
 	}
-	chains, rules := tapChains(t.log)
-	for i := range chains {
-		b.add(newTapChain, &chains[i])
+	for _, is := range parts {
+		chains, rules := tapChains(t.log, is.kinds...)
+		for i := range chains {
+			b.add(newTapChain, &chains[i])
+		}
+		for i := range rules {
+			b.add(newTapRule, &rules[i])
+		}
 	}
-	for i := range rules {
-		b.add(newTapRule, &rules[i])
+	if err := t.w.commit(ctx, b, nil); err != nil {
+		return err
 	}
-	return t.w.commit(ctx, &b, nil)
+	for _, is := range parts {
+		is.made = true
+	}
+	return nil
 }
 
 // tapMeaning is meaning with the errnos of owners: before Linux 5.12 the flag is not known.
@@ -167,7 +188,10 @@ func (t *Tap) Set(ctx context.Context, ways TapWays) (TapChange, error) {
 	for _, part := range []struct {
 		is   *tapWays
 		want []TapKey
-	}{{&t.services, ways.Services}, {&t.refused, ways.Refused}, {&t.refusedHere, ways.RefusedHere}} {
+	}{
+		{&t.services, ways.Services}, {&t.refused, ways.Refused}, {&t.refusedHere, ways.RefusedHere},
+		{&t.early, ways.Early}, {&t.earlyHere, ways.EarlyHere},
+	} {
 		left, err := t.set(ctx, part.is, part.want, c.Ended)
 		c.Left += left
 		if err != nil {
@@ -178,6 +202,11 @@ func (t *Tap) Set(ctx context.Context, ways TapWays) (TapChange, error) {
 }
 
 func (t *Tap) set(ctx context.Context, is *tapWays, keys []TapKey, ended map[TapKey]TapCount) (left int, err error) {
+	if !is.made && len(keys) > 0 {
+		if err := t.build(ctx, &tapBatch{}, is); err != nil {
+			return 0, meaning("change table "+TapTable, err)
+		}
+	}
 	want := make(map[TapKey]struct{}, len(keys))
 	for _, k := range slices.SortedFunc(slices.Values(keys), TapKey.Compare) {
 		if _, twice := want[k]; !twice && len(want) == is.size {
@@ -209,10 +238,7 @@ func difference(a, b map[TapKey]struct{}) []TapKey {
 func (t *Tap) change(ctx context.Context, is *tapWays, typ tapType, keys []TapKey, ended map[TapKey]TapCount) error {
 	for part := range slices.Chunk(keys, tapAtOnce) {
 		var b tapBatch
-		for _, s := range tapSets() {
-			if !slices.Contains(is.kinds, s.kind) {
-				continue
-			}
+		for _, s := range tapSets(is.kinds...) {
 			es := nftables.Elements{Family: netfilter.FamilyINet, Table: TapTable, Set: s.name()}
 			for _, k := range part {
 				if s.holds(k) {
@@ -273,7 +299,7 @@ func (t *Tap) Counts(ctx context.Context) (map[TapKey]TapCount, error) {
 	ctx, cancel := t.read.limit(ctx)
 	defer cancel()
 	out := make(map[TapKey]TapCount, len(t.services.keys)+len(t.refused.keys))
-	for _, s := range tapSets() {
+	for _, s := range t.sets() {
 		attrs := nlattr.AppendString(nil, unix.NFTA_SET_ELEM_LIST_TABLE, TapTable)
 		attrs = nlattr.AppendString(attrs, unix.NFTA_SET_ELEM_LIST_SET, s.name())
 		err := t.read.exchange(ctx, request{typ: getSetElem, dump: true, family: netfilter.FamilyINet, attrs: attrs}, func(m *nlattr.Message) error {
@@ -290,9 +316,23 @@ func (t *Tap) Counts(ctx context.Context) (map[TapKey]TapCount, error) {
 	return out, nil
 }
 
+// sets are those that the kernel has.
+func (t *Tap) sets() (all []tapSet) {
+	for _, is := range []*tapWays{&t.services, &t.refused, &t.refusedHere, &t.early, &t.earlyHere} {
+		if is.made {
+			all = append(all, tapSets(is.kinds...)...)
+		}
+	}
+	return all
+}
+
 // countTapped adds the counters of elements of one set.
 func countTapped(es *nftables.Elements, to map[TapKey]TapCount) {
-	for _, s := range tapSets() {
+	var kinds []tapKind
+	for k := range tapKinds {
+		kinds = append(kinds, k)
+	}
+	for _, s := range tapSets(kinds...) {
 		if s.name() != es.Set {
 			continue
 		}
@@ -319,9 +359,9 @@ func (s tapSet) count(e *nftables.Element, to map[TapKey]TapCount) {
 			n.Attempts += c.Packets
 		case tapDNAT:
 			n.Connections += c.Packets
-		case tapRefused:
+		case tapRefused, tapEarly:
 			n.Refused += c.Packets
-		case tapRefusedHere:
+		case tapRefusedHere, tapEarlyHere:
 			n.RefusedHere += c.Packets
 		}
 		to[k] = n

@@ -21,12 +21,18 @@ const (
 	tapDNAT                       // flows that were sent to an endpoint
 	tapRefused                    // packets that a rule is about to refuse, of others or to this host
 	tapRefusedHere                // likewise, of this host itself
+	tapEarly                      // as tapRefused, before kube-proxy's rules that are before NAT
+	tapEarlyHere                  // as tapRefusedHere, likewise
+	tapKinds                      // how many there are
 )
 
 // String is the beginning of the names of sets and chains.
 func (k tapKind) String() string {
-	return [...]string{"attempts", "dnat", "refused", "refused-here"}[k]
+	return [...]string{"attempts", "dnat", "refused", "refused-here", "early", "early-here"}[k]
 }
+
+// refuses reports whether it is packets that are about to be refused.
+func (k tapKind) refuses() bool { return k >= tapRefused }
 
 // tapSet is one of the table's sets: what is counted in one family, by address or by
 // node port.
@@ -36,11 +42,11 @@ type tapSet struct {
 	node   bool // by node port
 }
 
-// tapSets are all of them.
-func tapSets() []tapSet {
+// tapSets are all of some kinds.
+func tapSets(kinds ...tapKind) []tapSet {
 	var all []tapSet
 	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
-		for _, k := range []tapKind{tapAttempts, tapDNAT, tapRefused, tapRefusedHere} {
+		for _, k := range kinds {
 			all = append(all, tapSet{f, k, false}, tapSet{f, k, true})
 		}
 	}
@@ -104,31 +110,50 @@ const (
 	// tapAfterNAT just after.
 	tapBeforeNAT = -101
 	tapAfterNAT  = -99
-	// tapBeforeFilter is just before the filter chains of iptables, NF_IP_PRI_FILTER - 1.
+	// tapBeforeFilter is just before the filter chains of iptables and of kube-proxy's
+	// nftables mode, NF_IP_PRI_FILTER - 1.
 	tapBeforeFilter = -1
+	// tapBeforeAll is just before the filter chains that this mode has before NAT.
+	tapBeforeAll = -111
 )
 
-// tapChains are the chains with their rules. Chains of type nat see the first packet of
+// bases are where chains of a kind are called. Those of type nat see the first packet of
 // each flow, as rules of NAT do.
-func tapChains(log TapLog) (chains []nftables.Chain, rules []nftables.Rule) {
-	add := func(kind tapKind, base nftables.Base) {
-		name := kind.String() + "-" + strings.ToLower(base.Hook.String())
-		base.Policy = nftables.Accept
-		chains = append(chains, nftables.Chain{Family: netfilter.FamilyINet, Table: TapTable, Name: name, Base: &base})
-		for _, s := range tapSets() {
-			if s.kind == kind {
+func (k tapKind) bases() []nftables.Base {
+	base := func(typ string, priority int32, hooks ...netfilter.Hook) (all []nftables.Base) {
+		for _, h := range hooks {
+			all = append(all, nftables.Base{Hook: h, Priority: priority, Type: typ, Policy: nftables.Accept})
+		}
+		return all
+	}
+	switch k {
+	case tapAttempts:
+		return base("nat", tapBeforeNAT, netfilter.HookPrerouting, netfilter.HookOutput)
+	case tapDNAT:
+		return base("filter", tapAfterNAT, netfilter.HookPrerouting, netfilter.HookOutput)
+	case tapRefused:
+		return base("filter", tapBeforeFilter, netfilter.HookInput, netfilter.HookForward)
+	case tapRefusedHere:
+		return base("filter", tapBeforeFilter, netfilter.HookOutput)
+	case tapEarly:
+		return base("filter", tapBeforeAll, netfilter.HookInput, netfilter.HookForward)
+	case tapEarlyHere:
+		return base("filter", tapBeforeAll, netfilter.HookOutput)
+	}
+	return nil
+}
+
+// tapChains are the chains of some kinds with their rules.
+func tapChains(log TapLog, kinds ...tapKind) (chains []nftables.Chain, rules []nftables.Rule) {
+	for _, kind := range kinds {
+		for _, base := range kind.bases() {
+			name := kind.String() + "-" + strings.ToLower(base.Hook.String())
+			chains = append(chains, nftables.Chain{Family: netfilter.FamilyINet, Table: TapTable, Name: name, Base: &base})
+			for _, s := range tapSets(kind) {
 				rules = append(rules, nftables.Rule{Family: netfilter.FamilyINet, Table: TapTable, Chain: name, Exprs: s.rule(log)})
 			}
 		}
 	}
-	for _, hook := range []netfilter.Hook{netfilter.HookPrerouting, netfilter.HookOutput} {
-		add(tapAttempts, nftables.Base{Hook: hook, Priority: tapBeforeNAT, Type: "nat"})
-		add(tapDNAT, nftables.Base{Hook: hook, Priority: tapAfterNAT, Type: "filter"})
-	}
-	for _, hook := range []netfilter.Hook{netfilter.HookInput, netfilter.HookForward} {
-		add(tapRefused, nftables.Base{Hook: hook, Priority: tapBeforeFilter, Type: "filter"})
-	}
-	add(tapRefusedHere, nftables.Base{Hook: netfilter.HookOutput, Priority: tapBeforeFilter, Type: "filter"})
 	return chains, rules
 }
 
@@ -143,7 +168,7 @@ func (s tapSet) rule(log TapLog) []nftables.Expr {
 	exprs = append(exprs, s.stage()...)
 	exprs = append(exprs, s.key()...)
 	exprs = append(exprs, nftables.Lookup{Set: s.name(), SReg: nftables.Reg1})
-	if s.kind != tapRefused && s.kind != tapRefusedHere {
+	if !s.kind.refuses() {
 		return append(exprs, nftables.Immediate{Verdict: &nftables.Verdict{Code: nftables.Return}})
 	}
 	if log.PerSecond == 0 {
@@ -161,10 +186,10 @@ func (s tapSet) rule(log TapLog) []nftables.Expr {
 func (s tapSet) stage() []nftables.Expr {
 	const data = nftables.Reg1
 	key, mask, op, want := nftables.CTStatus, uint32(statusConfirmed), nftables.Equal, uint32(0)
-	switch s.kind {
-	case tapDNAT:
+	switch {
+	case s.kind == tapDNAT:
 		mask, want = statusConfirmed|statusDstNAT, statusDstNAT
-	case tapRefused, tapRefusedHere:
+	case s.kind.refuses():
 		key, mask, op = nftables.CTState, stateNew, nftables.NotEqual
 	}
 	return []nftables.Expr{
