@@ -120,7 +120,9 @@ func (t *tapper) begin(ctx context.Context) (tapTable, uint16, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	table, err := t.open(ctx, kernel.TapConfig{Log: kernel.TapLog{Group: group, PerSecond: tapLogged}})
+	table, err := t.open(ctx, kernel.TapConfig{Log: kernel.TapLog{
+		Group: group, PerSecond: tapLogged, RangesPrefix: correlate.TapRangesPrefix,
+	}})
 	return table, group, err
 }
 
@@ -240,6 +242,13 @@ func (t *tapper) change(ctx context.Context, table tapTable, in tapInputs) error
 			*here = append(*here, kernel.TapKey(w))
 		}
 	}
+	for w, r := range plan.Ranges {
+		open := kernel.TapRanges{TapKey: kernel.TapKey(w)}
+		for _, s := range r.Sources {
+			open.Sources = append(open.Sources, kernel.TapRange(s))
+		}
+		ways.Ranges = append(ways.Ranges, open)
+	}
 	t.mu.Lock()
 	t.plan = plan.Keeps(t.planOf) // before packets come by it
 	t.mu.Unlock()
@@ -254,7 +263,7 @@ func (t *tapper) change(ctx context.Context, table tapTable, in tapInputs) error
 	}
 	t.tally.Plan(plan)
 	t.planOf, t.with = plan, in
-	t.state.Ways, t.state.Refused, t.state.Left = len(ways.Services), len(ways.Refused)+len(ways.Early), change.Left
+	t.state.Ways, t.state.Refused, t.state.Left = len(ways.Services), len(plan.Refused)+len(plan.Ranges), change.Left
 	t.state.Err = ""
 	if change.Left > 0 {
 		t.state.Err = fmt.Sprintf("tap: %d ways to Services have no room and are not counted", change.Left)
@@ -279,7 +288,7 @@ func (t *tapper) count(ctx context.Context, table tapTable) error {
 
 func tapCount(n kernel.TapCount) correlate.TapCount {
 	return correlate.TapCount{
-		TapFlows: correlate.TapFlows{Attempts: n.Attempts, Translated: n.Connections}, Refused: n.Refused, RefusedHere: n.RefusedHere,
+		TapFlows: correlate.TapFlows{Attempts: n.Attempts, Translated: n.Connections}, Refused: n.Refused, RefusedHere: n.RefusedHere, Outside: n.Outside,
 	}
 }
 

@@ -88,11 +88,14 @@ func (r *DropReader) Read(p *nflog.Packet, now time.Time, e *DropEvent) bool {
 	return true
 }
 
+// TapRangesPrefix is the prefix of packets that a tap has logged on account of their source.
+const TapRangesPrefix = "svcscope:ranges"
+
 // readTapped is Read of a packet that a tap has logged: the way that it came by tells the
 // rule. It returns false for one by whose way nothing is refused any more.
 func (r *DropReader) readTapped(p *nflog.Packet, now time.Time, e *DropEvent) bool {
 	e.set(p, now, nil)
-	f, ok := r.tap.refused(e.Dst, e.Protocol)
+	f, ok := r.tap.refused(e.Dst, e.Protocol, string(p.Prefix) == TapRangesPrefix)
 	if !ok || !e.HasPorts {
 		return false
 	}

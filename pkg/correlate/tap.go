@@ -42,7 +42,12 @@ type TapRefusal struct {
 	Early bool
 	// Uncounted: the rule has no counter (kube-proxy's nftables mode).
 	Uncounted bool
+	// Sources are those that are let pass, where Reason is SourceRange and this mode's.
+	Sources []kubeproxy.AddrRange
 }
+
+// ofRanges reports whether the source of a packet decides, which the way does not tell.
+func (r *TapRefusal) ofRanges() bool { return r.Uncounted && r.Reason == SourceRange }
 
 // Here reports whether the rule refuses packets of this host itself.
 func (r *TapRefusal) Here() bool { return r.Hooks.Has(netfilter.HookOutput) }
@@ -50,10 +55,15 @@ func (r *TapRefusal) Here() bool { return r.Hooks.Has(netfilter.HookOutput) }
 // TapRefusals finds the ways by which kube-proxy's rules refuse packets of a family, of a view
 // in either mode; known is of iptables' rules alone. Where several rules
 // refuse those of one way, the first is it. A rule that nothing leads to refuses nothing. In the
-// nftables mode source ranges are left out: who is refused there, the way does not tell.
+// nftables mode a way may be subject to source ranges, and be refused to all that pass
+// these.
 func TapRefusals(v *kubeproxy.View, known *policy.Refusals, names *Names) []TapRefusal {
+	type refusing struct {
+		Way
+		ranges bool
+	}
 	var all []TapRefusal
-	seen := make(map[Way]struct{})
+	seen := make(map[refusing]struct{})
 	for i := range v.Refusals {
 		f := &v.Refusals[i]
 		w, ok := refusedWay(v.Family, f)
@@ -61,13 +71,20 @@ func TapRefusals(v *kubeproxy.View, known *policy.Refusals, names *Names) []TapR
 		if !native {
 			hooks = known.Hooks(f.Table, f.Chain.Name)
 		}
-		if _, twice := seen[w]; !ok || twice || hooks == 0 || native && f.Reason == kubeproxy.SourceRange {
-			continue
-		}
-		seen[w] = struct{}{}
 		r := TapRefusal{
 			Way: w, Reason: Reason(f.Reason), Table: f.Table, Chain: f.Chain.Name, Hooks: hooks,
 			Early: f.Priority < 0, Uncounted: native,
+		}
+		key := refusing{w, r.ofRanges()}
+		if _, twice := seen[key]; !ok || twice || hooks == 0 {
+			continue
+		}
+		seen[key] = struct{}{}
+		if p := v.Ports[f.Hash]; r.ofRanges() {
+			if p == nil || p.Native == nil || p.Native.Sources == nil { // whom it is open to is not known
+				continue
+			}
+			r.Sources = p.Native.Sources
 		}
 		if name, ok := names.refusal(f); ok {
 			r.Port = name
@@ -101,12 +118,14 @@ func unspecified(family Family) netip.Addr {
 type TapPlan struct {
 	Services map[Way]TapPort
 	Refused  map[Way]TapRefusal
+	// Ranges are ways that are refused to some sources: of the nftables mode.
+	Ranges map[Way]TapRefusal
 }
 
 // NewTapPlan plans to count all that kube-proxy serves: the Services of the API, or
 // of the rows where it is not known.
 func NewTapPlan(c *service.Catalog, rows []*ServicePort, refusals []TapRefusal) *TapPlan {
-	p := &TapPlan{Services: make(map[Way]TapPort), Refused: make(map[Way]TapRefusal, len(refusals))}
+	p := &TapPlan{Services: make(map[Way]TapPort), Refused: make(map[Way]TapRefusal, len(refusals)), Ranges: make(map[Way]TapRefusal)}
 	for _, svc := range flowCatalog(c, rows).Services {
 		for _, f := range families(svc) {
 			for i := range svc.Ports {
@@ -115,7 +134,11 @@ func NewTapPlan(c *service.Catalog, rows []*ServicePort, refusals []TapRefusal) 
 		}
 	}
 	for _, r := range refusals {
-		p.Refused[r.Way] = r
+		if r.ofRanges() {
+			p.Ranges[r.Way] = r
+		} else {
+			p.Refused[r.Way] = r
+		}
 	}
 	return p
 }
@@ -148,9 +171,13 @@ func (p *TapPlan) port(svc *service.Service, port *service.Port, f Family) {
 // SourceTap is a table of the agent's own.
 const SourceTap DropSource = "tap"
 
-// refused finds the refusal of packets to an address.
-func (p *TapPlan) refused(to netip.AddrPort, protocol uint8) (r TapRefusal, ok bool) {
+// refused finds the refusal of packets to an address; ranges: on account of their source.
+func (p *TapPlan) refused(to netip.AddrPort, protocol uint8, ranges bool) (r TapRefusal, ok bool) {
 	w := Way{Addr: to.Addr(), Protocol: protocol, Port: to.Port()}
+	if ranges {
+		r, ok = p.Ranges[w]
+		return r, ok
+	}
 	if r, ok = p.Refused[w]; ok {
 		return r, true
 	}
@@ -165,12 +192,13 @@ func (p *TapPlan) refused(to netip.AddrPort, protocol uint8) (r TapRefusal, ok b
 // Keeps returns the plan with what another one has refused, too: packets that were
 // logged by that are still to be read.
 func (p *TapPlan) Keeps(old *TapPlan) *TapPlan {
-	all := &TapPlan{Services: p.Services, Refused: maps.Clone(old.Refused)}
-	if all.Refused == nil {
-		all.Refused = make(map[Way]TapRefusal)
+	both := func(old, now map[Way]TapRefusal) map[Way]TapRefusal {
+		all := make(map[Way]TapRefusal, len(old)+len(now))
+		maps.Copy(all, old)
+		maps.Copy(all, now)
+		return all
 	}
-	maps.Copy(all.Refused, p.Refused)
-	return all
+	return &TapPlan{Services: p.Services, Refused: both(old.Refused, p.Refused), Ranges: both(old.Ranges, p.Ranges)}
 }
 
 // dropRule is what is told of a packet that the tap has logged.

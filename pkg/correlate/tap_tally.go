@@ -16,8 +16,9 @@ import (
 // TapCount is what a tap has counted by one way.
 type TapCount struct {
 	TapFlows
-	// Refused are packets to be refused in input and forward, RefusedHere in output.
-	Refused, RefusedHere uint64
+	// Refused are packets to be refused in input and forward, RefusedHere in output, and
+	// Outside those from a source that the way is not open to.
+	Refused, RefusedHere, Outside uint64
 }
 
 // TapFlows counts flows.
@@ -61,6 +62,9 @@ func (t *TapTally) Plan(p *TapPlan) {
 			t.flows[port] = t.flows[port] // from 0
 		}
 	}
+	for _, r := range p.Ranges {
+		t.drops[r.labels(r.Hooks)] += 0
+	}
 	for _, r := range p.Refused {
 		for _, hooks := range [...]ruleset.Hooks{r.Hooks &^ hereHooks, r.Hooks & hereHooks} {
 			if r.Uncounted && hooks != 0 {
@@ -92,6 +96,7 @@ func (t *TapTally) End(w Way, final TapCount) {
 	end(final.Translated, &last.Translated, &more.Translated)
 	end(final.Refused, &last.Refused, &more.Refused)
 	end(final.RefusedHere, &last.RefusedHere, &more.RefusedHere)
+	end(final.Outside, &last.Outside, &more.Outside)
 	t.add(w, more)
 	if last == (TapCount{}) {
 		delete(t.last, w)
@@ -113,7 +118,7 @@ func (now TapCount) since(last TapCount) TapCount {
 	}
 	return TapCount{
 		TapFlows{since(now.Attempts, last.Attempts), since(now.Translated, last.Translated)},
-		since(now.Refused, last.Refused), since(now.RefusedHere, last.RefusedHere),
+		since(now.Refused, last.Refused), since(now.RefusedHere, last.RefusedHere), since(now.Outside, last.Outside),
 	}
 }
 
@@ -126,6 +131,9 @@ func (t *TapTally) add(w Way, more TapCount) {
 	if r, ok := t.plan.Refused[w]; ok {
 		t.refuse(&r, r.Hooks&^hereHooks, more.Refused)
 		t.refuse(&r, r.Hooks&hereHooks, more.RefusedHere)
+	}
+	if r, ok := t.plan.Ranges[w]; ok {
+		t.refuse(&r, r.Hooks, more.Outside)
 	}
 }
 

@@ -43,6 +43,8 @@ type TapCount struct {
 	// way in TapWays.Refused, or to those before NAT by one in TapWays.Early. RefusedHere are
 	// those that came to rules of output by a way in TapWays.RefusedHere or EarlyHere.
 	Refused, RefusedHere uint64
+	// Outside are packets by a way in TapWays.Ranges from none of its sources.
+	Outside uint64
 }
 
 // TapWays is what is to be counted.
@@ -54,6 +56,9 @@ type TapWays struct {
 	// kube-proxy's nftables mode before Kubernetes 1.34. Their part of the table is
 	// made when there is some for the first time.
 	Early, EarlyHere []TapKey
+	// Ranges are open to some sources alone, which the nftables mode sees to before NAT.
+	// Their part, too, is made when there are some.
+	Ranges []TapRanges
 }
 
 // TapConfig says how large the tap may be.
@@ -69,6 +74,9 @@ type TapConfig struct {
 type TapLog struct {
 	Group     uint16 // of nfnetlink_log
 	PerSecond uint32 // at most, by each hook, family and kind of address; 0: none is logged
+	// RangesPrefix is the prefix of packets that are refused on account of their source;
+	// that of others is the table's name, as it is of these where it is empty.
+	RangesPrefix string
 }
 
 // Tap is an nf_tables table of this process: it counts, at whatever kube-proxy does,
@@ -80,7 +88,9 @@ type Tap struct {
 	read conn
 	log  TapLog
 	// services and the others are the ways that are counted.
-	services, refused, refusedHere, early, earlyHere tapWays
+	services, refused, refusedHere, early, earlyHere, ranges tapWays
+	// open has the sources of the ways in ranges.
+	open map[TapKey][]TapRange
 }
 
 // tapWays are the elements of the sets of some kinds.
@@ -114,6 +124,7 @@ func OpenTap(ctx context.Context, cfg TapConfig) (*Tap, error) {
 		w: w, read: conn{dial: dialNetfilter}, log: cfg.Log, services: ways(cmp.Or(cfg.Keys, 1<<16), tapAttempts, tapDNAT),
 		refused: ways(refused, tapRefused), refusedHere: ways(refused, tapRefusedHere),
 		early: ways(refused, tapEarly), earlyHere: ways(refused, tapEarlyHere),
+		ranges: ways(refused, tapRanges), open: make(map[TapKey][]TapRange),
 	}
 	if err := t.create(ctx); err != nil {
 		_ = w.Close()
@@ -138,6 +149,11 @@ func (t *Tap) build(ctx context.Context, b *tapBatch, parts ...*tapWays) error {
 			id++
 			set := s.object(id, uint32(is.size))
 			b.add(newTapSet, &set)
+			if s.kind == tapRanges {
+				id++
+				open := s.openObject(id)
+				b.add(newTapSet, &open)
+			}
 		}
 	}
 	for _, is := range parts {
@@ -198,7 +214,9 @@ func (t *Tap) Set(ctx context.Context, ways TapWays) (TapChange, error) {
 			return c, err
 		}
 	}
-	return c, nil
+	left, err := t.setRanges(ctx, ways.Ranges, c.Ended)
+	c.Left += left
+	return c, err
 }
 
 func (t *Tap) set(ctx context.Context, is *tapWays, keys []TapKey, ended map[TapKey]TapCount) (left int, err error) {
@@ -318,7 +336,7 @@ func (t *Tap) Counts(ctx context.Context) (map[TapKey]TapCount, error) {
 
 // sets are those that the kernel has.
 func (t *Tap) sets() (all []tapSet) {
-	for _, is := range []*tapWays{&t.services, &t.refused, &t.refusedHere, &t.early, &t.earlyHere} {
+	for _, is := range []*tapWays{&t.services, &t.refused, &t.refusedHere, &t.early, &t.earlyHere, &t.ranges} {
 		if is.made {
 			all = append(all, tapSets(is.kinds...)...)
 		}
@@ -363,6 +381,8 @@ func (s tapSet) count(e *nftables.Element, to map[TapKey]TapCount) {
 			n.Refused += c.Packets
 		case tapRefusedHere, tapEarlyHere:
 			n.RefusedHere += c.Packets
+		case tapRanges:
+			n.Outside += c.Packets
 		}
 		to[k] = n
 	}

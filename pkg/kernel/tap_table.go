@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"encoding/binary"
 	"strings"
 
@@ -23,12 +24,13 @@ const (
 	tapRefusedHere                // likewise, of this host itself
 	tapEarly                      // as tapRefused, before kube-proxy's rules that are before NAT
 	tapEarlyHere                  // as tapRefusedHere, likewise
+	tapRanges                     // packets whose source is in no range that the way is open to
 	tapKinds                      // how many there are
 )
 
 // String is the beginning of the names of sets and chains.
 func (k tapKind) String() string {
-	return [...]string{"attempts", "dnat", "refused", "refused-here", "early", "early-here"}[k]
+	return [...]string{"attempts", "dnat", "refused", "refused-here", "early", "early-here", "ranges"}[k]
 }
 
 // refuses reports whether it is packets that are about to be refused.
@@ -47,7 +49,9 @@ func tapSets(kinds ...tapKind) []tapSet {
 	var all []tapSet
 	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
 		for _, k := range kinds {
-			all = append(all, tapSet{f, k, false}, tapSet{f, k, true})
+			if all = append(all, tapSet{f, k, false}); k != tapRanges { // node ports are open to all
+				all = append(all, tapSet{f, k, true})
+			}
 		}
 	}
 	return all
@@ -139,6 +143,8 @@ func (k tapKind) bases() []nftables.Base {
 		return base("filter", tapBeforeAll, netfilter.HookInput, netfilter.HookForward)
 	case tapEarlyHere:
 		return base("filter", tapBeforeAll, netfilter.HookOutput)
+	case tapRanges:
+		return base("filter", tapBeforeAll, netfilter.HookPrerouting, netfilter.HookOutput)
 	}
 	return nil
 }
@@ -167,6 +173,9 @@ func (s tapSet) rule(log TapLog) []nftables.Expr {
 	}
 	exprs = append(exprs, s.stage()...)
 	exprs = append(exprs, s.key()...)
+	if s.kind == tapRanges {
+		exprs = append(exprs, s.source(), nftables.Lookup{Set: s.open(), SReg: nftables.Reg1, Not: true})
+	}
 	exprs = append(exprs, nftables.Lookup{Set: s.name(), SReg: nftables.Reg1})
 	if !s.kind.refuses() {
 		return append(exprs, nftables.Immediate{Verdict: &nftables.Verdict{Code: nftables.Return}})
@@ -176,8 +185,16 @@ func (s tapSet) rule(log TapLog) []nftables.Expr {
 	}
 	return append(exprs,
 		nftables.Limit{Rate: uint64(log.PerSecond), Unit: 1, Burst: log.PerSecond},
-		nftables.Log{ToGroup: true, Group: log.Group, Prefix: TapTable, SnapLen: logCopied},
+		nftables.Log{ToGroup: true, Group: log.Group, Prefix: s.prefix(log), SnapLen: logCopied},
 	)
+}
+
+// prefix is that of packets that are logged.
+func (s tapSet) prefix(log TapLog) string {
+	if s.kind == tapRanges {
+		return cmp.Or(log.RangesPrefix, TapTable)
+	}
+	return TapTable
 }
 
 // stage lets only packets pass that are where the set counts them: of no flow that is

@@ -57,13 +57,15 @@ type NewSet struct {
 	Set
 	ID   uint32 // names the set within the transaction
 	Size uint32 // elements at most; 0: as many as come
+	// Fields are how many bytes the fields of a key have, of a concatenation of ranges.
+	Fields []uint32
 	// Expr is the state that each element has: a Counter; nil for none.
 	Expr Expr
 }
 
 // Append appends the payload of NFT_MSG_NEWSET.
 func (s *NewSet) Append(b []byte) []byte {
-	const id, desc, descSize, elemExpr = 10, 9, 1, 17 // NFTA_SET_ID, _DESC, NFTA_SET_DESC_SIZE, NFTA_SET_EXPR
+	const id, elemExpr = 10, 17 // NFTA_SET_ID, NFTA_SET_EXPR
 	b = netfilter.AppendGenMsg(b, netfilter.GenMsg{Family: s.Family})
 	b = nlattr.AppendString(b, attrSetTable, s.Table)
 	b = nlattr.AppendString(b, attrSetName, s.Name)
@@ -71,8 +73,8 @@ func (s *NewSet) Append(b []byte) []byte {
 	b = nlattr.AppendUint32(b, attrSetKeyType, s.KeyType)
 	b = nlattr.AppendUint32(b, attrSetKeyLen, s.KeyLen)
 	b = nlattr.AppendUint32(b, id, s.ID)
-	if s.Size > 0 {
-		b = nlattr.AppendNested(b, desc, nlattr.AppendUint32(nil, descSize, s.Size))
+	if desc := s.desc(); desc != nil {
+		b = nlattr.AppendNested(b, attrSetDesc, desc)
 	}
 	if s.Expr != nil {
 		b = nlattr.AppendNested(b, elemExpr, AppendExpr(nil, s.Expr))
@@ -80,8 +82,24 @@ func (s *NewSet) Append(b []byte) []byte {
 	return appendComment(b, attrSetUserdata, 7, s.Comment)
 }
 
+// desc is how large the set may be, and how long its fields are.
+func (s *NewSet) desc() (b []byte) {
+	const concat, fieldLen = 2, 1 // NFTA_SET_DESC_CONCAT, NFTA_SET_FIELD_LEN
+	if s.Size > 0 {
+		b = nlattr.AppendUint32(b, attrDescSize, s.Size)
+	}
+	var fields []byte
+	for _, n := range s.Fields {
+		fields = nlattr.AppendNested(fields, attrListElem, nlattr.AppendUint32(nil, fieldLen, n))
+	}
+	if fields != nil {
+		b = nlattr.AppendNested(b, concat, fields)
+	}
+	return b
+}
+
 // Append appends the payload of NFT_MSG_NEWSETELEM or NFT_MSG_DELSETELEM. Of elements
-// it has the keys.
+// it has the keys, and where ranges end.
 func (es *Elements) Append(b []byte) []byte {
 	b = netfilter.AppendGenMsg(b, netfilter.GenMsg{Family: es.Family})
 	b = nlattr.AppendString(b, attrElemListTable, es.Table)
@@ -89,6 +107,9 @@ func (es *Elements) Append(b []byte) []byte {
 	var list []byte
 	for i := range es.Elements {
 		key := nlattr.AppendNested(nil, attrElemKey, nlattr.Append(nil, attrDataValue, es.Elements[i].Key))
+		if end := es.Elements[i].KeyEnd; end != nil {
+			key = nlattr.AppendNested(key, attrElemKeyEnd, nlattr.Append(nil, attrDataValue, end))
+		}
 		list = nlattr.AppendNested(list, attrListElem, key)
 	}
 	return nlattr.AppendNested(b, attrElemListElements, list)

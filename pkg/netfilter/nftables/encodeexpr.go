@@ -40,6 +40,9 @@ func AppendExpr(b []byte, e Expr) []byte {
 	case Lookup:
 		data = nlattr.AppendString(nil, 1, e.Set)
 		data = nlattr.AppendUint32(data, 2, uint32(e.SReg))
+		if e.Not {
+			data = nlattr.AppendUint32(data, 5, 1) // NFTA_LOOKUP_FLAGS: NFT_LOOKUP_F_INV
+		}
 	case FIB:
 		data = nlattr.AppendUint32(nil, 1, uint32(e.DReg))
 		data = nlattr.AppendUint32(data, 2, uint32(e.Result))
