@@ -16,7 +16,8 @@ func dropMetrics() []Metric {
 	return []Metric{
 		{
 			Name: "svcscope_drop_packets_total", Type: Counter, Unit: unitPackets,
-			Help: "Packets that rules of this node refused, each once. Retransmissions count: these are packets, not connections",
+			Help: "Packets that rules of this node refused, each once. Retransmissions count: these are packets, not connections. " +
+				"In kube-proxy's nftables mode, whose rules do not count, those of Services are the tap's",
 			Labels: []Label{
 				{Name: "reason", Values: correlate.DropReasons(), Question: "Why?"},
 				{Name: "hook", Bound: "the hooks of netfilter that lead to the rule, joined by +; unknown where none is seen to", Question: "Where?"},
@@ -24,7 +25,7 @@ func dropMetrics() []Metric {
 				{Name: "service_namespace", Bound: "the namespaces of the Services; empty where the rule tells of none", Question: "Toward whose Service?"},
 				{Name: "service_name", Bound: "`--metrics.max-services` (default 500), and `_other`; empty where the rule tells of none", Question: "Toward which Service?"},
 			},
-			Stability: Stable, Kernel: dropKernel, Cost: CostRules, When: "from 0 for every rule that refuses packets; of a Service while it exists",
+			Stability: Stable, Kernel: dropKernel, Cost: CostRules, When: "from 0 for every rule that refuses packets; of a Service while it exists; of Services in the nftables mode only with `--tap`",
 		},
 		{
 			Name: "svcscope_policy_drop_packets_total", Type: Counter, Unit: unitPackets,

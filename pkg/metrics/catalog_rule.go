@@ -30,7 +30,8 @@ func ruleMetrics() []Metric {
 		{
 			Name: "svcscope_dispatch_rules", Type: Gauge, Unit: unitRules,
 			Help: "Rules in the nat chain KUBE-SERVICES. The first packet of a connection passes half of them on average " +
-				"and all of them at worst: their order is random at each sync",
+				"and all of them at worst: their order is random at each sync. In kube-proxy's nftables mode they look Services " +
+				"up in maps, and are as many whatever the number of Services",
 			Labels:    []Label{backendLabel("legacy", "nft", "nftables"), familyLabel()},
 			Stability: Stable, Kernel: sizeInterface, Cost: CostRules, When: "the chain exists",
 		},

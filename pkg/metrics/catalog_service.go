@@ -106,7 +106,7 @@ func serviceMetrics() []Metric {
 			Name: "svcscope_service_rules", Type: Gauge, Unit: unitRules,
 			Help: "Rules that the Service costs this node",
 			Labels: serviceLabels(Label{
-				Name: "table", Bound: "the tables that kube-proxy writes: nat and filter",
+				Name: "table", Bound: "the tables that kube-proxy writes: nat and filter, or kube-proxy in its nftables mode",
 				Question: "In which table are they?",
 			}),
 			Stability: Stable, Kernel: sizeInterface, Cost: CostRules, When: "not zero",
