@@ -6,12 +6,19 @@
 #
 #     hack/lab/capture.sh pkg/kubeproxy/testdata/kube-proxy-1.37.2
 #
+# With a second folder it also stores the kernel's messages of the nftables mode
+# there, with the program that CAPTURE names (go build -o bin/capture-nft ./hack/capture/nft):
+#
+#     hack/lab/capture.sh OUT pkg/netfilter/nftables/testdata/kube-proxy-1.37.2
+#
 # LAB names the lab program (default bin/lab).
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 lab=${LAB:-$here/../../bin/lab}
-out=${1:?usage: capture.sh FOLDER}
+out=${1:?usage: capture.sh FOLDER [MESSAGES-FOLDER]}
+messages=${2:-}
+capture=${CAPTURE:-$here/../../bin/capture-nft}
 mkdir -p "$out"
 
 LAB_NAME=capture-$$
@@ -82,4 +89,7 @@ objects
 settle 'nft list table ip kube-proxy; nft list table ip6 kube-proxy'
 traffic
 "$lab" exec node1 -- nft list ruleset >"$out/nftables.nft"
+if [ -n "$messages" ]; then
+	"$lab" exec node1 -- "$capture" -here "$messages"
+fi
 "$lab" kubectl -- get services,endpointslices,nodes -A -o json >"$out/objects.json"

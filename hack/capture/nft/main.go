@@ -5,10 +5,18 @@
 // new namespaces, loads the scene's rules with iptables-nft
 // and nft, and stores the kernel's messages beside what those tools print.
 //
-// Run it in the repository's root: go run ./hack/capture/nft
+// Run it in the repository's root:
+//
+//	go run ./hack/capture/nft           # all scenes
+//	go run ./hack/capture/nft plain     # some
+//
+// With -here it loads nothing, and stores the messages of the network namespace that it
+// runs in and what nft prints of it, in the folder named: hack/lab/capture.sh runs it so
+// on a node of the lab.
 package main
 
 import (
+	"flag"
 	"fmt"
 	"log"
 	"os"
@@ -28,13 +36,30 @@ const (
 
 func main() {
 	log.SetFlags(0)
-	names, err := scenes()
-	if err == nil {
-		err = scene.Run(names, capture)
-	}
-	if err != nil {
+	here := flag.String("here", "", "store the messages of this network namespace in a folder")
+	flag.Parse()
+	if err := run(*here, flag.Args()); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// run captures all scenes, those that are named, or this namespace.
+func run(here string, names []string) (err error) {
+	switch {
+	case here != "":
+		if err := os.MkdirAll(here, 0o755); err != nil {
+			return err
+		}
+		if err := captureMessages(here); err != nil {
+			return err
+		}
+		return writeOracles(here, map[string][]string{"nft.json": {"nft", "-j", "list", "ruleset"}})
+	case len(names) == 0:
+		if names, err = scenes(); err != nil {
+			return err
+		}
+	}
+	return scene.Run(names, capture)
 }
 
 // scenes are those whose rules are in the testdata, conntrack and notices.
