@@ -52,7 +52,19 @@ func TestNativeMode(t *testing.T) {
 		}
 		return nil
 	})
-	counted, _ := a.metrics().sum("svcscope_drop_packets_total", map[string]string{"service_name": "none"})
+	counted, since := -1.0, 0.0
+	eventually(t, "all of these are counted", func() error {
+		m := a.metrics()
+		n, _ := m.sum("svcscope_drop_packets_total", map[string]string{"service_name": "none"})
+		now, _ := m.sum("svcscope_snapshot_timestamp_seconds", nil)
+		if n != counted {
+			counted, since = n, now
+		}
+		if now-since < 3 { // the tap is read every second
+			return fmt.Errorf("%v for %v s", n, now-since)
+		}
+		return nil
+	})
 	for _, to := range []string{none.VIP4(), none.VIP6(), l.NodePort(none.NodePort, false), l.NodePort(none.NodePort, true)} {
 		if r := l.Load("client", to, each); r.Refused != each {
 			t.Errorf("%d connections to no endpoint at %s: %+v", each, to, r)
