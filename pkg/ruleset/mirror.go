@@ -3,9 +3,6 @@
 package ruleset
 
 import (
-	"maps"
-	"slices"
-
 	"github.com/svcscope/svcscope/pkg/netfilter"
 	"github.com/svcscope/svcscope/pkg/netfilter/nftables"
 )
@@ -138,24 +135,6 @@ func (s *Stage) Chain(table, name string) *StagedChain {
 		c.old, c.state = old, old.state
 	}
 	return c
-}
-
-// Maps gives the verdict maps of a table, as in Table.Maps, in which each list is
-// sorted. Of tables for which it is not called they are as they were.
-func (s *Stage) Maps(table string, to map[string][]string) {
-	if s.maps == nil {
-		s.maps = make(map[string]map[string][]string)
-	}
-	s.maps[table] = to
-}
-
-// Sets gives the sets and maps of a table, all that there are, each with its elements or
-// Unread. Of tables for which it is not called they are as they were.
-func (s *Stage) Sets(table string, all []*Set) {
-	if s.sets == nil {
-		s.sets = make(map[string][]*Set)
-	}
-	s.sets[table] = all
 }
 
 // settle keeps the chain that was read last, if there is something to keep.
@@ -357,17 +336,7 @@ func (s *Stage) Commit() []Delta {
 	for _, key := range s.order {
 		s.commitChain(key, d.of(key.table))
 	}
-	for name, to := range s.maps {
-		if t := s.mirror.set.Table(name); t != nil && !maps.EqualFunc(t.Maps, to, slices.Equal) {
-			t.Maps = to
-			d.of(name).Resized = true
-		}
-	}
-	for name, all := range s.sets {
-		if t := s.mirror.set.Table(name); t != nil && t.takeSets(all) {
-			d.of(name).Resized = true
-		}
-	}
+	s.commitSets(&d)
 	return d.list()
 }
 

@@ -84,24 +84,6 @@ func (m *Mirror) table(head *nftables.TableContent, old *Table, d *deltas) *Tabl
 	return t
 }
 
-// takeSets takes what sets there are, and reports whether any is another one than
-// before. One that says the same stays the pointer that it was.
-func (t *Table) takeSets(all []*Set) (changed bool) {
-	now := make(map[string]*Set, len(all))
-	for _, s := range all {
-		if old := t.Sets[s.Name]; old != nil && old.Same(s) {
-			s = old
-		} else {
-			changed = true
-		}
-		now[s.Name] = s
-	}
-	if changed = changed || len(now) != len(t.Sets); changed {
-		t.Sets, t.Maps = now, leads(now)
-	}
-	return changed
-}
-
 // replace puts c, which is a copy of the chain of its name, in that one's place.
 func (t *Table) replace(c *Chain) {
 	t.Chains[c.at] = c
