@@ -98,8 +98,8 @@ func (s tapSet) object(id, size uint32) nftables.NewSet {
 		typ |= typeIPv4 << 12
 	}
 	return nftables.NewSet{
-		Set: nftables.Set{Family: netfilter.FamilyINet, Table: TapTable, Name: s.name(), KeyType: typ, KeyLen: s.addrLen() + 8},
-		ID:  id, Size: size, Expr: nftables.Counter{},
+		Set: nftables.Set{Family: netfilter.FamilyINet, Table: TapTable, Name: s.name(), KeyType: typ, KeyLen: s.addrLen() + 8, Size: size},
+		ID:  id, Expr: nftables.Counter{},
 	}
 }
 

@@ -22,6 +22,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files of the nftables mode anew")
 
+const updateEnv = "SVCSCOPE_UPDATE_GOLDEN"
+
 // loadable is what `nft list ruleset` printed, as nft takes it: of a map of addresses and
 // ports nft 1.0.6 does not print that it is one.
 var loadable = strings.NewReplacer("dnat ip to numgen", "dnat ip addr . port to numgen", "dnat ip6 to numgen", "dnat ip6 addr . port to numgen")
@@ -53,6 +55,9 @@ func TestNativeViews(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.golden, func(t *testing.T) {
+			if *update { // the other process is not told of flags
+				t.Setenv(updateEnv, "1")
+			}
 			kerneltest.Run(t, func(t *testing.T) {
 				loadNative(t, tt.file)
 				v := kubeproxy.NewNativeView(kernelrules.Mirrored(t, tt.family))
@@ -71,7 +76,7 @@ func TestNativeViews(t *testing.T) {
 func goldenNative(t *testing.T, file string, got []string) {
 	t.Helper()
 	file = "testdata/" + file
-	if *update {
+	if os.Getenv(updateEnv) != "" {
 		if err := os.WriteFile(file, []byte(strings.Join(got, "\n")+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -55,8 +55,7 @@ func (r *Rule) Append(b []byte) []byte {
 // NewSet is what NFT_MSG_NEWSET says beside the set.
 type NewSet struct {
 	Set
-	ID   uint32 // names the set within the transaction
-	Size uint32 // elements at most; 0: as many as come
+	ID uint32 // names the set within the transaction
 	// Fields are how many bytes the fields of a key have, of a concatenation of ranges.
 	Fields []uint32
 	// Expr is the state that each element has: a Counter; nil for none.
