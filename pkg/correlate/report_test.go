@@ -238,8 +238,13 @@ func TestServicesReportOfUnknownEndpoints(t *testing.T) {
 	}{
 		{
 			"proxy mode without counts",
-			ServicePort{Exposed: true, Uncounted: true, APICount: 1, Endpoints: endpoint},
+			ServicePort{Exposed: true, Uncounted: true, KernelCount: -1, APICount: 1, Endpoints: endpoint},
 			`{"api":1,"items":[{"address":"10.244.1.5:8080","inAPI":true}]}`,
+		},
+		{
+			"the nftables mode, whose endpoints are known without counts",
+			ServicePort{Exposed: true, Uncounted: true, APICount: 1, Endpoints: endpoint},
+			`{"kernel":0,"api":1,"items":[{"address":"10.244.1.5:8080","inKernel":false,"inAPI":true}]}`,
 		},
 		{
 			"rules not read",
