@@ -11,7 +11,7 @@ import (
 	"github.com/svcscope/svcscope/pkg/netfilter/nlattr"
 )
 
-var scenes = []string{"kube-proxy", "kube-proxy-nftables", "plain", "native"}
+var scenes = []string{"kube-proxy", "kube-proxy-nftables", "kube-proxy-1.37.2", "plain", "native"}
 
 // payloads returns the payloads of the messages in a captured file.
 func payloads(tb testing.TB, scene, file string) [][]byte {

@@ -187,7 +187,7 @@ func described(exprs []Expr) (out []string) {
 }
 
 func TestSetsAsNFTListsThem(t *testing.T) {
-	for _, scene := range []string{"kube-proxy-nftables", "native"} {
+	for _, scene := range []string{"kube-proxy-nftables", "kube-proxy-1.37.2", "native"} {
 		t.Run(scene, func(t *testing.T) {
 			handles, elements := map[string]uint64{}, map[string]int{}
 			for _, s := range decodeAll(t, scene, "sets.bin", DecodeSet) {
