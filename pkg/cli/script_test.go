@@ -258,7 +258,7 @@ func kernelAnswer(kind string, c agent.Config) (*correlate.Snapshot, error) {
 		s.Node.ProxyMode = "none"
 		return s, nil
 	case "nonames":
-		s.Node.ProxyMode = "nftables"
+		s.Node.ProxyMode = "ipvs"
 		return s, nil
 	case "garbled":
 		s.Self.Collectors = []correlate.CollectorState{{Name: "legacy", Err: "read table nat: ipt_entry at offset 336: need 112 bytes, have 40"}}
@@ -282,7 +282,7 @@ func kernelAnswer(kind string, c agent.Config) (*correlate.Snapshot, error) {
 		}
 	case "half": // IPv6's rules could not be read
 		s.Node.ProxyMode = "iptables"
-		s.Services[1].Uncounted = true
+		s.Services[1].Uncounted, s.Services[1].KernelCount = true, -1
 		s.Self.Collectors = []correlate.CollectorState{
 			{Name: "nftables", Err: "list chains (IPv6): needs CAP_NET_ADMIN: operation not permitted"},
 		}

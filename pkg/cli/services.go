@@ -159,16 +159,13 @@ func unreadRules(r *correlate.ServicesReport, failed []correlate.CollectorReport
 		}
 		return err
 	}
-	if uncountedMode(r.ProxyMode) && !r.Kube.Synced {
+	if r.ProxyMode == "ipvs" && !r.Kube.Synced { // the rules of the others name Services
 		return withRemedy(fmt.Errorf("list services: unknown, as kube-proxy works in %s mode here, "+
 			"whose rules are not understood yet", r.ProxyMode),
 			"give "+program+" the API, which knows the Services: --kubeconfig file")
 	}
 	return nil
 }
-
-// uncountedMode tells whether nothing counts in a mode of kube-proxy yet.
-func uncountedMode(mode string) bool { return mode == "nftables" || mode == "ipvs" }
 
 // filterServices drops from r what o does not select, and returns those of
 // o.names that are not there. The sums of _other cannot be told apart by
