@@ -31,10 +31,6 @@ func kubeProxyFaults() []nodeFault {
 	}
 	if long() {
 		all = append(all, nodeFault{"node ports emptied", "empty_chain", func(s *driftScene) { s.both("-t nat -F KUBE-NODEPORTS") }, func(s *driftScene) { s.changeEndpoints() }})
-		all = append(all, ofRules("everything is masqueraded", "masquerade_missing", func(r *savedRules) (begin, end []string) {
-			rule := r.rule("nat", "KUBE-POSTROUTING", " -j RETURN")
-			return []string{"-D KUBE-POSTROUTING " + rule}, []string{"-I KUBE-POSTROUTING " + rule}
-		}))
 		all = append(all, nodeFault{"flush of filter", "jump_missing", func(s *driftScene) { s.both("-t filter -F") }, restart})
 	}
 	return all
