@@ -128,7 +128,7 @@ func (f *legacyFamily) patient(l *tableLooks, now time.Time) time.Time {
 		return now.Add(legacyEvery)
 	}
 	at := now.Add(afterwards)
-	quiet, near := f.pace.expect(now, f.all)
+	quiet, near := f.pace.expect(now, max(f.all, legacyLead))
 	if quiet > 0 {
 		at = earlier(at, now.Add(quiet))
 	}
@@ -171,7 +171,7 @@ func (b *legacyBackend) inTheWay(f *legacyFamily, cost time.Duration, now time.T
 // looked at.
 func (f *legacyFamily) missed(l *tableLooks, now time.Time) bool {
 	_, near := f.pace.expect(now, 0)
-	return near && now.Sub(l.last) > oneSync
+	return near && now.Sub(l.last) > oneSync && now.Sub(l.read) > oneSync
 }
 
 func (b *legacyBackend) lookAt(ctx context.Context, w *watched, t legacyTable, l *tableLooks) error {
@@ -198,13 +198,15 @@ func (f *legacyFamily) rests(table string, now time.Time) {
 
 // paused returns how long to leave a table alone after a look of that cost.
 func (f *legacyFamily) paused(cost time.Duration, now time.Time) time.Duration {
+	if f.lock.sessions != nil && !f.slow() { // the session is read in, too
+		quiet, _ := f.pace.expect(now, max(f.all, legacyLead))
+		if cost <= cheap {
+			return max(2*legacyEvery, quiet)
+		}
+		return max(legacyBeside, legacyLong*cost, quiet)
+	}
 	quiet, near := f.pace.expect(now, f.all)
-	beside := f.lock.sessions != nil && !f.slow()
 	switch {
-	case near && beside: // the session is read in, too
-		return max(legacyBeside, legacyLong*cost)
-	case beside:
-		return max(2*legacyBeside, legacyShare*cost, quiet)
 	case near && cost <= cheap: // often enough, and the processor is needed
 		return legacyEvery
 	case near && cost <= longLook:

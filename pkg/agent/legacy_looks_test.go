@@ -87,8 +87,8 @@ func TestLooksBesideSessions(t *testing.T) {
 		own  time.Duration // at nat
 	}{
 		{"nothing is watched", false, ms, legacyEvery, legacyEvery / 2},
-		{"a small table", true, ms, legacyBeside, legacyBeside},
-		{"a larger one", true, 2 * longLook, legacyBeside, 2 * longLook * legacyLong},
+		{"a small table", true, ms, 2 * legacyEvery, legacyBeside},
+		{"a larger one", true, 3 * longLook, 2 * legacyEvery, 3 * longLook * legacyLong},
 		{"one that takes long", true, 2 * dearLook, legacyEvery, 2 * dearLook * legacyLong},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -121,8 +121,8 @@ func TestLooksWait(t *testing.T) {
 	}{
 		{"after the session", 5 * ms, 0, afterwards},
 		{"cheap, and a writer may come to wait", cheap, 0, legacyEvery},
-		{"until a write is expected", 5 * ms, 960 * ms, time.Second - time.Second/paceLead - 7500*time.Microsecond - 960*ms},
-		{"as it is expected", 5 * ms, time.Second, afterwards},
+		{"until a write is expected", 5 * ms, 920 * ms, time.Second - time.Second/paceLead - legacyLead - legacyLead/2 - 920*ms},
+		{"as it is expected", 5 * ms, 960 * ms, afterwards},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b, _, _ := looked(t, true)

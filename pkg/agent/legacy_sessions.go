@@ -65,7 +65,7 @@ const (
 // has no clock of its own.
 //
 // A table is read once in a session, to know what rules have counted before the
-// writer replaces them, and once after it. Where that costs too much of the
+// writer replaces them, again where it lasts longer than usual, and once after it. Where that costs too much of the
 // session, or the writer of the table keeps a pace and is not due yet (some writes
 // are early: what costs next to nothing is read all the same), only after it; never after one that was too short to write it.
 type sessions struct {
@@ -95,6 +95,7 @@ type sessionTable struct {
 	over    time.Time     // when the last of them ended
 	late    bool          // a reading in the session at hand came after the change
 	plan    time.Time     // when to read in the session at hand; zero: not any more
+	again   bool          // it was read in it, which goes on
 	due     time.Time     // when to read after it; zero: never
 	end     time.Time     // of the last reading
 	good    time.Time     // when the last one began that was not late
@@ -190,8 +191,8 @@ func (s *sessions) start(now time.Time, waited bool) {
 		if until := time.Duration(float64(t.lengths.usual())*t.until) - t.cost; until > max(t.cost, free) && t.cost > cheap {
 			at, usual = until, t.lengths.usual()
 		}
-		t.plan = time.Time{}
-		if at == 0 && now.Sub(t.end) < justRead || s.early(name, now) {
+		t.plan, t.again = time.Time{}, false
+		if at == 0 && t.longest == 0 && now.Sub(t.end) < justRead || s.early(name, now) {
 			continue
 		}
 		if spent[f]+t.cost <= allowed(usual) {
@@ -335,9 +336,11 @@ func (s *sessions) read(r tableRead) (inSession bool) {
 	closed := t.longest > 0 && !t.over.After(r.end) // since the last reading, and before this one
 	inSession = s.held() || s.end.After(r.begin)
 	late := inSession && r.changed && !closed
+	t.late = t.late || late
 	switch {
+	case t.again: // it lasts longer than usual
 	case late:
-		t.late, t.until = true, max(t.until-0.1, leastEnd)
+		t.until = max(t.until-0.1, leastEnd)
 	case inSession && !r.changed && t.plan.After(s.begin):
 		t.until = min(t.until+0.01, mostEnd)
 	}
@@ -356,12 +359,22 @@ func (s *sessions) read(r tableRead) (inSession bool) {
 	}
 	t.end = r.end
 	if !t.plan.After(r.end) {
-		t.plan = time.Time{}
+		s.replan(t, r)
 	}
 	if r.begin.After(t.over) {
 		t.due = time.Time{}
 	}
 	return inSession
+}
+
+// replan has a table read again while the session goes on that has not written it yet:
+// on a busy machine one lasts twice or four times as long as the one before.
+func (s *sessions) replan(t *sessionTable, r tableRead) {
+	planned := !t.plan.IsZero() && !t.plan.Before(s.begin)
+	t.plan = time.Time{}
+	if usual := t.lengths.usual(); planned && usual > 0 && s.held() && !r.changed && !t.late && t.cost <= dearLook {
+		t.plan, t.again = r.end.Add(max(usual/4, share*t.cost, free)), true
+	}
 }
 
 // blind returns for how long a table was not looked at before a change that the

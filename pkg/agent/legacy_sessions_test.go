@@ -108,11 +108,12 @@ func TestSessionsReadJustBeforeTheWrite(t *testing.T) {
 		shorter             time.Duration // the shortest of the sessions
 		blindest, filterMax time.Duration // at most, from the begin of a reading, once it has learned
 		reads               int           // of nat in a sync
+		again               int           // how many more, and too late, where it costs little
 	}{
-		{"100 Services", 300 * time.Microsecond, 25 * ms, 22 * ms, 10 * ms, 4 * ms, 2},
-		{"1,000 Services", 6 * ms, 110 * ms, 100 * ms, 46 * ms, 4 * ms, 2},
-		{"10,000 Services", 130 * ms, 2200 * ms, 1900 * ms, 900 * ms, 4 * ms, 2},
-		{"a reading that takes too much of the session", 60 * ms, 400 * ms, 300 * ms, 2 * time.Second, 4 * ms, 1},
+		{"100 Services", 300 * time.Microsecond, 25 * ms, 22 * ms, 10 * ms, 4 * ms, 2, 1},
+		{"1,000 Services", 6 * ms, 110 * ms, 100 * ms, 46 * ms, 4 * ms, 2, 0},
+		{"10,000 Services", 130 * ms, 2200 * ms, 1900 * ms, 900 * ms, 4 * ms, 2, 0},
+		{"a reading that takes too much of the session", 60 * ms, 400 * ms, 300 * ms, 2 * time.Second, 4 * ms, 1, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -136,16 +137,28 @@ func TestSessionsReadJustBeforeTheWrite(t *testing.T) {
 					t.Errorf("sync %d: filter not looked at for %v, want at most %v", i, got, tt.filterMax)
 				}
 			}
-			if b.late > 1 {
+			if b.late > 1+50*tt.again {
 				t.Errorf("%d readings came after the write", b.late)
 			}
 			if b.inside*share > spent {
 				t.Errorf("readings took %v of %v", b.inside, spent)
 			}
-			if b.reads[natTable] != 50*tt.reads {
-				t.Errorf("nat was read %d times in 50 syncs, want %d", b.reads[natTable], 50*tt.reads)
+			if got, least := b.reads[natTable], 50*tt.reads; got < least || got > least+50*tt.again {
+				t.Errorf("nat was read %d times in 50 syncs, want %d to %d", got, least, least+50*tt.again)
 			}
 		})
+	}
+}
+
+// TestSessionsThatLastAreReadAgain: a session takes four times as long as those before.
+func TestSessionsThatLastAreReadAgain(t *testing.T) {
+	b := newBench(t, 300*time.Microsecond, 80*time.Microsecond)
+	for range 20 {
+		b.sync(25 * ms)
+	}
+	b.sync(100 * ms)
+	if got := b.gap[natTable]; got > 20*ms {
+		t.Errorf("nat not looked at for %v", got)
 	}
 }
 
@@ -222,15 +235,18 @@ func TestSessionsForgetWhatWasMerged(t *testing.T) {
 	if !b.s.held() {
 		t.Fatal("the second writer is at work, for all that is known")
 	}
-	b.until(b.now.Add(20*ms), never) // what is read in its session
-	table, at, ok := b.s.next()
-	if wait := at.Sub(begin); !ok || wait < leastPatience || wait > 2*leastPatience {
-		t.Fatalf("%v is read %v later (%v), want it %v after the second one began", table, wait, ok, leastPatience)
+	for b.s.held() && b.now.Sub(begin) < time.Second { // what is read in its session, again and again
+		table, at, ok := b.s.next()
+		if !ok {
+			t.Fatal("nothing is read any more while the lock is held, for all that is known")
+		}
+		b.now = at
+		if b.s.expire(b.now); b.s.held() {
+			b.read(table, false)
+		}
 	}
-	b.now = at
-	b.s.expire(b.now)
-	if b.s.held() {
-		t.Error("the lock is still held")
+	if wait := b.now.Sub(begin); wait < leastPatience || wait > 2*leastPatience {
+		t.Errorf("the lock is held for %v, want about %v after the second one began", wait, leastPatience)
 	}
 	if got := b.s.lockOpen(b.now); got < 3*29*ms+20*ms || got > 3*29*ms+25*ms {
 		t.Errorf("open for %v in all, want what was seen of it", got)

@@ -34,11 +34,12 @@ const (
 	watchEvery  = 2 * time.Millisecond
 	watchShare  = 10
 	legacyEvery = 10 * time.Millisecond
-	// legacyBeside is between two looks while a write is expected that is also read
-	// in: the writer's session is watched. Looks are for the sessions that are missed,
-	// and take a processor from a sync that may be under way already. Twice that where
-	// none is expected.
-	legacyBeside = 2 * legacyEvery
+	// legacyBeside is between two looks while the writer's sessions are watched and read
+	// in, and legacyLead how long before it opens the lock file kube-proxy begins to prepare
+	// a sync: looks are for the sessions that are missed, and take a processor from a
+	// sync that may be under way already. Those that cost next to nothing come more often.
+	legacyBeside = 10 * legacyEvery
+	legacyLead   = 40 * time.Millisecond
 	legacyShare  = 20
 	legacyNear   = 4
 	legacyLong   = 10
