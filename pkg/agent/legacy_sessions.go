@@ -325,8 +325,9 @@ type tableRead struct {
 }
 
 // read takes a reading that was made, whoever asked for it. All events up to
-// its end were told before. It reports whether a writer was at work.
-func (s *sessions) read(r tableRead) (inSession bool) {
+// its end were told before. It reports whether a writer was at work, or may have been:
+// one that takes longer than any before may still be.
+func (s *sessions) read(r tableRead) (writing bool) {
 	t := s.tables[r.table]
 	if t == nil {
 		t = &sessionTable{until: firstEnd}
@@ -334,7 +335,7 @@ func (s *sessions) read(r tableRead) (inSession bool) {
 	}
 	spend(&t.cost, r.end.Sub(r.begin))
 	closed := t.longest > 0 && !t.over.After(r.end) // since the last reading, and before this one
-	inSession = s.held() || s.end.After(r.begin)
+	inSession := s.held() || s.end.After(r.begin)
 	late := inSession && r.changed && !closed
 	t.late = t.late || late
 	switch {
@@ -364,7 +365,7 @@ func (s *sessions) read(r tableRead) (inSession bool) {
 	if r.begin.After(t.over) {
 		t.due = time.Time{}
 	}
-	return inSession
+	return inSession || s.lost
 }
 
 // replan has a table read again while the session goes on that has not written it yet:
