@@ -325,8 +325,7 @@ type tableRead struct {
 }
 
 // read takes a reading that was made, whoever asked for it. All events up to
-// its end were told before. It reports whether a writer was at work, or may have been:
-// one that takes longer than any before may still be.
+// its end were told before. It reports whether a writer was or may have been at work.
 func (s *sessions) read(r tableRead) (writing bool) {
 	t := s.tables[r.table]
 	if t == nil {
