@@ -72,7 +72,7 @@ type sessions struct {
 	opened int       // descriptors of the lock file
 	heard  time.Time // the last event
 	lost   bool      // the last session was taken to be over without a closing
-	waited bool      // the session at hand is of one who waited for the one before
+	waited bool      // the session at hand, or the last one, is of one who waited for the one before
 	begin  time.Time // of the session at hand or the last one
 	burst  time.Time // the begin of the first one of those that followed each other at once
 	end    time.Time // of the last one
@@ -364,7 +364,7 @@ func (s *sessions) read(r tableRead) (writing bool) {
 	if r.begin.After(t.over) {
 		t.due = time.Time{}
 	}
-	return inSession || s.lost
+	return inSession || s.lost && !s.waited
 }
 
 // replan has a table read again while the session goes on that has not written it yet:
