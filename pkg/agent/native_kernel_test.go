@@ -249,7 +249,7 @@ func tapNative(t *testing.T, f family, priority int) {
 		{"svcscope_service_attempts_total", []string{"service_name=web", "via=cluster", "ip_family=" + f.name}, 7},
 		{"svcscope_service_translated_attempts_total", []string{"service_name=web"}, 11},
 		{refused, []string{"reason=no_endpoints", "service_namespace=shop", "service_name=ghost", "hook=output", "owner=kube-proxy"}, 9},
-		{"svcscope_drop_witnessed_packets_total", []string{"source=tap"}, 0},
+		{"svcscope_drop_witnessed_packets_total", []string{"source=tap"}, 9},
 		{"svcscope_counting_method", []string{"what=refusals", "method=tap"}, 1},
 		{"svcscope_counting_method", []string{"what=connections", "method=none"}, 1},
 		{"svcscope_collector_success", []string{"collector=tap"}, 1},

@@ -145,22 +145,23 @@ func (r *TapRefusal) labels(hooks ruleset.Hooks) DropLabels {
 	return DropLabels{Reason: string(r.Reason), Hook: hookOf(hooks), Owner: policy.KubeProxy, Service: r.Port.Name}
 }
 
-// refuse counts packets that came by some hooks: where the rule counts them, too, the tap
-// is a witness.
+// refuse counts packets that came by some hooks. The tap is a witness of them, and the only one
+// to count them where their rule does not.
 func (t *TapTally) refuse(r *TapRefusal, hooks ruleset.Hooks, packets uint64) {
-	switch {
-	case packets == 0:
-	case r.Uncounted:
+	if packets == 0 {
+		return
+	}
+	t.refused[WitnessKey{Source: SourceTap, Reason: string(r.Reason), Service: r.Port.Name}] += packets
+	if r.Uncounted {
 		t.drops[r.labels(hooks)] += packets
-	default:
-		t.refused[WitnessKey{Source: SourceTap, Reason: string(r.Reason), Service: r.Port.Name}] += packets
 	}
 }
 
 // TapTaken is what a tap has counted.
 type TapTaken struct {
 	Flows map[TapPort]TapFlows
-	// Refused are packets that rules count, too, and Drops those that the tap alone does.
+	// Refused are the packets that the tap saw being refused, and Drops those of them that
+	// no rule counts.
 	Refused map[WitnessKey]uint64
 	Drops   map[DropLabels]uint64
 }

@@ -21,6 +21,7 @@ import (
 // of others that refuse packets, and an agent.
 type dropScene struct {
 	t         *testing.T
+	native    bool // kube-proxy is in its nftables mode
 	lab       *labtest.Lab
 	agent     *agent
 	services  map[string]labtest.Service // by name
@@ -91,8 +92,9 @@ func (a *agent) taps() error {
 	if err := json.Unmarshal([]byte(page), &report); err != nil {
 		return err
 	}
-	// By its cluster address and its node port, by an external one, and by that of a load balancer.
-	if want := (2 + 1 + 1) * len(transports) * len(families); !report.Tap.Active || !report.Tap.Group.Bound || report.Tap.Refused < want {
+	// By its cluster address and its node port, by an external one, by that of a load balancer,
+	// and by a cluster address that wants local endpoints.
+	if want := (2 + 1 + 1 + 1) * len(transports) * len(families); !report.Tap.Active || !report.Tap.Group.Bound || report.Tap.Refused < want {
 		return fmt.Errorf("got %+v, want %d ways that refuse packets", report.Tap, want)
 	}
 	return nil
@@ -122,9 +124,9 @@ const (
 	localnet = "127.0.0.9"
 )
 
-func newDropScene(t *testing.T, backend string) *dropScene {
+func newDropScene(t *testing.T, o labtest.Options) *dropScene {
 	t.Helper()
-	s := &dropScene{t: t, lab: labtest.Start(t, labtest.Options{Backend: backend}), services: map[string]labtest.Service{}}
+	s := &dropScene{t: t, native: o.ProxyMode == "nftables", lab: labtest.Start(t, o), services: map[string]labtest.Service{}}
 	for _, p := range transports {
 		expose := func(name string, args ...string) {
 			name += "-" + p.name
@@ -132,32 +134,21 @@ func newDropScene(t *testing.T, backend string) *dropScene {
 		}
 		expose("none", "--type=NodePort", "--pods=none")
 		expose("far", "--pods=10.244.2.5,fd00:10:244:2::5", "--external-traffic-policy=Local", "--external-ip=198.51.100.7,2001:db8::7")
+		expose("inner", "--pods=10.244.2.5,fd00:10:244:2::5", "--internal-traffic-policy=Local")
 		expose("guarded", "--load-balancer-ip=198.51.100.8,2001:db8::8", "--source-range=10.99.0.0/16,fd00:99::/64")
 	}
 	for _, f := range families {
 		restore := strings.Replace(f.save, "save", "restore", 1)
-		s.lab.Exec("node1", "sh", "-ec", restore+" --noflush <<'END'\n"+rulesOfOthers(s.pod(2, f.v6))+"END\n")
+		rules := "*filter\n" + rulesOfKubeRouter(s.pod(2, f.v6)) + rulesOfSomebody()
+		if !f.v6 { // which weave does not know
+			rules += rulesOfWeave(s.pod(1, false))
+		}
+		rules += "COMMIT\n"
+		s.lab.Exec("node1", "sh", "-ec", restore+" --noflush <<'END'\n"+rules+"END\n")
 	}
 	// The client's packets to such an address are to go to the node.
 	s.lab.Exec("client", "sh", "-ec", "ip route del local 127.0.0.0/8 dev lo table local; ip route add "+localnet+" via "+s.lab.Info.Nodes[0].IPv4[0])
 	return s
-}
-
-// rulesOfOthers are kube-router's for a pod, with the limit that it has (kube-router 2.11,
-// pkg/controllers/netpol/pod.go), and somebody's for two ports of the node.
-func rulesOfOthers(pod string) string {
-	const theirs = `-A KUBE-POD-FW-AAAAAAAAAAAAAAAA -m comment --comment "default/pod2 %s" -m mark ! --mark 0x10000/0x10000 %s` + "\n"
-	rules := "*filter\n:KUBE-POD-FW-AAAAAAAAAAAAAAAA - [0:0]\n" +
-		"-A FORWARD -d " + pod + " -j KUBE-POD-FW-AAAAAAAAAAAAAAAA\n" +
-		fmt.Sprintf(theirs, "log-drop", "-m limit --limit 10/minute --limit-burst 10 -j NFLOG --nflog-group 100") +
-		fmt.Sprintf(theirs, "reject", "-j REJECT")
-	for _, p := range transports {
-		to := func(port int) string { return fmt.Sprintf("-A INPUT -p %[1]s -m %[1]s --dport %[2]d ", p.name, port) }
-		rules += to(ownPort) + "-j DROP\n" +
-			to(ownLoggedPort) + "-j NFLOG --nflog-group 100 --nflog-prefix svcscope:deny:nobody\n" +
-			to(ownLoggedPort) + "-j DROP\n"
-	}
-	return rules + "COMMIT\n"
 }
 
 // pod is the address of a pod, counted from 1.
@@ -169,38 +160,41 @@ func (s *dropScene) pod(n int, v6 bool) string {
 	return p.IPv4[0]
 }
 
+// hooks are where kube-proxy refuses packets: those without endpoints, by a cluster address, a
+// node port or an external address, and those that are not in the source ranges.
+type hooks struct{ cluster, nodePort, external, ranges string }
+
+func (s *dropScene) hooks() hooks {
+	if s.native { // as the tap tells them, which knows packets of the node itself
+		return hooks{"input+forward", "input", "input+forward", "prerouting+output"}
+	}
+	return hooks{"forward+output", "input+forward", "input+forward", "input+forward+output"}
+}
+
 // refusals are packets of every kind that is refused, some of each.
-func (s *dropScene) refusals() []refusal {
-	var all []refusal
+func (s *dropScene) refusals() (all []refusal) {
 	for _, f := range families {
-		vip, external := labtest.Service.VIP4, "198.51.100."
-		if f.v6 {
-			vip, external = labtest.Service.VIP6, "2001:db8::"
-		}
 		for _, p := range transports {
 			add := func(what, from, kind, to string, counted dropped) {
 				what = fmt.Sprintf("%s, %s over %s", what, p.name, f.name)
 				all = append(all, refusal{what, from, kind, to, 3 + rand.IntN(10), counted})
 			}
-			none, far, guarded := "none-"+p.name, "far-"+p.name, "guarded-"+p.name
-			byCluster := dropped{"no_endpoints", "forward+output", "kube-proxy", none}
-			add("no endpoints, from a pod", "pod3", p.first, vip(s.services[none]), byCluster)
-			add("no endpoints, from outside", "client", p.first, vip(s.services[none]), byCluster)
-			add("no endpoints, by node port", "client", p.first, s.lab.NodePort(s.services[none].NodePort, f.v6),
-				dropped{"no_endpoints", "input+forward", "kube-proxy", none})
-			add("no endpoints, by node port, from the node itself", "node1", p.first, s.lab.NodePort(s.services[none].NodePort, f.v6),
-				dropped{"no_endpoints", "input+forward", "kube-proxy", none})
-			add("no local endpoints", "client", p.first, net.JoinHostPort(external+"7", "80"),
-				dropped{"no_local_endpoints", "input+forward", "kube-proxy", far})
-			add("not in the source ranges", "client", p.first, net.JoinHostPort(external+"8", "80"),
-				dropped{"source_range", "input+forward+output", "kube-proxy", guarded})
-			add("of no connection", "client", p.invalid, net.JoinHostPort(s.pod(1, f.v6), "8080"),
-				dropped{"invalid", "forward", "kube-proxy", ""})
+			s.ofServices(f.v6, p.name, func(what, from, to string, counted dropped) { add(what, from, p.first, to, counted) })
 			add("no policy lets it pass", "client", p.first, net.JoinHostPort(s.pod(2, f.v6), "8080"),
 				dropped{"policy_default", "forward", "kube-router", ""})
+			if !f.v6 {
+				weaves := dropped{"policy_default", "forward", "weave", ""}
+				add("weave lets nothing in", "client", p.first, net.JoinHostPort(s.pod(1, false), "8080"), weaves)
+				add("weave lets nothing out", "pod1", p.first, net.JoinHostPort(s.lab.Info.Client.IPv4[0], "8080"), weaves)
+			}
 			somebodys := dropped{"rule", "input", "other", ""}
 			add("somebody's rule", "client", p.first, s.lab.NodePort(ownPort, f.v6), somebodys)
 			add("somebody's rule that logs", "client", p.first, s.lab.NodePort(ownLoggedPort, f.v6), somebodys)
+			if s.native { // whose rules of no Service have no counters
+				continue
+			}
+			add("of no connection", "client", p.invalid, net.JoinHostPort(s.pod(1, f.v6), "8080"),
+				dropped{"invalid", "forward", "kube-proxy", ""})
 			if !f.v6 {
 				add("to the node's loopback device", "client", p.first, net.JoinHostPort(localnet, "80"),
 					dropped{"localnet", "input+output", "kube-proxy", ""})
@@ -208,6 +202,24 @@ func (s *dropScene) refusals() []refusal {
 		}
 	}
 	return all
+}
+
+// ofServices are first packets of flows to Services.
+func (s *dropScene) ofServices(v6 bool, transport string, add func(what, from, to string, counted dropped)) {
+	vip, external, at := labtest.Service.VIP4, "198.51.100.", s.hooks()
+	if v6 {
+		vip, external = labtest.Service.VIP6, "2001:db8::"
+	}
+	none, far, inner, guarded := "none-"+transport, "far-"+transport, "inner-"+transport, "guarded-"+transport
+	byCluster := dropped{"no_endpoints", at.cluster, "kube-proxy", none}
+	byNodePort := dropped{"no_endpoints", at.nodePort, "kube-proxy", none}
+	add("no endpoints, from a pod", "pod3", vip(s.services[none]), byCluster)
+	add("no endpoints, from outside", "client", vip(s.services[none]), byCluster)
+	add("no endpoints, by node port", "client", s.lab.NodePort(s.services[none].NodePort, v6), byNodePort)
+	add("no endpoints, by node port, from the node itself", "node1", s.lab.NodePort(s.services[none].NodePort, v6), byNodePort)
+	add("no local endpoints", "client", net.JoinHostPort(external+"7", "80"), dropped{"no_local_endpoints", at.external, "kube-proxy", far})
+	add("no local endpoints, by a cluster address", "pod3", vip(s.services[inner]), dropped{"no_local_endpoints", at.cluster, "kube-proxy", inner})
+	add("not in the source ranges", "client", net.JoinHostPort(external+"8", "80"), dropped{"source_range", at.ranges, "kube-proxy", guarded})
 }
 
 // start starts an agent that hears these witnesses, and has counted nothing.
@@ -303,7 +315,11 @@ func (s *dropScene) compareOthers(m metrics) error {
 	for name := range s.services {
 		service := map[string]string{"service_namespace": "default", "service_name": name}
 		want := s.total(func(r *refusal) bool { return r.counted.service == name })
-		for _, metric := range []string{"svcscope_service_rejected_packets_total", "svcscope_drop_packets_total"} {
+		metrics := []string{"svcscope_drop_packets_total", "svcscope_service_rejected_packets_total"}
+		if s.native {
+			metrics = metrics[:1]
+		}
+		for _, metric := range metrics {
 			if got, _ := m.sum(metric, service); int(got) != want {
 				return fmt.Errorf("%s%v is %v, want %d", metric, service, got, want)
 			}
