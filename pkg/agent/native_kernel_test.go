@@ -4,6 +4,7 @@ package agent
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -171,7 +172,7 @@ func (f *family) nativeText(priority int) string {
 		ends[i] = fmt.Sprintf("%d : %s . %d", i, e.Addr(), e.Port())
 	}
 	r := strings.NewReplacer(
-		"IPADDR", typ, "IP", ip, "VIP", f.vip.String(), "GHOST", f.ghost.String(), "PRIORITY", fmt.Sprint(priority),
+		"IPADDR", typ, "IP", ip, "VIP", f.vip.String(), "GHOST", f.ghost.String(), "NODE", f.node.String(), "PRIORITY", fmt.Sprint(priority),
 		"SERVICE", kubeproxy.NativeChain(kubeproxy.KindService, webPort), "EXTERNAL", kubeproxy.NativeChain(kubeproxy.KindExternal, webPort),
 		"ENDPOINTS", strings.Join(ends, ", "), "COUNT", fmt.Sprint(len(ends)),
 	)
@@ -189,14 +190,24 @@ func (f *family) nativeText(priority int) string {
 		type IPADDR . inet_proto . inet_service : verdict;
 		elements = { GHOST . udp . 80 comment "shop/ghost" : goto reject-chain };
 	}
+	map no-endpoint-nodeports {
+		type inet_proto . inet_service : verdict;
+		elements = { udp . 30053 comment "shop/ghost" : drop };
+	}
+	set nodeport-ips { type IPADDR; elements = { NODE }; }
 	chain reject-chain { reject; }
 	chain service-endpoints-check { IP daddr . meta l4proto . th dport vmap @no-endpoint-services; }
-	chain filter-input { type filter hook input priority PRIORITY; ct state new jump service-endpoints-check; }
+	chain nodeport-endpoints-check { IP daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports; }
+	chain filter-input {
+		type filter hook input priority PRIORITY;
+		ct state new jump nodeport-endpoints-check;
+		ct state new jump service-endpoints-check;
+	}
 	chain filter-forward { type filter hook forward priority PRIORITY; ct state new jump service-endpoints-check; }
 	chain filter-output { type filter hook output priority PRIORITY; ct state new jump service-endpoints-check; }
 	chain services {
 		IP daddr . meta l4proto . th dport vmap @service-ips;
-		fib daddr type local meta l4proto . th dport vmap @service-nodeports;
+		IP daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports;
 	}
 	chain nat-prerouting { type nat hook prerouting priority -100; jump services; }
 	chain nat-output { type nat hook output priority -100; jump services; }
@@ -223,16 +234,23 @@ func TestTapInNativeMode(t *testing.T) {
 	}
 }
 
-func tapNative(t *testing.T, f family, priority int) {
+// startNativeTap begins to tap on a node with these rules.
+func startNativeTap(t *testing.T, f family, rules string) *tapScene {
+	t.Helper()
 	f.load(t, "nft")
 	kerneltest.Exec(t, "", "nft", "flush", "ruleset")
-	kerneltest.Exec(t, f.nativeText(priority), "nft", "-f", "-")
-	f.serve(t)
+	kerneltest.Exec(t, rules, "nft", "-f", "-")
 	cfg := testConfig()
 	cfg.Kube, cfg.Tap, cfg.Interval = KubeAuto, true, 10*time.Millisecond
 	s := &tapScene{f: f, backend: "nft", api: chaosAPI(&f)}
 	s.sampler = apiSampler(t, cfg, s.api)
 	s.run(t)
+	return s
+}
+
+func tapNative(t *testing.T, f family, priority int) {
+	s := startNativeTap(t, f, f.nativeText(priority))
+	f.serve(t)
 	connect(t, f.cluster(), 7)
 	connect(t, f.external(), 4)
 	refuse(t, f, 9)
@@ -266,5 +284,57 @@ func tapNative(t *testing.T, f family, priority int) {
 	d := s.dropReport(&events[0])
 	if d.Source != "tap" || d.Service == nil || d.Service.Name != "ghost" || d.Table != kubeproxy.NativeTable || d.Chain != "service-endpoints-check" || d.Hook != "output" {
 		t.Errorf("got %+v", d)
+	}
+}
+
+// TestTapOfNodePortsInNativeMode: what is sent to a node port is counted where kube-proxy
+// refuses it, and at no other address of the node.
+func TestTapOfNodePortsInNativeMode(t *testing.T) {
+	for _, f := range []family{ipv4(), ipv6()} {
+		for _, tt := range []struct {
+			name, match string
+			want        float64
+		}{
+			{"at the node ports' addresses", "daddr @nodeport-ips", 5},
+			{"at any address", "fib daddr type local", 5 + 8},
+		} {
+			for _, priority := range []int{0, -110} {
+				t.Run(fmt.Sprint(f.name, " ", tt.name, " ", priority), func(t *testing.T) {
+					kerneltest.Run(t, func(t *testing.T) {
+						rules := f.nativeText(priority)
+						if !strings.Contains(tt.match, "@") {
+							rules = strings.NewReplacer("ip daddr @nodeport-ips", tt.match, "ip6 daddr @nodeport-ips", tt.match).Replace(rules)
+						}
+						s := startNativeTap(t, f, rules)
+						sendUDP(t, netip.AddrPortFrom(f.node, 30053), 5)
+						sendUDP(t, netip.AddrPortFrom(f.endpoints[0].Addr(), 30053), 8)
+						const refused = "svcscope_drop_packets_total"
+						for n := range 2 { // the second is counted in a reading that began when all had been sent
+							refuse(t, f, 1)
+							s.until(t, "all is counted", func() bool { return s.sum(t, refused, "reason=no_endpoints") == float64(n+1) })
+						}
+						labels := []string{"reason=no_local_endpoints", "service_name=ghost", "hook=input"}
+						if got := s.sum(t, refused, labels...); got != tt.want {
+							t.Errorf("%s%v: %v, want %v", refused, labels, got, tt.want)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// sendUDP sends n datagrams of one flow.
+func sendUDP(t *testing.T, to netip.AddrPort, n int) {
+	t.Helper()
+	c, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range n {
+		if _, err := c.WriteToUDPAddrPort([]byte("x"), to); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

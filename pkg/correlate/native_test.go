@@ -208,3 +208,53 @@ func TestTapRefusalsOfTheNativeMode(t *testing.T) {
 		t.Errorf("from within: %v", drops)
 	}
 }
+
+// TestTapRefusalsOfNodePorts: in the nftables mode they are at the addresses where kube-proxy
+// looks for node ports.
+func TestTapRefusalsOfNodePorts(t *testing.T) {
+	in := ruleset.InSet{Set: "nodeport-ips", Key: "ip daddr"}
+	for _, tt := range []struct {
+		name string
+		// dispatch and check are what the rules match that look up node ports.
+		dispatch, check []ruleset.Match
+		addrs           []string
+		want            []string
+	}{
+		{"at one address", []ruleset.Match{in}, []ruleset.Match{in}, []string{"192.0.2.10"}, []string{"192.0.2.10"}},
+		{"at two", []ruleset.Match{in}, []ruleset.Match{in}, []string{"192.0.2.10", "198.51.100.1"}, []string{"192.0.2.10", "198.51.100.1"}},
+		{"at none yet", []ruleset.Match{in}, []ruleset.Match{in}, nil, nil},
+		{"at any", nil, nil, nil, []string{"0.0.0.0"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			rs := nativeRules()
+			table := rs.Tables[0]
+			lookUp := ruleset.Rule{Matches: tt.check, Action: ruleset.Action{Kind: ruleset.Map}}
+			lookUp.Action.SetDetails(ruleset.Details{Name: "no-endpoint-nodeports"})
+			check := table.Chain("service-endpoints-check")
+			check.Rules = append(check.Rules, lookUp)
+			table.Chain("services").Rules[1].Matches = tt.dispatch
+			table.Sets["no-endpoint-nodeports"] = verdicts("no-endpoint-nodeports", true, to("", 30081, "", "shop/api"))
+			ips := ruleset.NewSet(&nftables.Set{Name: "nodeport-ips", KeyType: uint32(nftables.TypeIPv4)})
+			var elements []nftables.Element
+			for _, a := range tt.addrs {
+				elements = append(elements, nftables.Element{Key: netip.MustParseAddr(a).AsSlice()})
+			}
+			ips.Add(&nftables.Elements{Elements: elements})
+			ips.Done()
+			table.Sets[ips.Name] = ips
+			var got []string
+			for _, r := range TapRefusals(kubeproxy.NewNativeView(rs), nil, NewNames(nil)) {
+				if r.Way.Port != 30081 {
+					continue
+				}
+				got = append(got, r.Addr.String())
+				if r.Port != tapName("api", "") || r.Reason != NoLocalEndpoints || r.Protocol != service.TCP.Number() {
+					t.Errorf("%+v", r)
+				}
+			}
+			if d := cmp.Diff(tt.want, got); d != "" {
+				t.Errorf("addresses (-want +got):\n%s", d)
+			}
+		})
+	}
+}

@@ -65,46 +65,72 @@ func TapRefusals(v *kubeproxy.View, known *policy.Refusals, names *Names) []TapR
 	var all []TapRefusal
 	seen := make(map[refusing]struct{})
 	for i := range v.Refusals {
-		f := &v.Refusals[i]
-		w, ok := refusedWay(v.Family, f)
-		hooks, native := f.Hooks, v.Native != nil
-		if !native {
-			hooks = known.Hooks(f.Table, f.Chain.Name)
-		}
-		r := TapRefusal{
-			Way: w, Reason: Reason(f.Reason), Table: f.Table, Chain: f.Chain.Name, Hooks: hooks,
-			Early: f.Priority < 0, Uncounted: native,
-		}
-		key := refusing{w, r.ofRanges()}
-		if _, twice := seen[key]; !ok || twice || hooks == 0 {
+		r := tapRefusal(v, &v.Refusals[i], known, names)
+		if r.Hooks == 0 {
 			continue
 		}
-		seen[key] = struct{}{}
-		if p := v.Ports[f.Hash]; r.ofRanges() {
-			if p == nil || p.Native == nil || p.Native.Sources == nil { // whom it is open to is not known
+		for _, r.Way = range refusedWays(v, &v.Refusals[i]) {
+			key := refusing{r.Way, r.ofRanges()}
+			if _, twice := seen[key]; twice {
 				continue
 			}
-			r.Sources = p.Native.Sources
+			seen[key] = struct{}{}
+			if r.ofRanges() && r.Sources == nil { // whom it is open to is not known
+				continue
+			}
+			all = append(all, r)
 		}
-		if name, ok := names.refusal(f); ok {
-			r.Port = name
-		}
-		all = append(all, r)
 	}
 	return all
 }
 
-// refusedWay is the way that a rule of the filter table, or of the nftables mode's, refuses;
-// one of nat marks packets, and what becomes of them another rule tells.
-func refusedWay(family Family, f *kubeproxy.Refusal) (w Way, ok bool) {
-	w = Way{Addr: f.Frontend.Addr, Protocol: f.Frontend.Protocol.Number(), Port: f.Frontend.Port}
+// tapRefusal is what a rule tells, whatever the way.
+func tapRefusal(v *kubeproxy.View, f *kubeproxy.Refusal, known *policy.Refusals, names *Names) TapRefusal {
+	native := v.Native != nil
+	r := TapRefusal{
+		Reason: Reason(f.Reason), Table: f.Table, Chain: f.Chain.Name, Hooks: f.Hooks,
+		Early: f.Priority < 0, Uncounted: native,
+	}
+	if !native {
+		r.Hooks = known.Hooks(f.Table, f.Chain.Name)
+	}
+	if p := v.Ports[f.Hash]; r.ofRanges() && p != nil && p.Native != nil {
+		r.Sources = p.Native.Sources
+	}
+	if name, ok := names.refusal(f); ok {
+		r.Port = name
+	}
+	return r
+}
+
+// refusedWays are those that a rule of the filter table, or of the nftables mode's, refuses;
+// one of nat marks packets, and what becomes of them another rule tells. The nftables mode
+// looks packets to node ports up where they are sent to some of the node's addresses, or to
+// any of them.
+func refusedWays(v *kubeproxy.View, f *kubeproxy.Refusal) []Way {
+	w := Way{Addr: f.Frontend.Addr, Protocol: f.Frontend.Protocol.Number(), Port: f.Frontend.Port}
 	if f.Table == "nat" || w.Protocol == 0 || w.Port == 0 {
-		return Way{}, false
+		return nil
 	}
 	if f.Frontend.Kind == kubeproxy.NodePort {
-		w.Addr = unspecified(family)
+		if n := v.Native; n != nil && !n.AnyNodePortIP {
+			return waysOf(w, n.NodePortIPs)
+		}
+		w.Addr = unspecified(v.Family)
 	}
-	return w, w.Addr.IsValid()
+	if !w.Addr.IsValid() {
+		return nil
+	}
+	return []Way{w}
+}
+
+// waysOf are the same at each of some addresses.
+func waysOf(w Way, addrs []netip.Addr) []Way {
+	all := make([]Way, len(addrs))
+	for i, a := range addrs {
+		all[i] = Way{a, w.Protocol, w.Port}
+	}
+	return all
 }
 
 func unspecified(family Family) netip.Addr {
