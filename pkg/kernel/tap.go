@@ -67,7 +67,10 @@ type TapConfig struct {
 	// bytes a CPU, and some 200 bytes; the room itself takes 2 MiB in each of eight sets.
 	// Refused is the same of ways by which packets are refused; 0 is 4,096.
 	Keys, Refused int
-	Log           TapLog
+	// Sources is how many prefixes the ways in TapWays.Ranges may be open to in each family;
+	// 0 is 2,048. A way has room for all of its sources or none.
+	Sources int
+	Log     TapLog
 }
 
 // TapLog is where packets go that are about to be refused, beside being counted.
@@ -89,8 +92,9 @@ type Tap struct {
 	log  TapLog
 	// services and the others are the ways that are counted.
 	services, refused, refusedHere, early, earlyHere, ranges tapWays
-	// open has the sources of the ways in ranges.
-	open map[TapKey][]TapRange
+	// open has the sources of the ways in ranges, of so many prefixes in each family.
+	open    map[TapKey][]TapRange
+	sources int
 }
 
 // tapWays are the elements of the sets of some kinds.
@@ -124,7 +128,7 @@ func OpenTap(ctx context.Context, cfg TapConfig) (*Tap, error) {
 		w: w, read: conn{dial: dialNetfilter}, log: cfg.Log, services: ways(cmp.Or(cfg.Keys, 1<<16), tapAttempts, tapDNAT),
 		refused: ways(refused, tapRefused), refusedHere: ways(refused, tapRefusedHere),
 		early: ways(refused, tapEarly), earlyHere: ways(refused, tapEarlyHere),
-		ranges: ways(refused, tapRanges), open: make(map[TapKey][]TapRange),
+		ranges: ways(refused, tapRanges), open: make(map[TapKey][]TapRange), sources: cmp.Or(cfg.Sources, tapSources),
 	}
 	if err := t.create(ctx); err != nil {
 		_ = w.Close()
@@ -151,7 +155,7 @@ func (t *Tap) build(ctx context.Context, b *tapBatch, parts ...*tapWays) error {
 			b.add(newTapSet, &set)
 			if s.kind == tapRanges {
 				id++
-				open := s.openObject(id)
+				open := s.openObject(id, uint32(t.sources))
 				b.add(newTapSet, &open)
 			}
 		}
@@ -240,7 +244,7 @@ func (t *Tap) set(ctx context.Context, is *tapWays, keys []TapKey, ended map[Tap
 }
 
 // difference has the keys of a that b lacks, in order.
-func difference(a, b map[TapKey]struct{}) []TapKey {
+func difference[A, B any](a map[TapKey]A, b map[TapKey]B) []TapKey {
 	var out []TapKey
 	for k := range a {
 		if _, ok := b[k]; !ok {

@@ -56,11 +56,21 @@ func (b *tapBatch) add(typ tapType, o tapObject) {
 	case delTapElem: // with what it has counted
 		flags |= netlink.Echo
 	}
+	b.put(typ, flags, o)
+}
+
+// drop deletes elements that count nothing, of which the kernel need not tell.
+func (b *tapBatch) drop(o tapObject) { b.put(delTapElem, netlink.Request, o) }
+
+func (b *tapBatch) put(typ tapType, flags netlink.HeaderFlags, o tapObject) {
 	b.messages = append(b.messages, netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(typ), Flags: flags}, Data: o.Append(nil)})
 }
 
 // tapEchoBuffer holds what the kernel tells of tapAtOnce elements in two sets.
 const tapEchoBuffer = 4 << 20
+
+// tapSendBuffer holds one transaction.
+const tapSendBuffer = 1 << 20
 
 // tapWriter is the socket that owns the table.
 type tapWriter struct{ s *noticeSocket }
@@ -72,7 +82,10 @@ func dialTap() (tapWriter, error) {
 	}
 	s := &noticeSocket{conn: c}
 	if s.raw, err = c.SyscallConn(); err == nil {
-		err = c.SetReadBuffer(tapEchoBuffer / 2)
+		err = c.SetReadBuffer(tapEchoBuffer / 2) // the kernel takes twice of what it is asked for
+	}
+	if err == nil {
+		err = c.SetWriteBuffer(tapSendBuffer / 2)
 	}
 	if err != nil {
 		_ = c.Close()
