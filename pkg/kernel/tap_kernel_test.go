@@ -341,6 +341,35 @@ func TestTapIsBounded(t *testing.T) {
 	})
 }
 
+// namelessTable is one that any kernel takes for invalid, as those before 5.12 do one that has
+// an owner.
+type namelessTable struct{}
+
+func (namelessTable) Append(b []byte) []byte {
+	return netfilter.AppendGenMsg(b, netfilter.GenMsg{Family: netfilter.FamilyINet})
+}
+
+// TestTapOfKernelsWithoutOwners: what they say of the table is told as what it means.
+func TestTapOfKernelsWithoutOwners(t *testing.T) {
+	kerneltest.Run(t, func(t *testing.T) {
+		w, err := dialTap()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		var b tapBatch
+		b.add(newTapTable, namelessTable{})
+		err = w.commit(t.Context(), &b, nil)
+		if !errors.Is(err, unix.EINVAL) {
+			t.Fatalf("got %v, want EINVAL", err)
+		}
+		if err := tapMeaning("make table x", err); !errors.Is(err, ErrAbsent) || errors.Is(err, ErrTapped) ||
+			!strings.HasPrefix(err.Error(), "make table x: ") || !strings.Contains(err.Error(), "no owners before Linux 5.12") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 func TestTapNeedsCapability(t *testing.T) {
 	kerneltest.Run(t, func(t *testing.T) {
 		kerneltest.DropCapabilities(t)
