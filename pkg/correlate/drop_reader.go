@@ -125,7 +125,7 @@ func (r *DropReader) sentTo(e *DropEvent, a netip.AddrPort, protocol uint8) {
 
 func (r *DropReader) own(a netip.Addr) bool {
 	_, ok := r.node[a.As16()]
-	return ok || len(r.node) == 0 || a.IsLoopback()
+	return ok || a.IsLoopback()
 }
 
 // learn finds out of which rule packets of a shape are.

@@ -123,6 +123,29 @@ func TestDropReader(t *testing.T) {
 	}
 }
 
+// TestDropReaderWithoutNodeAddresses: where it is not known which addresses are the node's, a port
+// of a pod that has the number of a node port is not one.
+func TestDropReaderWithoutNodeAddresses(t *testing.T) {
+	c := demoCatalog("10.244.1.5:8080")
+	c.Node.IPs = nil
+	r := NewDropReader(nil, FlowInputs{Catalog: c})
+	for _, tt := range []struct{ to, want string }{
+		{"10.244.1.5:30080", ""},
+		{"192.168.50.1:30080", ""},
+		{"127.0.0.1:30080", "shop/web"},
+		{"10.96.0.10:80", "shop/web"},
+	} {
+		p := &nflog.Packet{Family: netfilter.IPv4, Group: 9, Hook: netfilter.HookForward, Prefix: []byte("svcscope:deny"), Payload: payload(tcp, "10.0.0.9:40000", tt.to)}
+		var e DropEvent
+		if !r.Read(p, time.Unix(1000, 0), &e) {
+			t.Fatalf("%s is left", tt.to)
+		}
+		if got := e.HasService(); got != (tt.want != "") || got && e.Service.Name.String() != tt.want {
+			t.Errorf("%s: Service %q, want %q", tt.to, e.Service.Name, tt.want)
+		}
+	}
+}
+
 // brief is what a test compares.
 func (e *DropEvent) brief() string {
 	s := e.Hook + " logged"
