@@ -15,7 +15,7 @@ func (s *sampler) publishDrops(in *correlate.Inputs, now time.Time) {
 	if s.tap.on {
 		s.publishTap(in, now)
 	}
-	in.Drops, in.PolicyDrops = s.drops.Totals(s.names.Exists), s.drops.Policies()
+	in.Drops, in.PolicyDrops, in.UnnamedDrops = s.drops.Totals(s.names.Exists), s.drops.Policies(), s.drops.Unnamed()
 	s.tellLosses(in.PolicyDrops, now)
 	if !s.groups.choice.none() {
 		s.noteLoggers()

@@ -48,9 +48,10 @@ type Inputs struct {
 	Blind     []BlindTime
 	Lock      *LockTime
 	Self      Self
-	// Drops and PolicyDrops are the Snapshot's.
-	Drops       []DropTotal
-	PolicyDrops []PolicyDropTotal
+	// Drops, PolicyDrops and UnnamedDrops are the Snapshot's.
+	Drops        []DropTotal
+	PolicyDrops  []PolicyDropTotal
+	UnnamedDrops uint64
 	// Witnessed and LogGroups likewise.
 	Witnessed []WitnessedDrops
 	LogGroups []LogGroup
@@ -105,7 +106,7 @@ type viewState struct {
 func (b *Builder) Build(in Inputs, now time.Time) *Snapshot {
 	s := &Snapshot{
 		Time: now, Node: node(&in), Kube: in.Kube, Changes: in.Changes, Conntrack: in.Conntrack, Flows: in.Flows, Self: in.Self,
-		Exact: in.Exact, Blind: in.Blind, Lock: in.Lock, Drops: in.Drops, PolicyDrops: in.PolicyDrops,
+		Exact: in.Exact, Blind: in.Blind, Lock: in.Lock, Drops: in.Drops, PolicyDrops: in.PolicyDrops, UnnamedDrops: in.UnnamedDrops,
 		Drift: in.Drift, Witnessed: in.Witnessed, LogGroups: in.LogGroups, Tap: in.Tap, Queues: in.Queues,
 	}
 	for i := range in.Rules {

@@ -50,6 +50,8 @@ type DropKey struct {
 	Direction   policy.Direction
 	Policy, Pod policy.Object
 	Family      Family
+	// unnamed: there was no room for the names of policy and pod.
+	unnamed bool
 }
 
 // named reports whether a policy or pod is told.
@@ -92,6 +94,7 @@ type Drops struct {
 	// policies are packets by what PolicyDropTotal tells them apart by, as long as one of
 	// the keys is there that have it.
 	policies map[policyLabels]uint64
+	unnamed  uint64 // packets of keys whose names had no room
 }
 
 // policyLabels are what the packets of several keys have in common.
@@ -141,8 +144,7 @@ func (d *Drops) of(key DropKey) *dropped {
 	e := d.keys[key]
 	if e == nil && key.named() {
 		if d.named == maxNamed {
-			key.Direction, key.Policy, key.Pod = "", policy.Object{}, policy.Object{}
-			return d.of(key)
+			return d.of(DropKey{DropLabels: key.DropLabels, Family: key.Family, unnamed: true})
 		}
 		d.named++
 	}
@@ -287,9 +289,13 @@ func (d *Drops) take(now time.Time) {
 		for _, packets := range grown[i].Rejected {
 			n += packets
 		}
-		d.add(e.key.DropLabels, n-min(n, e.counted), now)
-		if e.key.named() {
-			d.policies[e.key.policyLabels()] += n - min(n, e.counted)
+		more := n - min(n, e.counted)
+		d.add(e.key.DropLabels, more, now)
+		switch {
+		case e.key.named():
+			d.policies[e.key.policyLabels()] += more
+		case e.key.unnamed:
+			d.unnamed += more
 		}
 		e.counted, e.created = n, grown[i].Created
 	}
@@ -350,6 +356,9 @@ func (d *Drops) Totals(keep func(service.Name) bool) []DropTotal {
 	})
 	return out
 }
+
+// Unnamed counts the packets that Policies does not tell as there are too many names.
+func (d *Drops) Unnamed() uint64 { return d.unnamed }
 
 // Policies returns what rules of network policies refused, in order.
 func (d *Drops) Policies() []PolicyDropTotal {

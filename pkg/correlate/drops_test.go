@@ -4,6 +4,7 @@ package correlate
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,6 +156,38 @@ func TestDropsAreBounded(t *testing.T) {
 	if len(d.keys)+len(d.ports)+d.named != 0 {
 		t.Errorf("%d keys are kept, %d with a pod", len(d.keys), d.named)
 	}
+}
+
+// TestUnnamedDrops: what has no names as there is no room for them is told, and is named as soon
+// as there is room.
+func TestUnnamedDrops(t *testing.T) {
+	s := newDropScene(t)
+	s.drops.named = maxNamed
+	check := func(policies string, unnamed uint64) {
+		t.Helper()
+		var got []string
+		for _, p := range s.drops.Policies() {
+			got = append(got, fmt.Sprintf("%s %s/%s %d", p.Owner, p.Pod.Namespace, p.Pod.Name, p.Packets))
+		}
+		if all := strings.Join(got, ", "); all != policies || s.drops.Unnamed() != unnamed {
+			t.Errorf("%q and %d without names, want %q and %d", all, s.drops.Unnamed(), policies, unnamed)
+		}
+	}
+	s.read(dropRules("A", 0, 0, 8, 0))
+	s.read(dropRules("A", 0, 0, 8, 0))
+	s.read(dropRules("A", 0, 0, 12, 3))
+	check("", 4)
+	s.drops.named = 0
+	s.read(dropRules("A", 0, 0, 15, 3))
+	check("kube-router shop/web-0 0", 7)
+	s.read(dropRules("A", 0, 0, 20, 3))
+	check("kube-router shop/web-0 5", 7)
+	s.want(
+		"invalid forward kube-proxy / 0",
+		"no_endpoints forward+output kube-proxy shop/web 0",
+		"policy_default forward kube-router / 12",
+		"rule input other / 3",
+	)
 }
 
 // TestDropsOfServicesAboveTheCap count together until the Service has totals.

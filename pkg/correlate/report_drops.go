@@ -240,5 +240,8 @@ func dropNotes(s *Snapshot) []string {
 	if s.Node.ProxyMode == "nftables" {
 		notes = append(notes, "kube-proxy refuses packets in nftables mode without counting them")
 	}
+	if s.UnnamedDrops > 0 {
+		notes = append(notes, strconv.FormatUint(s.UnnamedDrops, 10)+" refused packets are told by neither policy nor pod: this node has more of these than are named")
+	}
 	return notes
 }

@@ -14,8 +14,8 @@ func TestDropNotes(t *testing.T) {
 	if notes := dropNotes(&Snapshot{Tables: []TableSize{{Owner: policy.Calico}}, Node: NodeInfo{ProxyMode: "iptables"}}); len(notes) != 0 {
 		t.Errorf("got %q", notes)
 	}
-	s := &Snapshot{Queues: []uint16{7, 100}, Node: NodeInfo{ProxyMode: "nftables"}}
-	want := []string{"Cilium", "Antrea", "AWS", "OVN", "queue 7 of NFQUEUE", "queue 100 of NFQUEUE", "nftables mode"}
+	s := &Snapshot{Queues: []uint16{7, 100}, Node: NodeInfo{ProxyMode: "nftables"}, UnnamedDrops: 9}
+	want := []string{"Cilium", "Antrea", "AWS", "OVN", "queue 7 of NFQUEUE", "queue 100 of NFQUEUE", "nftables mode", "9 refused packets"}
 	for _, owner := range []string{policy.OVN, policy.AWS, policy.Antrea, policy.Cilium} {
 		s.Tables = append(s.Tables, TableSize{Owner: owner})
 	}

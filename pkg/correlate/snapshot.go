@@ -37,9 +37,11 @@ type Snapshot struct {
 	Exact    []LedgerExact
 	Blind    []BlindTime
 	// Drops are packets refused by rules, each once, and PolicyDrops those of them
-	// that rules of network policies refused.
-	Drops       []DropTotal
-	PolicyDrops []PolicyDropTotal
+	// that rules of network policies refused. Further UnnamedDrops are told by neither policy
+	// nor pod, as those that are told are so many.
+	Drops        []DropTotal
+	PolicyDrops  []PolicyDropTotal
+	UnnamedDrops uint64
 	// Witnessed is what NFLOG has shown of packets refused, and LogGroups where from.
 	Witnessed []WitnessedDrops
 	LogGroups []LogGroup

@@ -41,6 +41,12 @@ func dropMetrics() []Metric {
 			Stability: Stable, Kernel: dropKernel, Cost: CostRules, When: "only with `--metrics.policies`; while the rule is there, and some minutes longer",
 		},
 		{
+			Name: "svcscope_policy_drop_unnamed_packets_total", Type: Counter, Unit: unitPackets,
+			Help: "Refused packets that svcscope_policy_drop_packets_total lacks: of rules that tell of a policy or pod beyond the 5,000 " +
+				"combinations of these, reason, hook, owner and IP family that are named at a time",
+			Stability: Stable, Kernel: dropKernel, Cost: CostRules, When: "only with `--metrics.policies`",
+		},
+		{
 			Name: "svcscope_drop_witnessed_packets_total", Type: Counter, Unit: unitPackets,
 			Help: "Packets that a witness saw being refused. Witnesses see some of the packets of svcscope_drop_packets_total " +
 				"a second time, as rules log them or the tap counts them: never add the two",

@@ -84,6 +84,7 @@ func richSnapshot() *correlate.Snapshot {
 			Owner: "calico", Direction: policy.Ingress, Policy: policy.Object{Namespace: "default", Name: "strict"},
 			Pod: policy.Object{Namespace: "default", Name: "web-0"}, Packets: 3, Created: t0,
 		}},
+		UnnamedDrops: 6,
 		Witnessed: []correlate.WitnessedDrops{
 			{WitnessKey: correlate.WitnessKey{Source: correlate.SourceNFLOG, Reason: "policy_default", Service: service.Name{Namespace: "default", Name: "web"}}, Packets: 2, Created: t0},
 			{WitnessKey: correlate.WitnessKey{Source: correlate.SourceNFLOG, Reason: "rule"}, Packets: 5, Created: t0},

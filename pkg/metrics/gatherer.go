@@ -93,6 +93,7 @@ func (g *Gatherer) buildDrops(b *builder, s *correlate.Snapshot) {
 	if !g.policies {
 		return
 	}
+	b.counter("svcscope_policy_drop_unnamed_packets_total", s.UnnamedDrops, s.Self.Started)
 	for _, d := range s.PolicyDrops {
 		b.counter("svcscope_policy_drop_packets_total", d.Packets, d.Created,
 			string(d.Direction), d.Policy.Namespace, d.Policy.Name, d.Pod.Namespace, d.Pod.Name, d.Owner)
