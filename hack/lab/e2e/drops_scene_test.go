@@ -246,6 +246,7 @@ func (s *dropScene) send() {
 	for _, r := range all {
 		argv[r.from] = append(argv[r.from], r.kind, r.to, strconv.Itoa(r.packets))
 	}
+	argv["client"] = append(argv["client"], s.unserved()...)
 	for from, args := range argv {
 		s.lab.Exec(from, insideArgv(s.t, packetsArg, append([]string{"0"}, args...)...)...)
 	}
@@ -253,6 +254,23 @@ func (s *dropScene) send() {
 	for k, n := range before {
 		s.logged[k] -= n
 	}
+}
+
+// unserved are packets to node ports at an address of the node at which the nftables mode serves
+// none: nobody refuses them.
+func (s *dropScene) unserved() (args []string) {
+	if !s.native {
+		return nil
+	}
+	for _, bridge := range []string{"10.244.1.1", "fd00:10:244:1::1"} {
+		if !strings.Contains(s.lab.Exec("node1", "ip", "addr", "show", "cni0"), " "+bridge+"/") {
+			s.t.Fatalf("%s is not the node's", bridge)
+		}
+		for _, p := range transports {
+			args = append(args, p.first, net.JoinHostPort(bridge, strconv.Itoa(s.services["none-"+p.name].NodePort)), "5")
+		}
+	}
+	return args
 }
 
 // logs are what the rules that log have counted, as the agent is to tell it.
