@@ -7,14 +7,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/svcscope/svcscope/pkg/correlate"
 )
 
 // DropWatch says what to do with drops as they come.
 type DropWatch struct {
-	// Started is called once groups are bound, or cannot be.
-	Started func([]correlate.LogGroup)
+	// Sources is called once groups are bound, or cannot be, and when that has changed, with
+	// a report of where events come from now: its Groups, Tap, NoEvents and Notes.
+	Sources func(*correlate.DropsReport)
 	// Visit is called for each event, with the names of its interfaces; missed events
 	// came too fast before it.
 	Visit func(e *correlate.DropEventReport)
@@ -65,8 +67,13 @@ func (s *sampler) watchDrops(ctx context.Context, w DropWatch) error {
 	defer stop()
 	ctx, cancel := context.WithCancel(ctx) // the tap may end it, too
 	done := make(chan struct{})
-	started := make(chan struct{})
-	s.groups.chosen = func() { close(started) }
+	chosen := make(chan struct{}, 1)
+	s.groups.chosen = func() {
+		select {
+		case chosen <- struct{}{}:
+		default:
+		}
+	}
 	go func() {
 		defer close(done)
 		s.groups.run(ctx, s.dropInputs)
@@ -76,20 +83,21 @@ func (s *sampler) watchDrops(ctx context.Context, w DropWatch) error {
 		<-done
 	}()
 	select {
-	case <-started:
+	case <-chosen:
 	case <-done:
 		if s.groups.choice.none() {
 			break
 		}
 		return nil
 	}
-	states := s.groups.states()
-	if s.tap.on {
-		states = append(states, s.tap.groups.states()...)
-	}
-	w.Started(states)
+	w.Sources(s.dropSources())
 	l := s.groups.events
 	for next := uint64(0); ; {
+		select {
+		case <-chosen:
+			w.Sources(s.dropSources())
+		default:
+		}
 		events, missed, after, more := l.after(next, followedAtOnce)
 		next = after
 		for i := range events {
@@ -105,9 +113,26 @@ func (s *sampler) watchDrops(ctx context.Context, w DropWatch) error {
 			return nil
 		case err := <-tapped:
 			return err
+		case <-chosen:
+			w.Sources(s.dropSources())
 		case <-more:
 		}
 	}
+}
+
+// dropSources reports where events come from now, and of the newest sampling what they lack.
+func (s *sampler) dropSources() *correlate.DropsReport {
+	var now correlate.Snapshot
+	if newest := s.latest.Load(); newest != nil {
+		now = *newest
+	}
+	now.LogGroups = s.groups.states()
+	if s.tap.on {
+		now.Tap = new(s.tap.told())
+	}
+	r := correlate.NewDropsReport(&now, nil, nil)
+	r.Source = correlate.SourceKernel
+	return &r
 }
 
 // tapOnce begins to tap, where that is wanted. It returns once what is refused is logged,
@@ -122,7 +147,7 @@ func (s *sampler) tapOnce(ctx context.Context) (failed <-chan error, stop func()
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	started := make(chan struct{})
-	s.tap.groups.chosen = func() { close(started) }
+	s.tap.groups.chosen = sync.OnceFunc(func() { close(started) })
 	done, ended := make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -3,11 +3,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -47,14 +47,19 @@ type logGroups struct {
 	freeFor time.Duration
 	// declined is what the log says of how not to bind a group.
 	declined string
-	// chosen is called when groups were bound for the first time.
+	// chosen is called when groups were chosen for the first time, and when what is told of
+	// one has changed since.
 	chosen func()
-
-	mu     sync.Mutex // guards what is in groups, and before
-	groups map[uint16]*logGroup
-	before uint64 // packets of groups that were let go, that were not decoded
+	// look wakes run before its time.
+	look chan struct{}
 	// free is since when nobody is seen to hold a group that rules log to.
 	free map[uint16]time.Time
+
+	mu     sync.Mutex // guards what is in groups, and what follows
+	groups map[uint16]*logGroup
+	passed map[uint16]correlate.LogGroup // that rules log to, and that are not to be read
+	rules  map[uint16]int                // that log to a group
+	before uint64                        // packets of groups that were let go, that were not decoded
 }
 
 // logGroup is one that is bound, or was to be.
@@ -72,7 +77,7 @@ func newLogGroups(choice groupChoice, h host, log *slog.Logger) *logGroups {
 	}
 	return &logGroups{
 		choice: choice, open: h.packetLog, held: h.logGroups, log: log, events: newDropLog(), freeFor: freeBefore, declined: "; --nflog.group=none declines", chosen: func() {},
-		groups: make(map[uint16]*logGroup), free: make(map[uint16]time.Time),
+		look: make(chan struct{}, 1), groups: make(map[uint16]*logGroup), free: make(map[uint16]time.Time),
 	}
 }
 
@@ -83,12 +88,17 @@ func (g *logGroups) run(ctx context.Context, in func() dropInputs) {
 	}
 	tick := time.NewTicker(groupsEvery)
 	defer tick.Stop()
+	var told []correlate.LogGroup
 	for first := true; ctx.Err() == nil; first = false {
-		if g.choose(ctx, in, time.Now()); first {
+		g.choose(ctx, in, time.Now())
+		now := g.states()
+		if first || !slices.EqualFunc(told, now, sameState) {
 			g.chosen()
 		}
+		told = now
 		select {
 		case <-ctx.Done():
+		case <-g.look:
 		case <-tick.C:
 		}
 	}
@@ -97,16 +107,30 @@ func (g *logGroups) run(ctx context.Context, in func() dropInputs) {
 	}
 }
 
+// byGroup orders groups.
+func byGroup(a, b correlate.LogGroup) int { return cmp.Compare(a.Group, b.Group) }
+
+// sameState reports whether the same is to be said of both.
+func sameState(a, b correlate.LogGroup) bool {
+	return a.Group == b.Group && a.State == b.State && a.Err == b.Err
+}
+
 // choose binds the groups that are to be bound, and lets others go.
 func (g *logGroups) choose(ctx context.Context, in func() dropInputs, now time.Time) {
-	want := g.choice.groups
+	want, with := g.choice.groups, in()
+	rules := rulesByGroup(with.loggers)
+	g.mu.Lock()
+	g.rules = rules
+	g.mu.Unlock()
 	if g.choice.auto {
-		want = g.unheld(in(), now)
+		want = g.unheld(rules, with.calico, now)
 	}
 	for group := range g.groups {
 		if !slices.Contains(want, group) {
+			if g.isBound(group) {
+				g.log.Info("NFLOG group is let go: no rule logs to it, or others may want it", "group", group)
+			}
 			g.release(group)
-			g.log.Info("NFLOG group is let go: no rule logs to it, or others may want it", "group", group)
 			g.mu.Lock()
 			g.before += g.groups[group].state.Undecoded
 			delete(g.groups, group)
@@ -120,39 +144,6 @@ func (g *logGroups) choose(ctx context.Context, in func() dropInputs, now time.T
 	}
 }
 
-// unheld are the groups that rules log to and that nobody has held for a time. Those
-// of Calico are never among them where it is: it may bind them at any time.
-func (g *logGroups) unheld(in dropInputs, now time.Time) []uint16 {
-	const calicoFirst, calicoLast = 1, 3
-	all, err := g.held()
-	if err != nil && !errors.Is(err, kernel.ErrAbsent) {
-		g.log.Debug("groups that are held are not known", "err", err)
-		return slices.Sorted(maps.Keys(g.groups))
-	}
-	free := make(map[uint16]time.Time)
-	for i := range in.loggers {
-		l := &in.loggers[i]
-		if l.Group == 0 || in.calico && l.Group >= calicoFirst && l.Group <= calicoLast {
-			continue
-		}
-		if !g.isBound(l.Group) && slices.ContainsFunc(all, func(h kernel.LogGroup) bool { return h.Group == l.Group }) {
-			continue
-		}
-		if free[l.Group] = now; !g.free[l.Group].IsZero() {
-			free[l.Group] = g.free[l.Group]
-		}
-	}
-	g.free = free
-	var want []uint16
-	for group, since := range free {
-		if g.isBound(group) || now.Sub(since) >= g.freeFor {
-			want = append(want, group)
-		}
-	}
-	slices.Sort(want)
-	return want
-}
-
 func (g *logGroups) isBound(group uint16) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -163,10 +154,7 @@ func (g *logGroups) isBound(group uint16) bool {
 func (g *logGroups) bind(ctx context.Context, group uint16, in func() dropInputs, now time.Time) {
 	b := g.groups[group]
 	if b == nil {
-		b = &logGroup{state: correlate.LogGroup{Group: group}}
-		g.mu.Lock()
-		g.groups[group] = b
-		g.mu.Unlock()
+		b = &logGroup{state: correlate.LogGroup{Group: group}} // told of once it was tried
 	}
 	if g.isBound(group) || now.Before(b.next) {
 		return
@@ -179,8 +167,8 @@ func (g *logGroups) bind(ctx context.Context, group uint16, in func() dropInputs
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	g.mu.Lock()
-	b.open, b.retry = l, 0
-	b.state.Bound, b.state.Err, b.state.Absent, b.state.HasFlows = true, "", false, l.HasFlows()
+	g.groups[group], b.open, b.retry = b, l, 0
+	b.state.State, b.state.Err, b.state.Holder, b.state.Next, b.state.HasFlows = correlate.LogGroupRead, "", 0, time.Time{}, l.HasFlows()
 	if b.state.Created.IsZero() {
 		b.state.Created = now
 	}
@@ -203,9 +191,17 @@ func (g *logGroups) bind(ctx context.Context, group uint16, in func() dropInputs
 func (g *logGroups) failed(b *logGroup, err error, now time.Time) {
 	b.retry = min(max(2*b.retry, firstRetry), lastRetry)
 	b.next = now.Add(b.retry)
+	held := &kernel.LogGroupHeldError{}
 	g.mu.Lock()
+	g.groups[b.state.Group] = b
 	was := b.state.Err
-	b.state.Err, b.state.Absent = err.Error(), errors.Is(err, kernel.ErrAbsent)
+	b.state.Err, b.state.State, b.state.Holder, b.state.Next = err.Error(), correlate.LogGroupFailed, 0, b.next
+	switch {
+	case errors.As(err, &held):
+		b.state.State, b.state.Holder = correlate.LogGroupHeld, held.PortID
+	case errors.Is(err, kernel.ErrAbsent):
+		b.state.State = correlate.LogGroupNoRule
+	}
 	g.mu.Unlock()
 	if was == err.Error() {
 		return
@@ -235,6 +231,7 @@ func (g *logGroups) release(group uint16) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	b.close()
+	b.state.Err = "it was let go"
 }
 
 // close closes the socket, whose counts stay.
@@ -244,7 +241,7 @@ func (b *logGroup) close() {
 	}
 	_ = b.open.Close()
 	b.state = b.now()
-	b.open, b.state.Bound = nil, false
+	b.open, b.state.State = nil, correlate.LogGroupFailed
 }
 
 // now is the state with what the open socket has counted.
@@ -257,14 +254,23 @@ func (b *logGroup) now() correlate.LogGroup {
 	return s
 }
 
-// states returns the groups that are read or were to be, in order.
+// states returns the groups that are read or were to be, and those that are passed over, in
+// order.
 func (g *logGroups) states() []correlate.LogGroup {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var all []correlate.LogGroup
-	for _, group := range slices.Sorted(maps.Keys(g.groups)) {
-		all = append(all, g.groups[group].now())
+	for _, b := range g.groups {
+		s := b.now()
+		s.Rules = g.rules[s.Group]
+		all = append(all, s)
 	}
+	for group, s := range g.passed {
+		if g.groups[group] == nil { // it is still being let go
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, byGroup)
 	return all
 }
 
@@ -280,11 +286,11 @@ func (g *logGroups) undecoded() uint64 {
 }
 
 // collector tells whether all groups that are to be read are. That no rule logs to one
-// is no fault.
+// is no fault, and neither is one that is passed over, unless nobody knows who holds it.
 func (g *logGroups) collector() correlate.CollectorState {
 	c := correlate.CollectorState{Name: "nflog", Success: true}
 	for _, s := range g.states() {
-		if !s.Bound && s.Err != "" && !s.Absent {
+		if s.State == correlate.LogGroupFailed || s.State == correlate.LogGroupHeld && !s.Passed {
 			c.Success, c.Err = false, s.Err
 		}
 	}

@@ -122,7 +122,7 @@ func (f *fakeGroups) read(choice groupChoice) *logGroups {
 func bound16(g *logGroups) []uint16 {
 	var all []uint16
 	for _, s := range g.states() {
-		if s.Bound {
+		if s.Read() {
 			all = append(all, s.Group)
 		}
 	}
@@ -192,7 +192,7 @@ func TestGroupThatIsHeld(t *testing.T) {
 	now, in := time.Unix(1e9, 0), inputsOf(false)
 	g.choose(ctx, in, now)
 	const want = "NFLOG group 100 is held by netlink port 4242"
-	if s := g.states(); len(s) != 1 || s[0].Bound || s[0].Err != want {
+	if s := g.states(); len(s) != 1 || s[0].Read() || s[0].Err != want {
 		t.Fatalf("got %+v, want %q", s, want)
 	}
 	if c := g.collector(); c.Success || c.Err != want {
@@ -214,12 +214,12 @@ func TestGroupThatIsHeld(t *testing.T) {
 	clear(f.held)
 	f.mu.Unlock()
 	g.choose(ctx, in, now.Add(lastRetry))
-	if s := g.states(); !s[0].Bound || s[0].Err != "" || !g.collector().Success {
+	if s := g.states(); !s[0].Read() || s[0].Err != "" || !g.collector().Success {
 		t.Errorf("got %+v of a group that is free", s)
 	}
 	stop()
 	g.release(100)
-	if s := g.states(); s[0].Bound || !f.open[100].isClosed() {
+	if s := g.states(); s[0].Read() || !f.open[100].isClosed() {
 		t.Errorf("got %+v after its end", s)
 	}
 }
@@ -251,7 +251,7 @@ func TestGroupWithoutModule(t *testing.T) {
 	f.err = fmt.Errorf("bind NFLOG group 100: %w", kernel.ErrAbsent)
 	g := f.read(groupChoice{groups: []uint16{100}})
 	g.choose(t.Context(), inputsOf(false), time.Unix(1e9, 0))
-	if s := g.states(); s[0].Bound || !s[0].Absent || !g.collector().Success {
+	if s := g.states(); s[0].Read() || s[0].State != correlate.LogGroupNoRule || !g.collector().Success {
 		t.Errorf("got %+v, %+v", s, g.collector())
 	}
 }
@@ -269,7 +269,7 @@ func TestGroupWhoseSocketFails(t *testing.T) {
 	for bound16(g) != nil && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}
-	if s := g.states(); s[0].Bound || !strings.Contains(s[0].Err, "it broke") || s[0].Packets != 3 || !f.open[100].isClosed() {
+	if s := g.states(); s[0].Read() || !strings.Contains(s[0].Err, "it broke") || s[0].Packets != 3 || !f.open[100].isClosed() {
 		t.Fatalf("got %+v of a socket that failed", s)
 	}
 	g.choose(ctx, in, now.Add(groupsEvery))

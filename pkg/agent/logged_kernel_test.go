@@ -69,7 +69,7 @@ func loggedDrops(t *testing.T, f family, backend string) {
 			}
 		}
 	}
-	until("not bound", func(g correlate.LogGroup) bool { return g.Bound })
+	until("not bound", func(g correlate.LogGroup) bool { return g.Read() })
 	const toPod, toGhost = 5, 3
 	send(t, &f, podPort, toPod)
 	refuse(t, f, toGhost)

@@ -302,11 +302,23 @@ func (t *tapper) planned() *correlate.TapPlan {
 func (t *tapper) take() (taken correlate.TapTaken, state correlate.Tap) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	taken, state = t.tally.Take(), t.state
+	return t.tally.Take(), t.now()
+}
+
+// told returns the state.
+func (t *tapper) told() correlate.Tap {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.now()
+}
+
+// now is the state with its group's. Needs mu.
+func (t *tapper) now() correlate.Tap {
+	state := t.state
 	for _, g := range t.groups.states() {
 		state.Log = g
 	}
-	return taken, state
+	return state
 }
 
 // tapCollector tells whether there is a table, with room for all, whose group is read.

@@ -43,8 +43,11 @@ func TestWatchEndsWithItsTap(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		done <- s.watchDrops(t.Context(), DropWatch{
-			Started: func(g []correlate.LogGroup) {
-				started = len(g)
+			Sources: func(r *correlate.DropsReport) {
+				started = len(r.Groups)
+				if r.Tap != nil && r.Tap.Active && r.Tap.Group.Bound && r.NoEvents == "" {
+					started++
+				}
 				s.tap.refusals.ways.Store(&[]correlate.TapRefusal{}) // another plan
 			},
 			Visit: func(*correlate.DropEventReport) {},

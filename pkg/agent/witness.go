@@ -17,12 +17,17 @@ func (s *sampler) publishDrops(in *correlate.Inputs, now time.Time) {
 	}
 	in.Drops, in.PolicyDrops, in.UnnamedDrops = s.drops.Totals(s.names.Exists), s.drops.Policies(), s.drops.Unnamed()
 	s.tellLosses(in.PolicyDrops, now)
-	if !s.groups.choice.none() {
+	switch {
+	case s.since:
+		s.noteLoggers()
+		in.LogGroups = s.groups.once(s.dropInputs().loggers)
+	case !s.groups.choice.none():
 		s.noteLoggers()
 		s.witnessed.Add(s.groups.events.take(), now)
 		in.LogGroups = s.groups.states()
 		in.Self.Collectors = append(in.Self.Collectors, s.groups.collector())
 	}
+	in.NoGroups = s.noGroups()
 	if s.host.queues != nil {
 		queues, err := s.host.queues()
 		if err != nil {
@@ -34,6 +39,21 @@ func (s *sampler) publishDrops(in *correlate.Inputs, now time.Time) {
 	if n := s.groups.undecoded() + s.tap.groups.undecoded(); n > 0 {
 		in.Self.Undecoded["packet"] = n
 	}
+}
+
+// noGroups is why there are no groups of NFLOG to be told of, where there are none.
+func (s *sampler) noGroups() correlate.NoEvents {
+	switch {
+	case s.since:
+		return correlate.NoEventsOneLook
+	case s.groups.choice.none():
+		return correlate.NoEventsDeclined
+	case s.readRules() != nil:
+		return correlate.NoEventsUnread
+	case len(s.dropInputs().loggers) == 0:
+		return correlate.NoEventsRule
+	}
+	return correlate.NoEventsNotRead // yet
 }
 
 // publishTap adds what the tap has counted.
@@ -116,6 +136,10 @@ func (s *sampler) noteLoggers() {
 	}
 	s.loggersAt = version
 	s.loggers.Store(&all)
+	select {
+	case s.groups.look <- struct{}{}:
+	default:
+	}
 }
 
 // dropInputs is what logged packets are held against now. It may be called from any

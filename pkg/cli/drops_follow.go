@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/svcscope/svcscope/pkg/agent"
@@ -56,14 +57,7 @@ func followAgent(ctx context.Context, e *env, o dropsOptions) error {
 		return statusError(resp)
 	}
 	fmt.Fprintf(e.stderr, "source: agent at %s\n", shown(o.source.agent))
-	var r correlate.DropsReport
-	if getJSON(ctx, e.client, strings.TrimSuffix(address, "?follow=true"), &r) == nil && r.Source == correlate.SourceAgent {
-		var groups []correlate.LogGroup
-		for _, g := range r.Groups {
-			groups = append(groups, correlate.LogGroup{Group: g.Group, Bound: g.Bound, Err: g.Error})
-		}
-		sayGroups(e.stderr, groups)
-	}
+	tellAgentsSources(ctx, e, o, strings.TrimSuffix(address, "?follow=true"))
 	for lines := json.NewDecoder(resp.Body); ; {
 		var d correlate.DropEventReport
 		if err := lines.Decode(&d); errors.Is(err, io.EOF) {
@@ -77,6 +71,21 @@ func followAgent(ctx context.Context, e *env, o dropsOptions) error {
 	}
 }
 
+// tellAgentsSources says where the events of an agent come from, and what they lack.
+func tellAgentsSources(ctx context.Context, e *env, o dropsOptions, address string) {
+	var r correlate.DropsReport
+	err := getJSON(ctx, e.client, address, &r)
+	if err == nil && r.Source != correlate.SourceAgent {
+		err = errors.New("decode answer: not a report of drops")
+	}
+	if err != nil {
+		fmt.Fprintf(e.stderr, "warning: where events come from is not known: %v\n", err)
+		return
+	}
+	t := eventTeller{w: e.stderr, o: o.source, zone: e.now().Location()}
+	t.tell(&r)
+}
+
 // followKernel reads groups of NFLOG itself.
 func followKernel(ctx context.Context, e *env, o dropsOptions, why string) error {
 	c := o.source.direct
@@ -88,10 +97,12 @@ func followKernel(ctx context.Context, e *env, o dropsOptions, why string) error
 	var failed error
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	begin := sync.OnceFunc(func() { fmt.Fprintf(e.stderr, "source: this node's kernel%s\n", why) })
+	t := eventTeller{w: e.stderr, o: o.source, zone: e.now().Location()}
 	err = e.watchDrops(ctx, c, agent.DropWatch{
-		Started: func(groups []correlate.LogGroup) {
-			fmt.Fprintf(e.stderr, "source: this node's kernel%s\n", why)
-			sayGroups(e.stderr, groups)
+		Sources: func(r *correlate.DropsReport) {
+			begin()
+			t.tell(r)
 		},
 		Visit: func(d *correlate.DropEventReport) {
 			if failed = writeDrop(e, d, o); failed != nil {
@@ -100,20 +111,6 @@ func followKernel(ctx context.Context, e *env, o dropsOptions, why string) error
 		},
 	})
 	return errors.Join(err, failed)
-}
-
-// sayGroups says which groups are read; where none is, why.
-func sayGroups(w io.Writer, groups []correlate.LogGroup) {
-	if len(groups) == 0 {
-		fmt.Fprintln(w, "no group of NFLOG is read, as no rule logs to one that is free, or none is to be read: no events")
-	}
-	for _, g := range groups {
-		if g.Bound {
-			fmt.Fprintf(w, "reading NFLOG group %d\n", g.Group)
-		} else {
-			fmt.Fprintf(w, "warning: NFLOG group %d is not read: %s\n", g.Group, g.Err)
-		}
-	}
 }
 
 // writeDrop prints one line, for an event or for those that were missed.

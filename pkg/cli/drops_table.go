@@ -21,16 +21,10 @@ const fewEvents = 20
 func writeDrops(w io.Writer, r *correlate.DropsReport, o dropsOptions, zone *time.Location) error {
 	var b strings.Builder
 	var groups []string
-	for _, g := range r.Groups {
-		if g.Bound {
-			groups = append(groups, fmt.Sprintf("%d: %d packets, %d lost", g.Group, g.Packets, g.Lost))
-		} else {
-			groups = append(groups, fmt.Sprintf("%d is not read: %s", g.Group, g.Error))
-		}
+	for i := range r.Groups {
+		groups = append(groups, groupText(&r.Groups[i], zone))
 	}
-	if len(groups) == 0 {
-		groups = []string{"none is read: events come from rules that log to a group of NFLOG"}
-	}
+	line(&b, "EVENTS", []string{eventsText(r, o.source)})
 	line(&b, "GROUPS", groups)
 	line(&b, "TAP", tapText(r.Tap))
 	line(&b, "NOTES", r.Notes)
@@ -49,23 +43,6 @@ func writeDrops(w io.Writer, r *correlate.DropsReport, o dropsOptions, zone *tim
 		}
 	}
 	return writeEvents(w, r.Events, o, zone)
-}
-
-// tapText says what the agent's own table does; nothing without one.
-func tapText(t *correlate.TapReport) []string {
-	switch {
-	case t == nil:
-		return nil
-	case !t.Active:
-		return []string{"does not work: " + cmp.Or(t.Error, "it has not begun yet")}
-	}
-	text := []string{fmt.Sprintf("counts %d ways to Services", t.Ways), fmt.Sprintf("and packets by %d that are refused", t.Refused), fmt.Sprintf("logged to group %d: %d packets", t.Group.Group, t.Group.Packets), fmt.Sprintf("%d lost", t.Group.Lost)}
-	for _, why := range []string{t.Error, t.Group.Error} {
-		if why != "" {
-			text = append(text, why)
-		}
-	}
-	return text
 }
 
 func dropRows(r *correlate.DropsReport) [][]string {

@@ -230,7 +230,11 @@ func driftAnswer(look int, c agent.Config) *correlate.Snapshot {
 func kernelAnswer(kind string, c agent.Config) (*correlate.Snapshot, error) {
 	s := &correlate.Snapshot{
 		Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
-		Node: correlate.NodeInfo{Name: c.NodeName},
+		Node: correlate.NodeInfo{Name: c.NodeName}, NoGroups: correlate.NoEventsOneLook,
+		LogGroups: []correlate.LogGroup{
+			{Group: 5, State: correlate.LogGroupHeld, Passed: true, Holder: 4242, Rules: 1, Err: "NFLOG group 5 is held by netlink port 4242"},
+			{Group: 100, State: correlate.LogGroupFree, Passed: true, Rules: 2, Err: "nobody reads NFLOG group 100"},
+		},
 		Kube: correlate.KubeState{Enabled: c.Kube != agent.KubeNever},
 	}
 	if c.ConntrackInterval != 0 && kind != "norules" {

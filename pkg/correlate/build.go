@@ -52,9 +52,10 @@ type Inputs struct {
 	Drops        []DropTotal
 	PolicyDrops  []PolicyDropTotal
 	UnnamedDrops uint64
-	// Witnessed and LogGroups likewise.
+	// Witnessed, LogGroups and NoGroups likewise.
 	Witnessed []WitnessedDrops
 	LogGroups []LogGroup
+	NoGroups  NoEvents
 	Tap       *Tap
 	Queues    []uint16
 	Drift     *Drift // the Snapshot's
@@ -107,7 +108,7 @@ func (b *Builder) Build(in Inputs, now time.Time) *Snapshot {
 	s := &Snapshot{
 		Time: now, Node: node(&in), Kube: in.Kube, Changes: in.Changes, Conntrack: in.Conntrack, Flows: in.Flows, Self: in.Self,
 		Exact: in.Exact, Blind: in.Blind, Lock: in.Lock, Drops: in.Drops, PolicyDrops: in.PolicyDrops, UnnamedDrops: in.UnnamedDrops,
-		Drift: in.Drift, Witnessed: in.Witnessed, LogGroups: in.LogGroups, Tap: in.Tap, Queues: in.Queues,
+		Drift: in.Drift, Witnessed: in.Witnessed, LogGroups: in.LogGroups, NoGroups: in.NoGroups, Tap: in.Tap, Queues: in.Queues,
 	}
 	for i := range in.Rules {
 		v := in.Rules[i].View

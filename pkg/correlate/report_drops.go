@@ -4,6 +4,7 @@ package correlate
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,8 +16,10 @@ import (
 // prints. Its JSON names are a contract (docs/api.md).
 type DropsReport struct {
 	ReportHead
-	// Groups are those of NFLOG that events come from, or that cannot be read.
+	// Groups are those of NFLOG that events come from, and those that are not read.
 	Groups []LogGroupReport `json:"groups"`
+	// NoEvents is why no events can come, from a group or the tap; empty where some may.
+	NoEvents NoEvents `json:"noEvents,omitempty"`
 	// Tap is the agent's own table; nil without one.
 	Tap *TapReport `json:"tap,omitempty"`
 	// Notes say which refusals are not seen here, and why.
@@ -33,9 +36,16 @@ type DropsReport struct {
 
 // LogGroupReport is one group of NFLOG.
 type LogGroupReport struct {
-	Group uint16 `json:"group"`
-	Bound bool   `json:"bound"`
-	Error string `json:"error,omitempty"`
+	Group uint16        `json:"group"`
+	Bound bool          `json:"bound"`
+	State LogGroupState `json:"state"`
+	Error string        `json:"error,omitempty"` // why it is not read
+	// HolderPort is the netlink port of another process that reads it.
+	HolderPort uint32 `json:"holderPort,omitempty"`
+	// Next is when it is to be read, or that is tried again; nil where no time is known.
+	Next *time.Time `json:"next,omitempty"`
+	// Rules is how many log to it, as far as they were read.
+	Rules int `json:"rules"`
 	// Conntrack: packets tell by which address they were sent.
 	Conntrack bool   `json:"conntrack"`
 	Packets   uint64 `json:"packets"`
@@ -122,7 +132,7 @@ type DropEventReport struct {
 // NewDropsReport formats s and events, each of them with event.
 func NewDropsReport(s *Snapshot, events []DropEvent, event func(*DropEvent) DropEventReport) DropsReport {
 	r := DropsReport{
-		ReportHead: newReportHead(s), Notes: dropNotes(s),
+		ReportHead: newReportHead(s), NoEvents: noEvents(s), Notes: dropNotes(s),
 		Groups: make([]LogGroupReport, 0, len(s.LogGroups)), Rules: make([]DropTotalReport, 0, len(s.Drops)),
 		Policies: make([]PolicyDropReport, 0, len(s.PolicyDrops)), Witnessed: make([]WitnessedReport, 0, len(s.Witnessed)),
 		Events: make([]DropEventReport, 0, len(events)),
@@ -158,7 +168,8 @@ func NewDropsReport(s *Snapshot, events []DropEvent, event func(*DropEvent) Drop
 
 func (g *LogGroup) report() LogGroupReport {
 	return LogGroupReport{
-		Group: g.Group, Bound: g.Bound, Error: g.Err, Conntrack: g.HasFlows, Packets: g.Packets, Lost: g.Lost,
+		Group: g.Group, Bound: g.Read(), State: g.State, Error: g.Err, HolderPort: g.Holder, Next: reportTime(g.Next), Rules: g.Rules,
+		Conntrack: g.HasFlows, Packets: g.Packets, Lost: g.Lost,
 	}
 }
 
@@ -215,7 +226,7 @@ func protocolName(n uint8) string {
 	return strconv.Itoa(int(n))
 }
 
-// dropNotes tell of who refuses packets elsewhere than in rules.
+// dropNotes tell of who refuses packets elsewhere than in rules, and of what events lack.
 func dropNotes(s *Snapshot) []string {
 	var notes []string
 	has := make(map[string]bool)
@@ -237,11 +248,15 @@ func dropNotes(s *Snapshot) []string {
 	for _, q := range s.Queues {
 		notes = append(notes, "a process decides on the packets of queue "+strconv.Itoa(int(q))+" of NFQUEUE (kube-network-policies and kindnet use 100): what it drops is in no rule here")
 	}
-	if s.Node.ProxyMode == "nftables" {
+	if s.Node.ProxyMode == "nftables" && (s.Tap == nil || !s.Tap.Active) {
 		notes = append(notes, "kube-proxy refuses packets in nftables mode without counting them")
 	}
 	if s.UnnamedDrops > 0 {
 		notes = append(notes, strconv.FormatUint(s.UnnamedDrops, 10)+" refused packets are told by neither policy nor pod: this node has more of these than are named")
+	}
+	if slices.ContainsFunc(s.LogGroups, func(g LogGroup) bool { return g.Read() && !g.HasFlows }) {
+		notes = append(notes, "packets that rules log come without their entries of connection tracking (a kernel without CONFIG_NETFILTER_NETLINK_GLUE_CT, "+
+			"or nf_conntrack_netlink not loaded): one that was sent on to an endpoint tells no Service")
 	}
 	return notes
 }

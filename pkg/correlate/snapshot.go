@@ -42,9 +42,12 @@ type Snapshot struct {
 	Drops        []DropTotal
 	PolicyDrops  []PolicyDropTotal
 	UnnamedDrops uint64
-	// Witnessed is what NFLOG has shown of packets refused, and LogGroups where from.
+	// Witnessed is what NFLOG has shown of packets refused, and LogGroups where from, with
+	// those that rules log to and that are not read.
 	Witnessed []WitnessedDrops
 	LogGroups []LogGroup
+	// NoGroups is why LogGroups has none.
+	NoGroups NoEvents
 	// Queues of NFQUEUE are read by a process, which decides on their packets.
 	Queues []uint16
 	// Tap is nil without one.

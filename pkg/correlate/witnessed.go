@@ -72,20 +72,3 @@ func (w *Witnessed) Totals(keep func(service.Name) bool) []WitnessedDrops {
 	})
 	return out
 }
-
-// LogGroup is a group of NFLOG that the agent reads or would.
-type LogGroup struct {
-	Group uint16
-	Bound bool
-	// Err is why it is not bound; empty where it is. Absent: because no rule logs to any
-	// group.
-	Err    string
-	Absent bool
-	// HasFlows: packets tell their entries of connection tracking, and by these the
-	// Service that they were sent to.
-	HasFlows bool
-	// Packets were received, and Lost were not, of those that rules have logged while
-	// it was bound. Undecoded of Packets are of no known shape.
-	Packets, Lost, Undecoded uint64
-	Created                  time.Time
-}

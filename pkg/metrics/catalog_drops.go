@@ -2,7 +2,11 @@
 
 package metrics
 
-import "github.com/svcscope/svcscope/pkg/correlate"
+import (
+	"slices"
+
+	"github.com/svcscope/svcscope/pkg/correlate"
+)
 
 const (
 	dropKernel  = "rule counters of DROP and REJECT; nfacct objects"
@@ -13,6 +17,10 @@ const (
 func dropMetrics() []Metric {
 	owner := Label{Name: "owner", Bound: "a fixed list, that of `svcscope_rules`", Question: "Whose rule?"}
 	group := []Label{{Name: "group", Bound: "the groups that rules log to or that `--nflog.group` names", Question: "Which group of NFLOG?"}}
+	state := Label{
+		Name: "state", Values: correlate.LogGroupStates(),
+		Question: "What becomes of its packets? `read` by the agent, `held` by another process, `waiting` until nobody has read it for long enough, `left` alone as others may want it, `no_rule` logs to it, `failed`",
+	}
 	return []Metric{
 		{
 			Name: "svcscope_drop_packets_total", Type: Counter, Unit: unitPackets,
@@ -62,6 +70,11 @@ func dropMetrics() []Metric {
 			Name: "svcscope_nflog_group_bound", Type: Gauge, Unit: unitBoolean, Labels: group,
 			Help:      "Whether the agent reads the group of NFLOG; 0 where somebody else holds it, or no rule logs to a group",
 			Stability: Stable, Kernel: nflogKernel, Cost: CostNone, When: "the group is named by `--nflog.group`, or with `auto` free and logged to for 10 minutes",
+		},
+		{
+			Name: "svcscope_nflog_group_state", Type: Gauge, Unit: unitInfo, Labels: append(slices.Clone(group), state),
+			Help:      "What becomes of the packets that rules log to the group of NFLOG; `svcscope drops` tells who holds it, and why",
+			Stability: Stable, Kernel: nflogKernel, Cost: CostNone, When: "the group is named by `--nflog.group`, or with `auto` a rule logs to it",
 		},
 		{
 			Name: "svcscope_nflog_packets_total", Type: Counter, Unit: unitPackets, Labels: group,

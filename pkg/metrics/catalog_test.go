@@ -49,6 +49,7 @@ func TestWhatIsInTheCatalogueCanBeEmitted(t *testing.T) {
 		"svcscope_rules":                          "backend",
 		"svcscope_collector_success":              "collector",
 		"svcscope_counting_method":                "what",
+		"svcscope_nflog_group_state":              "state",
 	} {
 		m := metric(t, name)
 		for _, v := range m.Label(label).Values {

@@ -91,11 +91,16 @@ func richSnapshot() *correlate.Snapshot {
 			{WitnessKey: correlate.WitnessKey{Source: correlate.SourceTap, Reason: "no_endpoints", Service: service.Name{Namespace: "default", Name: "web"}}, Packets: 4, Created: t0},
 		},
 		LogGroups: []correlate.LogGroup{
-			{Group: 1, Err: "NFLOG group 1 is held by netlink port 4242"},
-			{Group: 100, Bound: true, Packets: 9, Lost: 1, Created: t0},
+			{Group: 1, State: correlate.LogGroupHeld, Err: "NFLOG group 1 is held by netlink port 4242", Holder: 4242},
+			{Group: 2, State: correlate.LogGroupLeft, Passed: true},
+			{Group: 3, State: correlate.LogGroupWaiting, Passed: true},
+			{Group: 4, State: correlate.LogGroupNoRule},
+			{Group: 5, State: correlate.LogGroupFailed},
+			{Group: 6, State: correlate.LogGroupHeld, Passed: true},
+			{Group: 100, State: correlate.LogGroupRead, Packets: 9, Lost: 1, Created: t0},
 		},
 		Tap: &correlate.Tap{
-			Active: true, Ways: 4, Log: correlate.LogGroup{Group: 10988, Bound: true, Packets: 3, Created: t0},
+			Active: true, Ways: 4, Log: correlate.LogGroup{Group: 10988, State: correlate.LogGroupRead, Packets: 3, Created: t0},
 			Totals: []correlate.TapTotal{
 				{Port: service.PortName{Name: service.Name{Name: correlate.OtherServices}, Protocol: service.TCP}, Family: netfilter.IPv4, Cluster: correlate.TapFlows{Attempts: 8, Translated: 8}, Created: t0},
 				{

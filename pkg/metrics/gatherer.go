@@ -125,7 +125,10 @@ func buildTap(b *builder, t *correlate.Tap) {
 // buildLogGroup tells of one group of NFLOG.
 func buildLogGroup(b *builder, l *correlate.LogGroup) {
 	group := strconv.Itoa(int(l.Group))
-	b.gauge("svcscope_nflog_group_bound", boolean(l.Bound), group)
+	b.gauge("svcscope_nflog_group_state", 1, group, string(l.State))
+	if !l.Passed {
+		b.gauge("svcscope_nflog_group_bound", boolean(l.Read()), group)
+	}
 	if !l.Created.IsZero() {
 		b.counter("svcscope_nflog_packets_total", l.Packets, l.Created, group)
 		b.counter("svcscope_nflog_lost_packets_total", l.Lost, l.Created, group)
