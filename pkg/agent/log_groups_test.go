@@ -138,7 +138,7 @@ func inputsOf(calico bool, groups ...uint16) func() dropInputs {
 }
 
 // TestGroupsThatNobodyHolds binds, with auto, what rules log to and what nobody has
-// held for ten minutes; never Calico's where it is.
+// held for ten minutes; never Calico's where it is. It tells what it passes over, and why.
 func TestGroupsThatNobodyHolds(t *testing.T) {
 	f := newFakeGroups()
 	g := f.read(groupChoice{auto: true})
@@ -149,21 +149,31 @@ func TestGroupsThatNobodyHolds(t *testing.T) {
 			g.release(group)
 		}
 	}()
+	const free = "it is to be read once it has been free for 10 minutes"
+	const held = `100 held "NFLOG group 100 is held by netlink port 4242; ` + free + `"`
+	const left = `0 left "NFLOG group 0 is left alone: it is the default, which others may want at any time; --nflog.group=0 reads it"`
+	const calicos = `1 left "NFLOG group 1 is left alone: Calico, whose chains are here, may bind it at any time"`
+	waits := func(group int) string {
+		return fmt.Sprintf(`%[1]d waiting "nobody reads NFLOG group %[1]d; %[2]s"`, group, free)
+	}
+	reads := func(group int) string { return fmt.Sprintf(`%d read ""`, group) }
 	start := time.Unix(1e9, 0)
 	steps := []struct {
 		at   time.Duration
 		in   func() dropInputs
 		held []uint16
 		want []uint16
+		told []string
 	}{
-		{0, inputsOf(false, 0, 1, 100), []uint16{100}, nil},
-		{freeBefore, inputsOf(false, 0, 1, 100), []uint16{100}, []uint16{1}},
-		{freeBefore + 10*time.Second, inputsOf(false, 0, 1, 100), nil, []uint16{1}},
-		{2 * freeBefore, inputsOf(true, 0, 1, 100), nil, nil},
-		{2*freeBefore + 10*time.Second, inputsOf(true, 0, 1, 100), nil, []uint16{100}},
-		{2*freeBefore + 20*time.Second, inputsOf(true, 1), nil, nil},
-		{2*freeBefore + 30*time.Second, inputsOf(true, 1, 100), nil, nil},
-		{3*freeBefore + 30*time.Second, inputsOf(true, 1, 100), nil, []uint16{100}},
+		{0, inputsOf(false, 0, 1, 100), []uint16{100}, nil, []string{left, waits(1), held}},
+		{freeBefore, inputsOf(false, 0, 1, 100), []uint16{100}, []uint16{1}, []string{left, reads(1), held}},
+		{freeBefore + 10*time.Second, inputsOf(false, 0, 1, 100), nil, []uint16{1}, []string{left, reads(1), waits(100)}},
+		{2 * freeBefore, inputsOf(true, 0, 1, 100), nil, nil, []string{left, calicos, waits(100)}},
+		{2*freeBefore + 10*time.Second, inputsOf(true, 0, 1, 100), nil, []uint16{100}, []string{left, calicos, reads(100)}},
+		{2*freeBefore + 20*time.Second, inputsOf(true, 1), nil, nil, []string{calicos}},
+		{2*freeBefore + 30*time.Second, inputsOf(true, 1, 100), nil, nil, []string{calicos, waits(100)}},
+		{3*freeBefore + 30*time.Second, inputsOf(true, 1, 100), nil, []uint16{100}, []string{calicos, reads(100)}},
+		{3*freeBefore + 40*time.Second, inputsOf(false), nil, nil, nil},
 	}
 	for i, s := range steps {
 		f.mu.Lock()
@@ -175,6 +185,9 @@ func TestGroupsThatNobodyHolds(t *testing.T) {
 		g.choose(ctx, s.in, start.Add(s.at))
 		if got := bound16(g); !slices.Equal(got, s.want) {
 			t.Errorf("step %d: %v are read, want %v", i, got, s.want)
+		}
+		if d := cmp.Diff(s.told, states(g.states())); d != "" {
+			t.Errorf("step %d: told (-want +got):\n%s", i, d)
 		}
 		if c := g.collector(); !c.Success {
 			t.Errorf("step %d: %+v", i, c)
@@ -192,7 +205,7 @@ func TestGroupThatIsHeld(t *testing.T) {
 	now, in := time.Unix(1e9, 0), inputsOf(false)
 	g.choose(ctx, in, now)
 	const want = "NFLOG group 100 is held by netlink port 4242"
-	if s := g.states(); len(s) != 1 || s[0].Read() || s[0].Err != want {
+	if s := g.states(); len(s) != 1 || s[0].State != correlate.LogGroupHeld || s[0].Err != want || s[0].Holder != 4242 || !s[0].Next.Equal(now.Add(firstRetry)) {
 		t.Fatalf("got %+v, want %q", s, want)
 	}
 	if c := g.collector(); c.Success || c.Err != want {
@@ -222,6 +235,38 @@ func TestGroupThatIsHeld(t *testing.T) {
 	if s := g.states(); s[0].Read() || !f.open[100].isClosed() {
 		t.Errorf("got %+v after its end", s)
 	}
+}
+
+// TestHoldersThatAreNotKnown: nothing is bound unasked, and why is told.
+func TestHoldersThatAreNotKnown(t *testing.T) {
+	f := newFakeGroups()
+	unknown := true
+	g := newLogGroups(groupChoice{auto: true}, host{packetLog: f.bind, logGroups: func() ([]kernel.LogGroup, error) {
+		if unknown {
+			return nil, fmt.Errorf("read bound groups of NFLOG: %w", os.ErrPermission)
+		}
+		return f.all()
+	}}, slog.New(slog.DiscardHandler))
+	g.freeFor = 0
+	now, in := time.Unix(1e9, 0), inputsOf(false, 100)
+	ctx, stop := context.WithCancel(t.Context())
+	g.choose(ctx, in, now)
+	const want = "read bound groups of NFLOG: permission denied"
+	if s := g.states(); len(s) != 1 || s[0].State != correlate.LogGroupFailed || s[0].Err != want || len(f.open) != 0 {
+		t.Errorf("got %+v, and %v is bound", s, f.open)
+	}
+	if c := g.collector(); c.Success || c.Err != want {
+		t.Errorf("got %+v, want %q", c, want)
+	}
+	unknown = false
+	g.choose(ctx, in, now.Add(groupsEvery))
+	unknown = true // the group that is read is its own
+	g.choose(ctx, in, now.Add(2*groupsEvery))
+	if s := g.states(); len(s) != 1 || !s[0].Read() || !g.collector().Success {
+		t.Errorf("got %+v of a group that nobody held", s)
+	}
+	stop()
+	g.release(100)
 }
 
 // TestPacketsThatAreNotDecoded are told among what is not.

@@ -19,10 +19,12 @@ An agent on this node is asked first. Where none answers, the kernel is read
 directly, and the numbers are those of the rules that stand now. A line on
 standard error says which it is.
 
-  GROUPS     groups of NFLOG to which rules log packets, whether they are read,
-             and how many packets came and were lost
+  EVENTS     where events come from; where none can, why
+  GROUPS     groups of NFLOG to which rules log packets: how many came and were
+             lost; of one that is not read, who holds it, or why it is left
   TAP        whether the agent counts in a table of its own (--tap)
-  NOTES      who else refuses packets here without a rule that counts
+  NOTES      who else refuses packets here without a rule that counts, and what
+             events lack on this node
   rules      packets refused, each once, by reason, hook and owner of the rule
   policies   the same of rules that tell a network policy or a pod
   events     the last packets that rules have logged. A rule that only logs is
@@ -32,8 +34,11 @@ With -f events are printed as they come, until it is interrupted:
 
   TIME  HOOK  REASON OWNER  FROM → TO  (Service, policy or pod, rule)
 
+Where they come from, or why none do, and the notes are on standard error.
+
 Where no agent answers, -f reads the groups itself, for as long as it runs, and
-nobody else can read them meanwhile. Groups that somebody holds are left alone.
+nobody else can read them meanwhile. Groups that somebody holds are left alone
+until they are free.
 
 With --tap, -f puts a table of its own into the kernel's nf_tables for as long as it
 runs, and reads what that logs: packets toward Services which a rule is about to

@@ -210,14 +210,13 @@ func loggedPackets() Panel {
 
 func logGroups() Panel {
 	return bars(spec{
-		title: "Nodes by group of NFLOG", unit: "none", w: 8, h: 8, noValue: "no group is read",
-		shows: "Nodes on which the agent reads a group, and those on which it is to and does not. With --nflog.group=auto a group appears " +
-			"once rules have logged to it and nobody has held it for 10 minutes.",
-		bad:  "A group that is not read where it should be.",
+		title: "Nodes by group of NFLOG", unit: "none", w: 8, h: 8, noValue: "no rule logs to a group",
+		shows: "Nodes by what becomes of the packets that rules log to a group: read by the agent, held by another process, left alone as others may " +
+			"want it, or with --nflog.group=auto waiting until nobody has held it for 10 minutes.",
+		bad:  "A group that is held where the agent should read it, or failed.",
 		next: "svcscope drops in such a node's agent names the holder.",
 		targets: []Target{
-			over(`sum by (cluster, group) (svcscope_nflog_group_bound{@on})`, "group {{group}} read {{cluster}}"),
-			over(`sum by (cluster, group) (1 - svcscope_nflog_group_bound{@on})`, "group {{group}} not read {{cluster}}"),
+			over(`sum by (cluster, group, state) (svcscope_nflog_group_state{@on})`, "group {{group}} {{state}} {{cluster}}"),
 		},
 	})
 }
