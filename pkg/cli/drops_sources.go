@@ -49,11 +49,8 @@ func noEventsText(r *correlate.DropsReport, o sourceOptions) string {
 	why := "no group of NFLOG is read" // what each of them is in, is told beside
 	switch r.NoEvents {
 	case correlate.NoEventsOneLook:
-		switch {
-		case o.from != "":
-			return "no agent was there when the snapshot was taken"
-		case o.agent == noAgent:
-			return "no agent was asked, and " + oneLook
+		if o.from != "" || o.agent == noAgent {
+			return "this is without an agent, and " + oneLook
 		}
 		return "no agent answers here, and " + oneLook
 	case correlate.NoEventsRule:
