@@ -122,17 +122,23 @@ func (s *sampler) watchDrops(ctx context.Context, w DropWatch) error {
 
 // dropSources reports where events come from now, and of the newest sampling what they lack.
 func (s *sampler) dropSources() *correlate.DropsReport {
-	var now correlate.Snapshot
-	if newest := s.latest.Load(); newest != nil {
-		now = *newest
+	newest := s.latest.Load()
+	if newest == nil {
+		newest = &correlate.Snapshot{}
 	}
+	r := correlate.NewDropsReport(s.withSources(newest), nil, nil)
+	r.Source = correlate.SourceKernel
+	return &r
+}
+
+// withSources is a snapshot with where events come from now: that may have changed since.
+func (s *sampler) withSources(snapshot *correlate.Snapshot) *correlate.Snapshot {
+	now := *snapshot
 	now.LogGroups = s.groups.states()
 	if s.tap.on {
 		now.Tap = new(s.tap.told())
 	}
-	r := correlate.NewDropsReport(&now, nil, nil)
-	r.Source = correlate.SourceKernel
-	return &r
+	return &now
 }
 
 // tapOnce begins to tap, where that is wanted. It returns once what is refused is logged,

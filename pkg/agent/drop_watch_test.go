@@ -4,7 +4,9 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -89,6 +91,7 @@ func TestWhyThereAreNoGroups(t *testing.T) {
 		{"no rule logs", groupChoice{auto: true}, true, nil, false, correlate.NoEventsRule},
 		{"rules could not be read", groupChoice{auto: true}, false, nil, false, correlate.NoEventsUnread},
 		{"not looked yet", groupChoice{auto: true}, true, []uint16{100}, false, correlate.NoEventsNotRead},
+		{"not tried yet", groupChoice{groups: []uint16{100}}, false, nil, false, correlate.NoEventsNotRead},
 		{"declined", groupChoice{}, true, []uint16{100}, false, correlate.NoEventsDeclined},
 		{"one look", groupChoice{}, true, []uint16{100}, true, correlate.NoEventsOneLook},
 	}
@@ -109,4 +112,44 @@ func TestWhyThereAreNoGroups(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDropsTellOfGroupsNow: what has become of groups since the last sampling is told.
+func TestDropsTellOfGroupsNow(t *testing.T) {
+	s := webSampler(t, "", nil)
+	f := newFakeGroups()
+	f.held[100] = 4242
+	s.groups = f.read(groupChoice{groups: []uint16{100}})
+	s.pass(t.Context())
+	pages, err := newPages(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func() string {
+		var r correlate.DropsReport
+		got := ask(pages, "/api/v1/drops", "127.0.0.1:4711")
+		if err := json.Unmarshal(got.Body.Bytes(), &r); err != nil || got.Code != http.StatusOK {
+			t.Fatalf("%d, %v: %s", got.Code, err, got.Body)
+		}
+		if len(r.Groups) == 0 {
+			return string(r.NoEvents)
+		}
+		return fmt.Sprintf("%s %s %d", r.NoEvents, r.Groups[0].State, r.Groups[0].HolderPort)
+	}
+	if got := told(); got != "not_read" { // yet
+		t.Errorf("got %q before groups are chosen", got)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	now := time.Now()
+	s.groups.choose(ctx, inputsOf(false, 100), now)
+	if got := told(); got != "not_read held 4242" {
+		t.Errorf("got %q of a group that is held", got)
+	}
+	clear(f.held)
+	s.groups.choose(ctx, inputsOf(false, 100), now.Add(firstRetry))
+	if got := told(); got != " read 0" {
+		t.Errorf("got %q of a group that is read", got)
+	}
+	stop()
+	s.groups.release(100)
 }

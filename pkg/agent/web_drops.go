@@ -29,7 +29,7 @@ func drops(s *sampler, places, followers chan struct{}) http.Handler {
 	whole := bound(places, report(s, func(snapshot *correlate.Snapshot) any {
 		l := s.groups.events
 		events, _, _, _ := l.after(l.newest(toldEvents), toldEvents)
-		return correlate.NewDropsReport(snapshot, events, s.dropReport)
+		return correlate.NewDropsReport(s.withSources(snapshot), events, s.dropReport)
 	}))
 	stream := bound(followers, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = streamDrops(r.Context(), w, s.groups.events, s.dropReport) // the client has gone

@@ -48,9 +48,9 @@ func (s *sampler) noGroups() correlate.NoEvents {
 		return correlate.NoEventsOneLook
 	case s.groups.choice.none():
 		return correlate.NoEventsDeclined
-	case s.readRules() != nil:
+	case s.groups.choice.auto && s.readRules() != nil:
 		return correlate.NoEventsUnread
-	case len(s.dropInputs().loggers) == 0:
+	case s.groups.choice.auto && len(s.dropInputs().loggers) == 0:
 		return correlate.NoEventsRule
 	}
 	return correlate.NoEventsNotRead // yet

@@ -46,7 +46,10 @@ func eventSources(r *correlate.DropsReport) string {
 // noEventsText says why no events can come.
 func noEventsText(r *correlate.DropsReport, o sourceOptions) string {
 	const oneLook = "one look at the kernel waits for no packet (svcscope drops -f does)"
-	why := "no group of NFLOG is read" // what each of them is in, is told beside
+	why := "no group of NFLOG is read" // why each of them is not, is told beside
+	if len(r.Groups) == 0 && r.NoEvents == correlate.NoEventsNotRead {
+		why += " yet"
+	}
 	switch r.NoEvents {
 	case correlate.NoEventsOneLook:
 		if o.from != "" || o.agent == noAgent {
