@@ -154,14 +154,12 @@ func policyDrops() Panel {
 	return timeseries(spec{
 		title: "Refused by policies, top 10", unit: "pps", w: 12, h: 8, noValue: withPolicies,
 		shows: "Packets per second that rules of network policies refused, by owner, policy and pod, as far as the rules tell. " +
-			"Agents export this with --metrics.policies only. Not named: of further policies and pods than a node's agent has names for.",
+			"Agents export this with --metrics.policies only.",
 		bad:  "A pod that should be reachable, or a rise after a policy or a label has changed.",
 		next: "svcscope drops in the pod's node's agent; then compare the policies that select the pod with the labels of its clients.",
-		targets: []Target{
-			over(`topk(10, `+policySum("rate", "$__rate_interval")+`)`,
-				"{{owner}} {{policy_namespace}} {{policy_name}} {{pod_namespace}} {{pod_name}} {{cluster}}"),
-			over(`sum by (cluster) (rate(svcscope_policy_drop_unnamed_packets_total{@on}[$__rate_interval])) > 0`, "not named {{cluster}}"),
-		},
+		targets: []Target{over(
+			`topk(10, `+policySum("rate", "$__rate_interval")+`)`,
+			"{{owner}} {{policy_namespace}} {{policy_name}} {{pod_namespace}} {{pod_name}} {{cluster}}")},
 	})
 }
 
